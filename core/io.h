@@ -1,0 +1,81 @@
+// Files as vyx reads and writes them: inputs are regular files, mapped or read within a limit; outputs appear whole or
+// not at all. Everything that vyx writes goes through AtomicFile.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace vyx {
+
+/// The system calls behind AtomicFile, so that tests can fail the n-th one. Each returns what the call returns and
+/// leaves errno as the call does.
+class FileSystem {
+ public:
+  virtual ~FileSystem() = default;
+  virtual int open_exclusive(const char* path);  // O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, mode 0666 & ~umask
+  virtual long write(int fd, const void* data, size_t size);
+  virtual int fsync(int fd);
+  virtual int close(int fd);
+  virtual int rename(const char* from, const char* to);
+  virtual int unlink(const char* path);
+  virtual int fsync_directory(const char* path);
+
+  static FileSystem& real();
+};
+
+/// A read-only private mapping of a regular file. Throws Error for anything else (a folder, a FIFO, a device).
+class MappedFile {
+ public:
+  explicit MappedFile(const std::filesystem::path& path);
+  MappedFile(MappedFile&&) noexcept;
+  MappedFile& operator=(MappedFile&&) noexcept;
+  ~MappedFile();
+
+  std::span<const std::byte> bytes() const { return bytes_; }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  std::span<const std::byte> bytes_;
+};
+
+/// The whole text of a regular file. Throws Error when it is larger than `max_bytes`.
+std::string read_text_file(const std::filesystem::path& path, uint64_t max_bytes = 64u << 20);
+
+/// A file that is written whole or not at all: a temporary file beside it, checked writes, fsync, rename, fsync of the
+/// folder. Without commit() the destructor removes the temporary file and the old file stays as it was.
+/// After an error no byte of the target has changed and the temporary file is gone.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::filesystem::path path, FileSystem& fs = FileSystem::real());
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  ~AtomicFile();
+
+  void write(std::span<const std::byte> bytes);
+  void write(std::string_view text);
+  void commit();
+  uint64_t written() const { return written_; }
+
+ private:
+  [[noreturn]] void fail_and_discard(const char* action);
+  void discard() noexcept;
+
+  std::filesystem::path path_, temporary_;
+  FileSystem& fs_;
+  int fd_ = -1;
+  uint64_t written_ = 0;
+};
+
+/// AtomicFile in one call.
+void write_file(const std::filesystem::path& path, std::string_view contents);
+
+/// Throws Error now if `path` could not be created later (no such folder, no permission), so that a driver fails
+/// before it works for minutes. Leaves nothing behind.
+void require_writable(const std::filesystem::path& path);
+
+}  // namespace vyx

@@ -1,0 +1,22 @@
+// Chats as a model was trained on them. Templates are never evaluated (a template from a file is code): the formats that
+// vyx knows are written out here, and an unknown one is an error that says so.
+#pragma once
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace vyx::models {
+
+struct ChatMessage {
+  std::string role;  // "system", "user", "assistant"
+  std::string content;
+};
+
+/// ChatML (https://github.com/openai/openai-python/blob/release-v0.28.0/chatml.md), with the generation prompt:
+/// "<|im_start|>user\n…<|im_end|>\n<|im_start|>assistant\n".
+std::string chatml(std::span<const ChatMessage> messages);
+
+/// The name of the format that a model's Jinja template writes: "chatml", or "" when it is none that vyx knows.
+std::string detect_chat_format(std::string_view jinja_template);
+
+}  // namespace vyx::models

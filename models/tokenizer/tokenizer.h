@@ -1,0 +1,50 @@
+// A byte-level BPE tokenizer, read from the tokenizer.json that Hugging Face's `tokenizers` writes (the part of the format
+// that byte-level BPE needs; anything else is refused by name). The importers make that JSON from their own sources.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace vyx::models {
+
+using TokenId = int64_t;
+
+struct EncodeOptions {
+  /// Recognise special tokens ("<|im_start|>") in the text. False: they are encoded as the plain characters they are.
+  bool special_tokens = true;
+};
+
+class Tokenizer {
+ public:
+  /// `source` names the file in errors. Throws Error for a damaged or unsupported tokenizer.
+  static Tokenizer from_json(std::string_view json, std::string_view source);
+
+  Tokenizer(Tokenizer&&) noexcept;
+  Tokenizer& operator=(Tokenizer&&) noexcept;
+  ~Tokenizer();
+
+  /// Any bytes, valid UTF-8 or not; decode(encode(text)) == text. Time is O(n log n) in the longest word. Thread-safe.
+  std::vector<TokenId> encode(std::string_view text, const EncodeOptions& options = {}) const;
+
+  /// The bytes of the tokens. Special tokens give their text, or nothing with `skip_special`.
+  std::string decode(std::span<const TokenId> tokens, bool skip_special = false) const;
+
+  /// The bytes of one token: not always whole characters (see models/tokenizer/utf8_stream.h).
+  const std::string& bytes(TokenId token) const;
+
+  int64_t vocabulary_size() const;
+  bool is_special(TokenId token) const;
+  /// The id of a token given as it stands in the vocabulary or among the added tokens ("<|im_end|>").
+  std::optional<TokenId> find(std::string_view token) const;
+
+ private:
+  struct Impl;
+  explicit Tokenizer(std::unique_ptr<const Impl> impl);
+  std::unique_ptr<const Impl> impl_;
+};
+
+}  // namespace vyx::models

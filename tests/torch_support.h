@@ -1,0 +1,13 @@
+// test_support.h for tests that use torch: torch first, its CHECK macros out of the way, then doctest.
+#pragma once
+#include <torch/script.h>
+
+#undef CHECK
+#undef CHECK_EQ
+#undef CHECK_NE
+#undef CHECK_LT
+#undef CHECK_LE
+#undef CHECK_GT
+#undef CHECK_GE
+
+#include "tests/test_support.h"

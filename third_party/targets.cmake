@@ -1,0 +1,46 @@
+# vyx::options: how every target of ours is compiled. Nothing global, so that a parent project keeps its own flags.
+set(VYX_SANITIZE "" CACHE STRING "Sanitizers of our own targets, e.g. address,undefined")
+
+add_library(vyx_options INTERFACE)
+add_library(vyx::options ALIAS vyx_options)
+target_compile_features(vyx_options INTERFACE cxx_std_20)
+target_compile_options(vyx_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Werror)
+target_include_directories(vyx_options INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>)
+if(VYX_SANITIZE)
+  target_compile_options(vyx_options INTERFACE -fsanitize=${VYX_SANITIZE} -fno-sanitize-recover=undefined)
+  target_link_options(vyx_options INTERFACE -fsanitize=${VYX_SANITIZE})
+endif()
+
+# vyx::torch: LibTorch as system headers, so that its warnings are not ours.
+add_library(vyx_torch INTERFACE)
+add_library(vyx::torch ALIAS vyx_torch)
+target_link_libraries(vyx_torch INTERFACE torch)
+get_target_property(vyx_torch_includes torch INTERFACE_INCLUDE_DIRECTORIES)
+target_include_directories(vyx_torch SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
+separate_arguments(vyx_torch_flags UNIX_COMMAND "${TORCH_CXX_FLAGS}")
+target_compile_options(vyx_torch INTERFACE ${vyx_torch_flags})
+
+# vyx_add_library(name [NO_TORCH] sources…): the static library vyx::name.
+# vyx_use_torch_pch(target): torch/script.h costs 15 s a unit; it is compiled once, in vyx_pch, and shared.
+function(vyx_use_torch_pch target)
+  if(VYX_PCH)
+    target_precompile_headers(${target} REUSE_FROM vyx_pch)
+  endif()
+endfunction()
+
+function(vyx_add_library name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "NO_TORCH" "" "")
+  add_library(vyx_${name} STATIC ${arg_UNPARSED_ARGUMENTS})
+  add_library(vyx::${name} ALIAS vyx_${name})
+  target_link_libraries(vyx_${name} PUBLIC vyx::options)
+  if(NOT arg_NO_TORCH)
+    target_link_libraries(vyx_${name} PUBLIC vyx::torch)
+    vyx_use_torch_pch(vyx_${name})
+  endif()
+endfunction()
+
+if(VYX_PCH)
+  add_library(vyx_pch STATIC ${PROJECT_SOURCE_DIR}/third_party/torch_pch.cpp)
+  target_link_libraries(vyx_pch PUBLIC vyx::options vyx::torch)
+  target_precompile_headers(vyx_pch PRIVATE ${PROJECT_SOURCE_DIR}/third_party/torch_pch.h)
+endif()
