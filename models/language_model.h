@@ -1,0 +1,78 @@
+// A language model: one .pt archive with TorchScript, config and tokenizer, run with hooks and a key-value cache.
+//
+// The TorchScript in the archive has three methods, which every architecture of ours defines (README.md of this folder):
+//   forward(input_ids [batch, seq], attention_mask: Optional [batch, seq] = None) -> logits [batch, seq, vocabulary]
+//   hidden(input_ids [batch, seq], attention_mask: Optional [batch, past + seq], keys, values: List[Tensor], past: int) -> [batch, seq, d_model]
+//   logits(hidden [.., d_model]) -> [.., vocabulary]
+// keys and values hold one [batch, kv_heads, capacity, head_dim] a block, written in place at past … past + seq.
+#pragma once
+#include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
+
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/hooked_module.h"
+#include "models/batch.h"
+#include "models/language_model_config.h"
+#include "models/tokenizer/tokenizer.h"
+
+namespace vyx::models {
+
+/// Keys and values of the tokens so far, with room for more.
+struct KvCache {
+  std::vector<at::Tensor> keys, values;  // a block: [batch, kv_heads, capacity, head_dim]
+  at::Tensor mask;                       // [batch, capacity] bool, true = real; undefined while no row is padded
+  int64_t length = 0;                    // tokens held, padding included
+  int64_t capacity = 0;
+  int64_t batch = 0;
+};
+
+class LanguageModel {
+ public:
+  /// Throws Error for an archive without config or tokenizer, naming what to run instead.
+  static LanguageModel load(const std::filesystem::path& path, c10::Device device = c10::kCPU);
+  LanguageModel(const torch::jit::Module& module, LanguageModelConfig config, Tokenizer tokenizer);
+
+  const LanguageModelConfig& config() const { return config_; }
+  const Tokenizer& tokenizer() const { return tokenizer_; }
+  HookedModule& module() { return module_; }
+  c10::Device device() const { return device_; }
+
+  /// The site of block k's output: "model.layers.k:output".
+  Site block_output(int64_t block) const;
+  /// Tokens of a prompt; with `chat`, of a one-message chat in the model's own format (throws Error when it has none).
+  std::vector<TokenId> encode_prompt(std::string_view text, bool chat = false) const;
+
+  /// Logits at every position, without a cache: [batch, seq, vocabulary] in float32.
+  at::Tensor logits(const Batch& batch);
+  /// Log-probability of every token given those before it: [batch, seq − 1] float32; 0 at padding.
+  at::Tensor token_log_probabilities(const Batch& batch);
+
+  KvCache make_cache(int64_t batch, int64_t capacity) const;
+  /// The cache's rows, each `counts[i]` times, with room for `capacity` tokens.
+  KvCache repeat(const KvCache& cache, int64_t times, int64_t capacity) const;
+
+  /// Runs the batch's tokens behind those in the cache; `generated` says that they are the model's own (Positions::generated).
+  /// Returns the last block's normalised output [batch, seq, d_model].
+  at::Tensor extend(KvCache& cache, const Batch& batch, bool generated = false);
+  /// As extend(), for the hooks alone: stops after the last hooked site. The cache is spoilt by it.
+  void harvest(KvCache& cache, const Batch& batch);
+  /// Logits of hidden states: [.., vocabulary] in float32.
+  at::Tensor head(const at::Tensor& hidden);
+
+ private:
+  HookedModule module_;
+  LanguageModelConfig config_;
+  Tokenizer tokenizer_;
+  c10::Device device_;
+};
+
+/// Writes a model as an archive that LanguageModel::load and stock torch.jit.load read. `tokenizer_json` as in tokenizer.h.
+void save_language_model(const torch::jit::Module& module, const LanguageModelConfig& config, std::string_view tokenizer_json,
+                         const std::filesystem::path& path);
+
+}  // namespace vyx::models
