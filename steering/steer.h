@@ -1,0 +1,48 @@
+// Control vectors at work in a language model.
+#pragma once
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/bake.h"
+#include "core/edit.h"
+#include "models/language_model.h"
+#include "steering/control_vector.h"
+
+namespace vyx::steering {
+
+struct WeightedVector {
+  ControlVector vector;
+  double coefficient = 1;
+  std::string sites;  // pattern: only the vector's sites that it chooses; "": all
+};
+
+struct SteerOptions {
+  Positions positions = Positions::all;
+  bool allow_other_model = false;  // take a vector that says it was made with another model
+};
+
+/// The edits that the vectors make, one a site, with one term a vector in their order: h' = h + Σ_k c_k·v_k. Throws Error for a vector
+/// of another width or (by its SHA-256, or its model hint) another model, a site that the model lacks, a pattern that chooses none of a vector's sites.
+std::vector<SiteEdit> make_edits(models::LanguageModel& model, std::span<const WeightedVector> vectors,
+                                 const SteerOptions& options = {});
+
+/// Steers while it lives. Move-only.
+class [[nodiscard]] Steering {
+ public:
+  /// Scales the vectors' coefficients: one factor for all, or one a batch row [batch], or one a row and vector [batch, vectors].
+  void set_scale(double scale);
+  void set_scale(const at::Tensor& scales);
+  /// Throws Error naming a site whose edit never fired.
+  void require_fired() const;
+  uint64_t firings() const;
+  size_t sites() const { return edits_.size(); }
+
+ private:
+  friend Steering steer(models::LanguageModel&, std::span<const WeightedVector>, const SteerOptions&);
+  std::vector<AttachedEdit> edits_;
+};
+
+Steering steer(models::LanguageModel& model, std::span<const WeightedVector> vectors, const SteerOptions& options = {});
+
+}  // namespace vyx::steering

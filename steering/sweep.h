@@ -1,0 +1,32 @@
+// A sweep over coefficients, and the choice of one: the strongest that leaves neutral text nearly alone.
+#pragma once
+#include <functional>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "steering/effects.h"
+#include "steering/steer.h"
+
+namespace vyx::steering {
+
+struct SweepOptions {
+  std::vector<double> coefficients = {2, 4, 6, 8, 10, 12};  // each is tried with both signs
+  double max_kl = 0.3;  // nats a token on neutral text (mean): the side effect that is accepted
+  SteerOptions steer;
+};
+
+struct SweepRow {
+  double coefficient = 0;
+  Effect effect;
+};
+
+struct Sweep {
+  std::vector<SweepRow> rows;      // by coefficient, the most negative first; 0 is among them
+  std::optional<double> chosen;    // the largest c for which −c and +c keep kl_mean <= max_kl and shift the preference down and up
+};
+
+Sweep sweep(models::LanguageModel& model, std::span<const WeightedVector> vectors, EffectMeter& meter,
+            const SweepOptions& options = {}, const std::function<void(const SweepRow&)>& on_row = {});
+
+}  // namespace vyx::steering
