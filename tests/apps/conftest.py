@@ -1,0 +1,138 @@
+"""A tiny random Llama with a byte-level tokenizer, as GGUF and as model.pt, and a way to run the drivers."""
+
+import json
+import os
+import pathlib
+import subprocess
+
+import gguf
+import numpy as np
+import pytest
+
+WIDTH, LAYERS, HEADS, KV_HEADS, FEED_FORWARD = 32, 3, 4, 2, 64
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def byte_tokens():
+    """The 256 byte tokens in GPT-2's printable alphabet."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    alphabet, extra = {}, 0
+    for byte in range(256):
+        if byte in printable:
+            alphabet[byte] = chr(byte)
+        else:
+            alphabet[byte], extra = chr(256 + extra), extra + 1
+    return [alphabet[byte] for byte in range(256)]
+
+
+def write_tiny_gguf(path, *, seed=0, width=WIDTH, tokenizer=True, spoil=None):
+    """`spoil(name, array)` returns the weights to write instead."""
+    random = np.random.default_rng(seed)
+    writer = gguf.GGUFWriter(str(path), "llama")
+    writer.add_name(f"Tiny {seed}")
+    writer.add_block_count(LAYERS)
+    writer.add_context_length(512)
+    writer.add_embedding_length(width)
+    writer.add_feed_forward_length(FEED_FORWARD)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(KV_HEADS)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_layer_norm_rms_eps(1e-5)
+    tokens = [*SPECIAL, *byte_tokens(), "he", "Ġa"]
+    if tokenizer:
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre("smollm")
+        writer.add_token_list(tokens)
+        writer.add_token_types([3] * len(SPECIAL) + [1] * (len(tokens) - len(SPECIAL)))
+        writer.add_token_merges(["h e", "Ġ a"])
+        writer.add_bos_token_id(1)
+        writer.add_eos_token_id(2)
+        writer.add_chat_template(CHAT_TEMPLATE)
+
+    def add(name, *shape, scale=0.3):
+        array = (random.standard_normal(shape) * scale).astype(np.float32)
+        if name.endswith("norm.weight"):
+            array = 1 + array * 0.1
+        writer.add_tensor(name, spoil(name, array) if spoil else array)
+
+    kv_width = width // HEADS * KV_HEADS
+    add("token_embd.weight", len(tokens), width)
+    for k in range(LAYERS):
+        add(f"blk.{k}.attn_norm.weight", width)
+        add(f"blk.{k}.attn_q.weight", width, width)
+        add(f"blk.{k}.attn_k.weight", kv_width, width)
+        add(f"blk.{k}.attn_v.weight", kv_width, width)
+        add(f"blk.{k}.attn_output.weight", width, width)
+        add(f"blk.{k}.ffn_norm.weight", width)
+        add(f"blk.{k}.ffn_gate.weight", FEED_FORWARD, width)
+        add(f"blk.{k}.ffn_up.weight", FEED_FORWARD, width)
+        add(f"blk.{k}.ffn_down.weight", width, FEED_FORWARD)
+    add("output_norm.weight", width)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+class Drivers:
+    """Runs drivers of the build under test."""
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+
+    def run(self, driver, *args, **kwargs):
+        return subprocess.run([str(self.folder / driver), *map(str, args)], capture_output=True, text=True,
+                              timeout=300, **kwargs)
+
+    def json(self, driver, *args):
+        result = self.run(driver, *args, "--json")
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)
+
+    def error(self, driver, *args, code=1, **kwargs):
+        """The one line on stderr of a run that must fail."""
+        result = self.run(driver, *args, **kwargs)
+        assert result.returncode == code, (result.returncode, result.stdout, result.stderr)
+        assert result.stderr.count("\n") == 1, result.stderr
+        assert result.stdout == "", result.stdout
+        return result.stderr
+
+
+@pytest.fixture(scope="session")
+def drivers():
+    return Drivers(os.environ["VYX_BIN"])
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tmp_path_factory):
+    return write_tiny_gguf(tmp_path_factory.mktemp("tiny") / "tiny.gguf")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(drivers, tiny_gguf):
+    out = tiny_gguf.with_suffix(".pt")
+    drivers.json("vyx-import", tiny_gguf, "--out", out)
+    return out
+
+
+PAIRS = [{"positive": f"I am glad about {thing}", "negative": f"I am sad about {thing}"}
+         for thing in ("it", "rain", "work", "the cat", "home", "today", "bread", "music", "a walk", "you")]
+
+
+@pytest.fixture(scope="session")
+def tiny_pairs(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    path.write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_vector(drivers, tiny_model, tiny_pairs, tmp_path_factory):
+    out = tmp_path_factory.mktemp("vector") / "glad.gguf"
+    drivers.json("vyx-vector", "--model", tiny_model, "--contrast", tiny_pairs, "--out", out)
+    return out

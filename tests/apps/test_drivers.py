@@ -1,0 +1,160 @@
+"""The drivers as a user types them, on a tiny model."""
+
+import json
+
+import pytest
+import torch
+
+DRIVERS = ["vyx-import", "vyx-inspect", "vyx-vector", "vyx-generate", "vyx-export", "vyx-sweep"]
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_help_shows_examples_and_every_common_option(drivers, driver):
+    result = drivers.run(driver, "--help")
+    assert result.returncode == 0 and result.stderr == ""
+    assert f"usage: {driver} " in result.stdout and "examples:" in result.stdout
+    for option in ("--json", "--seed", "--threads", "--device", "--quiet", "--version"):
+        assert option in result.stdout
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_version(drivers, driver):
+    assert drivers.run(driver, "--version").stdout.startswith(f"{driver} 0.1.0 (LibTorch 2.")
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_wrong_usage_exits_2_with_one_line(drivers, driver):
+    assert "--help" in drivers.error(driver, "--no-such-option", code=2)
+    assert "--help" in drivers.error(driver, code=2)  # required options missing
+
+
+def test_import_says_what_it_wrote(drivers, tiny_gguf, tmp_path):
+    report = drivers.json("vyx-import", tiny_gguf, "--out", tmp_path / "m.pt")
+    assert report["architecture"] == "llama" and report["dtype"] == "float32"
+    assert report["bytes"] == (tmp_path / "m.pt").stat().st_size
+    m = torch.jit.load(tmp_path / "m.pt")
+    assert report["parameters"] == sum(p.numel() for p in m.parameters())
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_import_in_another_type(drivers, tiny_gguf, tmp_path, dtype):
+    drivers.json("vyx-import", tiny_gguf, "--out", tmp_path / "m.pt", "--dtype", dtype)
+    m = torch.jit.load(tmp_path / "m.pt")
+    assert m.model.embed_tokens.weight.dtype == getattr(torch, dtype)
+    assert torch.isfinite(m(torch.tensor([[5, 6, 7]])).float()).all()
+
+
+def test_inspect_knows_all_three_kinds_of_file(drivers, tiny_gguf, tiny_model, tiny_vector):
+    gguf_report = drivers.json("vyx-inspect", tiny_gguf)
+    assert gguf_report["kind"] == "gguf" and gguf_report["metadata"]["llama.block_count"] == "3"
+    model_report = drivers.json("vyx-inspect", tiny_model)
+    assert model_report["kind"] == "torchscript" and model_report["config"]["name"] == "Tiny 0"
+    shapes = {site["site"]: site["shape"] for site in model_report["sites"]}
+    assert shapes["model.layers.1:output"] == "[1, 2, 32]"
+    assert shapes["model.layers.1.mlp.gate_proj:output"] == "[1, 2, 64]"
+    vector_report = drivers.json("vyx-inspect", tiny_vector)
+    assert vector_report["kind"] == "control vector" and vector_report["pairs"] == 10
+    for path in (tiny_gguf, tiny_model, tiny_vector):
+        assert str(path) in drivers.run("vyx-inspect", path).stdout
+
+
+def test_inspect_shows_any_torchscript(drivers, tmp_path):
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = torch.nn.LSTM(4, 8)
+
+        def forward(self, x):
+            return self.lstm(x)[0]
+
+    torch.jit.trace(Net(), torch.randn(3, 1, 4)).save(tmp_path / "net.pt")
+    report = drivers.json("vyx-inspect", tmp_path / "net.pt")
+    assert "lstm:output" in [site["site"] for site in report["sites"]] and report["config"] is None
+
+
+def test_vector_reports_each_site_and_leaves_out_block_0(drivers, tiny_model, tiny_pairs, tmp_path):
+    report = drivers.json("vyx-vector", "--model", tiny_model, "--contrast", tiny_pairs, "--out", tmp_path / "v.gguf")
+    assert [site["site"] for site in report["sites"]] == ["model.layers.1:output", "model.layers.2:output"]
+    for site in report["sites"]:
+        assert 0 <= site["eigengap"] <= 1 and 0 <= site["sign_vote_margin"] <= 1 and site["median_norm"] > 0
+
+
+def test_vector_from_a_template(drivers, tiny_model, tmp_path):
+    (tmp_path / "beginnings.txt").write_text("".join(f"Word {n}\n" for n in range(8)))
+    (tmp_path / "mood.json").write_text(json.dumps({
+        "prompt": "Act like a {persona} person.", "positive": ["happy"], "negative": ["sad"],
+        "beginnings": "beginnings.txt"}))
+    report = drivers.json("vyx-vector", "--model", tiny_model, "--template", tmp_path / "mood.json",
+                          "--out", tmp_path / "v.gguf", "--method", "mean")
+    assert report["pairs"] == 8 and report["method"] == "mean"
+
+
+def test_the_same_run_gives_the_same_bytes(drivers, tiny_model, tiny_pairs, tiny_vector, tmp_path):
+    drivers.json("vyx-vector", "--model", tiny_model, "--contrast", tiny_pairs, "--out", tmp_path / "again.gguf")
+    assert (tmp_path / "again.gguf").read_bytes() == tiny_vector.read_bytes()
+
+
+def generate(drivers, model, *args):
+    return drivers.json("vyx-generate", "--model", model, "--prompt", "Hello", "--max-tokens", 12, "--ignore-end", *args)
+
+
+def test_generate_reports_text_tokens_and_speed(drivers, tiny_model):
+    report = generate(drivers, tiny_model)
+    assert len(report["tokens"]) == 12 and isinstance(report["text"], str) and report["tokens_per_second"] > 0
+    assert report["stop_reason"] == "length"
+
+
+def test_generate_streams_the_text_that_json_reports(drivers, tiny_model):
+    streamed = drivers.run("vyx-generate", "--model", tiny_model, "--prompt", "Hello", "--max-tokens", 12, "--ignore-end")
+    assert streamed.stdout == generate(drivers, tiny_model)["text"] + "\n"
+
+
+def test_coefficient_0_is_the_baseline_and_another_is_not(drivers, tiny_model, tiny_vector):
+    baseline = generate(drivers, tiny_model)["tokens"]
+    assert generate(drivers, tiny_model, "--vector", f"{tiny_vector}=0")["tokens"] == baseline
+    assert generate(drivers, tiny_model, "--vector", f"{tiny_vector}=50")["tokens"] != baseline
+
+
+def test_vectors_add_up(drivers, tiny_model, tiny_vector):
+    twice = generate(drivers, tiny_model, "--vector", f"{tiny_vector}=5", "--vector", f"{tiny_vector}=5")
+    assert twice["tokens"] == generate(drivers, tiny_model, "--vector", f"{tiny_vector}=10")["tokens"]
+
+
+def test_sampling_is_seeded(drivers, tiny_model):
+    sample = lambda seed: generate(drivers, tiny_model, "--temperature", 1, "--seed", seed)["tokens"]
+    assert sample(1) == sample(1) and sample(1) != sample(2)
+
+
+def test_sweep_measures_each_coefficient_and_the_baseline(drivers, tiny_model, tiny_vector, tmp_path):
+    (tmp_path / "pairs.jsonl").write_text("".join(
+        json.dumps({"prompt": f"How is {x}?", "positive": "Good and glad.", "negative": "Bad and sad."}) + "\n"
+        for x in ("it", "work", "home")))
+    (tmp_path / "neutral.txt").write_text("The river flows past the town to the sea. " * 10)
+    report = drivers.json("vyx-sweep", "--model", tiny_model, "--vector", tiny_vector, "--pairs", tmp_path / "pairs.jsonl",
+                          "--neutral", tmp_path / "neutral.txt", "--coefficients", 1, 4, "--max-kl", 100)
+    rows = {row["coefficient"]: row for row in report["rows"]}
+    assert list(rows) == [-4, -1, 0, 1, 4]
+    assert rows[0]["shift"] == 0 and rows[0]["kl_mean"] == 0
+    assert rows[4]["kl_mean"] > rows[1]["kl_mean"] > 0
+
+
+def test_export_steers_in_stock_python(drivers, tiny_model, tiny_vector, tmp_path):
+    out = tmp_path / "steered.pt"
+    report = drivers.json("vyx-export", "--model", tiny_model, "--vector", tiny_vector, "--coefficient", 3, "--out", out)
+    assert report["sites"] == ["model.layers.1:output", "model.layers.2:output"]
+    ids = torch.tensor([[1, 40, 50, 60]])
+    plain, steered = torch.jit.load(tiny_model), torch.jit.load(out)
+    assert steered(ids).shape == (1, 4, 261)
+    at_3 = steered(ids)
+    assert not torch.equal(at_3, plain(ids))
+    steered.set_coefficient(0.0)
+    assert torch.equal(steered(ids), plain(ids))
+    steered.set_coefficient(3.0)
+    assert torch.equal(steered(ids), at_3)
+
+
+def test_an_exported_model_is_a_language_model_still(drivers, tiny_model, tiny_vector, tmp_path):
+    out = tmp_path / "steered.pt"
+    drivers.json("vyx-export", "--model", tiny_model, "--vector", f"{tiny_vector}=7", "--out", out)
+    hooked = generate(drivers, tiny_model, "--vector", f"{tiny_vector}=7")["tokens"]
+    assert generate(drivers, out)["tokens"] == hooked
