@@ -1,0 +1,80 @@
+// What hooks and steering cost a decode step on a real model: the plain module, the instrumented one, and the
+// steered one, step by step in turn.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+
+#include "apps/driver.h"
+#include "apps/vector_options.h"
+#include "core/script_archive.h"
+#include "models/batch.h"
+
+namespace {
+
+using namespace vyx;
+
+double median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
+  return values[values.size() / 2];
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::string model_path;
+  int64_t steps = 150;
+  apps::VectorOptions vector_options;
+  apps::Driver driver("bench-decode", "--model model.pt --vector happy.gguf",
+                      "Times decode steps: plain, instrumented, steered.",
+                      "  bench-decode --model out/demo/smollm2.pt --vector out/demo/happy.gguf --sites "
+                      "'model.layers.{8..20}'");
+  driver.options()("model,m", apps::po::value(&model_path)->required(), "the model")(
+      "steps", apps::po::value(&steps)->default_value(steps), "of each kind");
+  vector_options.add_to(driver);
+
+  return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
+    c10::NoGradGuard no_grad;
+    auto plain = load_script(model_path).module;
+    auto model = models::LanguageModel::load(model_path);
+    const std::vector<std::vector<models::TokenId>> prompt{
+        model.encode_prompt("Tell me a story about a fox.", true)};
+    const std::vector<std::vector<models::TokenId>> token{{100}};
+    const auto prompt_batch = models::make_batch(prompt, models::Padding::right, 0);
+    const auto token_batch = models::make_batch(token, models::Padding::right, 0);
+    auto cache = model.make_cache(1, 64);
+    model.extend(cache, prompt_batch);
+
+    // Every step extends the same prompt by one token, so that all do the same work.
+    const auto step = [&](auto&& extend) {
+      cache.length = prompt_batch.ids.size(1);
+      const auto start = std::chrono::steady_clock::now();
+      extend();
+      return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    };
+    const auto plain_step = [&] {
+      c10::List<at::Tensor> keys(cache.keys), values(cache.values);
+      const auto hidden =
+          plain.get_method("hidden")({token_batch.ids, c10::IValue(), keys, values, cache.length});
+      plain.get_method("logits")({hidden});
+    };
+    const auto hooked_step = [&] { model.head(model.extend(cache, token_batch)); };
+
+    const auto weighted = vector_options.read(model, common);
+    std::vector<double> plain_times, idle_times, steered_times;
+    for (int64_t i = -10; i < steps; ++i) {
+      const double plain_time = step(plain_step), idle_time = step(hooked_step);
+      auto steering = steering::steer(model, weighted, vector_options.steer_options());
+      const double steered_time = step(hooked_step);
+      if (i < 0) continue;  // warm-up
+      plain_times.push_back(plain_time);
+      idle_times.push_back(idle_time);
+      steered_times.push_back(steered_time);
+    }
+    const double a = median(plain_times), b = median(idle_times), c = median(steered_times);
+    if (!common.json)
+      fmt::print(
+          "decode step: plain {:.2f} ms, instrumented {:.2f} ms ({:+.2f} %), steered {:.2f} ms ({:+.2f} %)\n",
+          a * 1e3, b * 1e3, (b / a - 1) * 100, c * 1e3, (c / b - 1) * 100);
+    return {{"plain_seconds", a}, {"instrumented_seconds", b}, {"steered_seconds", c}, {"steps", steps}};
+  });
+}
