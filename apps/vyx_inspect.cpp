@@ -1,5 +1,7 @@
+#include <fmt/ranges.h>
+
 #include <algorithm>
-#include <filesystem>
+#include <map>
 
 #include "apps/driver.h"
 #include "core/activation.h"
@@ -19,20 +21,23 @@ std::string shape_text(at::IntArrayRef shape) {
   return fmt::format("[{}]", fmt::join(shape, ", "));
 }
 
-/// One line of a metadata value: long texts and arrays are cut.
+/// A metadata value on one line: long texts and arrays are cut.
+struct ValuePrinter {
+  std::string operator()(const std::string& text) const {
+    const auto line = text.substr(0, std::min(text.find('\n'), size_t{60}));
+    return line.size() < text.size() ? line + "…" : line;
+  }
+  std::string operator()(const GgufArray& array) const {
+    return std::visit([](const auto& items) { return fmt::format("{} items", items.size()); }, array);
+  }
+  template <class Number>
+  std::string operator()(Number number) const {
+    return fmt::format("{}", number);
+  }
+};
+
 std::string value_text(const GgufValue& value) {
-  struct Printer {
-    std::string operator()(const std::string& text) const {
-      const auto line = text.substr(0, std::min(text.find('\n'), size_t{60}));
-      return line.size() < text.size() ? line + "…" : line;
-    }
-    std::string operator()(const GgufArray& array) const {
-      return std::visit([](const auto& items) { return fmt::format("{} items", items.size()); }, array);
-    }
-    std::string operator()(bool flag) const { return flag ? "true" : "false"; }
-    std::string operator()(auto number) const { return fmt::format("{}", number); }
-  };
-  return std::visit(Printer{}, value);
+  return std::visit(ValuePrinter{}, value);
 }
 
 Json inspect_control_vector(const std::string& path, bool print) {
