@@ -7,8 +7,8 @@ namespace vyx::models {
 
 class Utf8Stream {
  public:
-  /// Takes bytes, returns those that end a character. Bytes that can't begin or continue a character are given on as
-  /// U+FFFD as soon as that is certain.
+  /// Takes bytes, returns those that end a character. Bytes that can't begin or continue a character are
+  /// given on as U+FFFD as soon as that is certain.
   std::string push(std::string_view bytes);
   /// What is left at the end: U+FFFD for an unfinished character.
   std::string finish();
