@@ -1,5 +1,6 @@
-// JSON from files that others wrote: bounded in size, depth and number of keys, duplicate keys refused, and typed getters that do
-// not convert (nlohmann's get<uint64_t>() turns -1 and 3.5 into integers without a word).
+// JSON from files that others wrote: bounded in size, depth and number of values, duplicate keys refused, and
+// typed getters that do not convert (nlohmann's get<uint64_t>() turns -1 and 3.5 into integers without a
+// word).
 #pragma once
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -13,10 +14,12 @@ using Json = nlohmann::json;
 struct JsonLimits {
   size_t max_bytes = 256u << 20;
   int max_depth = 64;
+  size_t max_values = 8u << 20;  // a value takes up to 100 times its text in memory
 };
 
 /// Parses `text`; throws Error naming `source` (a file, or `file:line`), the byte and the reason.
-/// Refuses invalid UTF-8, nesting beyond the limit, duplicate keys, numbers that do not fit, and anything after the value.
+/// Refuses invalid UTF-8, nesting beyond the limit, duplicate keys, numbers that do not fit, and anything
+/// after the value.
 Json parse_json(std::string_view text, std::string_view source, const JsonLimits& limits = {});
 
 /// The member `key` of `object`, of exactly that type; throws Error naming `source` and the key otherwise.

@@ -1,0 +1,23 @@
+#include "core/digest.h"
+
+#include <openssl/evp.h>
+
+#include <array>
+
+#include "core/error.h"
+#include "core/io.h"
+
+namespace vyx {
+
+std::string sha256(std::span<const std::byte> bytes) {
+  std::array<unsigned char, 32> digest;
+  if (EVP_Digest(bytes.data(), bytes.size(), digest.data(), nullptr, EVP_sha256(), nullptr) != 1)
+    fail("sha256: OpenSSL refused to compute a digest; is SHA-256 disabled on this machine?");
+  return fmt::format("{:02x}", fmt::join(digest, ""));
+}
+
+std::string sha256_file(const std::filesystem::path& path) {
+  return sha256(MappedFile(path).bytes());
+}
+
+}  // namespace vyx
