@@ -36,7 +36,7 @@ std::optional<GgmlBlock> block_of(uint32_t type);  // nullopt: no such type (or 
 bool can_dequantize(GgmlType type);
 
 /// Expands `data` of `type` to `out` (data.size() == out.size() / block elements × block bytes, or Error).
-/// Bit for bit what the Python package gguf gives.
+/// Bit for bit what the Python package gguf gives, but for the payload of a sum of two NaNs.
 void dequantize(GgmlType type, std::span<const std::byte> data, std::span<float> out);
 
 /// A metadata value. Arrays hold one element type; arrays of arrays are refused.

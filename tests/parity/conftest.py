@@ -1,0 +1,35 @@
+"""What the parity tests share. VYX_BIN is the folder of the binaries, VYX_MODEL_GGUF the real model; both default to
+where `./vyx` puts them."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def bin_dir():
+    folder = Path(os.environ.get("VYX_BIN", ROOT / "build/release/bin")).resolve()
+    assert folder.is_dir(), f"{folder}: not a folder; build vyx or set VYX_BIN"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def gguf_path():
+    path = Path(os.environ.get("VYX_MODEL_GGUF", ROOT / ".deps/models/SmolLM2-135M-Instruct.Q4_1.gguf")).resolve()
+    if not path.is_file():
+        pytest.skip(f"{path}: not there; run ./vyx test or set VYX_MODEL_GGUF")
+    return path
+
+
+@pytest.fixture(scope="session")
+def run(bin_dir):
+    """run("vyx-inspect", path, …): the CompletedProcess, with stdout and stderr as bytes."""
+
+    def call(binary, *args, **options):
+        return subprocess.run([bin_dir / binary, *map(str, args)], capture_output=True, timeout=600, **options)
+
+    return call
