@@ -22,8 +22,9 @@ struct SweepRow {
 };
 
 struct Sweep {
-  std::vector<SweepRow> rows;      // by coefficient, the most negative first; 0 is among them
-  std::optional<double> chosen;    // the largest c for which −c and +c keep kl_mean <= max_kl and shift the preference down and up
+  std::vector<SweepRow> rows;    // by coefficient, the most negative first; 0 is among them
+  std::optional<double> chosen;  // the largest c for which −c and +c keep kl_mean <= max_kl and shift the
+                                 // preference down and up
 };
 
 Sweep sweep(models::LanguageModel& model, std::span<const WeightedVector> vectors, EffectMeter& meter,
