@@ -20,7 +20,7 @@ constexpr size_t kMatchLimit = 100'000,
                  kMatchLimitPerByte = 4;  // \s*[\r\n]+ gives back a run of blanks one by one
 constexpr uint32_t kDepthLimit = 10'000, kHeapLimitKib = 16u << 10;
 constexpr size_t kJitStackMin = 32u << 10, kJitStackMax = 1u << 20;
-constexpr int64_t kBudget = 1'000'000'000, kBudgetPerByte = 4'000;  // ns
+constexpr int64_t kBudget = 500'000'000, kBudgetPerByte = 1'000;  // ns; text takes about 50 a byte
 constexpr size_t kWindow = 64;  // starts of a match tried between two looks at the clock
 
 /// A pattern, or a part of it, for a message: as it is, since quote() would escape each of its backslashes.

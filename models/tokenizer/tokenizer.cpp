@@ -59,8 +59,9 @@ void check_post_processor(const Json& part, std::string_view source) {
 void check_parts(const Json& root, std::string_view source) {
   if (!root.is_object())
     fail("{}: found {}, expected the object of a tokenizer.json", source, root.type_name());
-  if (const Json& version = member(root, "version"); !version.is_null() && version != "1.0") {
-    fail("{}: tokenizer version {}, expected \"1.0\"", source, quote(version.dump()));
+  if (const Json& version = member(root, "version"); !version.is_null()) {
+    const std::string text = json_string(root, "version", source);
+    if (text != "1.0") fail("{}: tokenizer version {}, expected \"1.0\"", source, quote(text));
   }
   for (const char* key : {"truncation", "padding"}) {
     if (!member(root, key).is_null())
