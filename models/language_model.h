@@ -1,10 +1,13 @@
-// A language model: one .pt archive with TorchScript, config and tokenizer, run with hooks and a key-value cache.
+// A language model: one .pt archive with TorchScript, config and tokenizer, run with hooks and a key-value
+// cache.
 //
-// The TorchScript in the archive has three methods, which every architecture of ours defines (README.md of this folder):
-//   forward(input_ids [batch, seq], attention_mask: Optional [batch, seq] = None) -> logits [batch, seq, vocabulary]
-//   hidden(input_ids [batch, seq], attention_mask: Optional [batch, past + seq], keys, values: List[Tensor], past: int) -> [batch, seq, d_model]
-//   logits(hidden [.., d_model]) -> [.., vocabulary]
-// keys and values hold one [batch, kv_heads, capacity, head_dim] a block, written in place at past … past + seq.
+// The TorchScript in the archive has three methods, which every architecture of ours defines (README.md of
+// this folder):
+//   forward(input_ids [batch, seq], attention_mask: Optional [batch, seq] = None) -> logits [batch, seq,
+//   vocabulary] hidden(input_ids [batch, seq], attention_mask: Optional [batch, past + seq], keys, values:
+//   List[Tensor], past: int) -> [batch, seq, d_model] logits(hidden [.., d_model]) -> [.., vocabulary]
+// keys and values hold one [batch, kv_heads, capacity, head_dim] a block, written in place at past … past +
+// seq.
 #pragma once
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
@@ -25,8 +28,8 @@ namespace vyx::models {
 /// Keys and values of the tokens so far, with room for more.
 struct KvCache {
   std::vector<at::Tensor> keys, values;  // a block: [batch, kv_heads, capacity, head_dim]
-  at::Tensor mask;                       // [batch, capacity] bool, true = real; undefined while no row is padded
-  int64_t length = 0;                    // tokens held, padding included
+  at::Tensor mask;     // [batch, capacity] bool, true = real; undefined while no row is padded
+  int64_t length = 0;  // tokens held, padding included
   int64_t capacity = 0;
   int64_t batch = 0;
 };
@@ -44,7 +47,8 @@ class LanguageModel {
 
   /// The site of block k's output: "model.layers.k:output".
   Site block_output(int64_t block) const;
-  /// Tokens of a prompt; with `chat`, of a one-message chat in the model's own format (throws Error when it has none).
+  /// Tokens of a prompt; with `chat`, of a one-message chat in the model's own format (throws Error when it
+  /// has none).
   std::vector<TokenId> encode_prompt(std::string_view text, bool chat = false) const;
 
   /// Logits at every position, without a cache: [batch, seq, vocabulary] in float32.
@@ -53,26 +57,32 @@ class LanguageModel {
   at::Tensor token_log_probabilities(const Batch& batch);
 
   KvCache make_cache(int64_t batch, int64_t capacity) const;
-  /// The cache's rows, each `counts[i]` times, with room for `capacity` tokens.
+  /// The cache's rows, each `times` times in a row, with room for `capacity` tokens.
   KvCache repeat(const KvCache& cache, int64_t times, int64_t capacity) const;
 
-  /// Runs the batch's tokens behind those in the cache; `generated` says that they are the model's own (Positions::generated).
-  /// Returns the last block's normalised output [batch, seq, d_model].
+  /// Runs the batch's tokens behind those in the cache; `generated` says that they are the model's own
+  /// (Positions::generated). Returns the last block's normalised output [batch, seq, d_model].
   at::Tensor extend(KvCache& cache, const Batch& batch, bool generated = false);
-  /// As extend(), for the hooks alone: stops after the last hooked site. The cache is spoilt by it.
+  /// As extend(), for the hooks alone: stops after the last hooked site. Blocks behind it have no keys then,
+  /// so that the cache is good for further harvests of the same sites and nothing else.
   void harvest(KvCache& cache, const Batch& batch);
   /// Logits of hidden states: [.., vocabulary] in float32.
   at::Tensor head(const at::Tensor& hidden);
 
  private:
+  struct Step;
+  Step step(KvCache& cache, const Batch& batch, bool generated) const;
+
   HookedModule module_;
   LanguageModelConfig config_;
   Tokenizer tokenizer_;
   c10::Device device_;
+  c10::ScalarType dtype_ = c10::kFloat;  // of weights, activations and cache
 };
 
-/// Writes a model as an archive that LanguageModel::load and stock torch.jit.load read. `tokenizer_json` as in tokenizer.h.
-void save_language_model(const torch::jit::Module& module, const LanguageModelConfig& config, std::string_view tokenizer_json,
-                         const std::filesystem::path& path);
+/// Writes a model as an archive that LanguageModel::load and stock torch.jit.load read. `tokenizer_json` as
+/// in tokenizer.h.
+void save_language_model(const torch::jit::Module& module, const LanguageModelConfig& config,
+                         std::string_view tokenizer_json, const std::filesystem::path& path);
 
 }  // namespace vyx::models
