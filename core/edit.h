@@ -50,6 +50,8 @@ class Edit {
   /// one a batch row [batch], or one a row and term [batch, terms]. A scalar 0 returns x itself.
   /// Gradients flow through x.
   at::Tensor apply(const at::Tensor& x, const at::Tensor& coefficients = {}) const;
+  /// The same with one coefficient for all, and no tensor to read it from.
+  at::Tensor apply_scaled(const at::Tensor& x, double coefficient) const;
 
   /// The terms as stacked float32 tensors: what apply() and a baked module compute with.
   struct Table {
@@ -57,13 +59,19 @@ class Edit {
     at::Tensor readers;   // u [reading, d]; undefined when no term reads
     at::Tensor biases;    // b [reading]
     at::Tensor gates;     // constant, linear, rectified, step [4, reading]
+    Gate uses;            // 1 for each part of a gate that a reading term has: the others are not computed
     at::Tensor writers;   // v [reading, d]
   };
   const Table& table() const { return table_; }
 
  private:
+  at::Tensor gate(const at::Tensor& x) const;
+  at::Tensor vector_at(const at::Tensor& x) const;
+
   std::vector<Term> terms_;
   Table table_;
+  at::Tensor constants_;               // constant_k · v_k of the terms that read nothing [constants, d]
+  at::Tensor constant_of_, reader_of_;  // which terms these are, and which read [constants], [reading] int64
   int64_t width_ = 0;
 };
 

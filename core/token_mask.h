@@ -3,6 +3,8 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <memory>
+
 namespace vyx {
 
 struct TokenMask {
@@ -10,7 +12,10 @@ struct TokenMask {
   at::Tensor generated;  // [batch, seq] bool; undefined: no token is generated
 };
 
-/// Sets the mask of this thread until the end of the scope. Scopes nest. Branches that a module forks to other threads don't see it.
+class RunFrameScope;
+
+/// Sets the mask of this thread, and of the branches that a module forks from it, until the end of the scope. Scopes nest.
+/// Throws Error when the two masks are not bool, or not of one shape [batch, seq].
 class TokenMaskScope {
  public:
   explicit TokenMaskScope(TokenMask mask);
@@ -19,11 +24,18 @@ class TokenMaskScope {
   ~TokenMaskScope();
 
  private:
-  TokenMask mask_;
-  const TokenMask* outer_;
+  std::unique_ptr<RunFrameScope> scope_;
 };
 
-/// The mask of the innermost scope of this thread, or nullptr.
+/// The mask of the innermost scope, or nullptr.
 const TokenMask* current_token_mask();
+
+/// What an edit may touch: the real tokens, or the real ones that were generated.
+struct EditableTokens {
+  bool any = true;  // false: nothing
+  at::Tensor mask;  // [batch, seq] bool; undefined: all tokens
+};
+/// Of the current mask, reduced once a scope (a reduction synchronises a GPU). Without a scope all tokens are real and none is generated.
+EditableTokens editable_tokens(bool generated_only);
 
 }  // namespace vyx
