@@ -1,0 +1,176 @@
+#include "tests/core/script_fixtures.h"
+// torch first
+#include <sstream>
+
+#include "core/bake.h"
+
+namespace vyx {
+namespace {
+
+using c10::IValue;
+using test::contains;
+using test::error_of;
+using test::Module;
+using test::random;
+using test::same;
+
+const at::Tensor kX = random({2, 3, 4}, 7);  // [batch, seq, d]
+const at::Tensor kV = random({4}, 8), kU = random({4}, 9);
+
+Edit everything() {
+  return Edit({add(kV),
+               ablate(kU),
+               clamp(kV, 2),
+               {.reader = kU,
+                .bias = 0.5,
+                .gate = {.constant = 1, .linear = -1, .rectified = 2, .step = 3},
+                .writer = kV}});
+}
+
+/// What the module gives with the edits attached.
+IValue hooked(const Module& module, const std::vector<SiteEdit>& edits, double coefficient, Arguments args) {
+  HookedModule instrumented(module);
+  std::vector<AttachedEdit> attached;
+  for (const auto& [site, edit] : edits) {
+    attached.push_back(
+        attach(instrumented, site, edit, {.coefficients = at::scalar_tensor(coefficient, at::kDouble)}));
+  }
+  return instrumented.forward(std::move(args));
+}
+
+/// Equal type by type and tensor by tensor.
+bool same_value(const IValue& a, const IValue& b) {
+  if (a.isTensor() && b.isTensor()) return same(a.toTensor(), b.toTensor());
+  const auto all = [](const auto& as, const auto& bs) {
+    return as.size() == bs.size() && std::equal(as.begin(), as.end(), bs.begin(), same_value);
+  };
+  if (a.isTuple() && b.isTuple())
+    return all(a.toTupleRef().elements().vec(), b.toTupleRef().elements().vec());
+  if (a.isList() && b.isList()) return all(a.toListRef(), b.toListRef());
+  if (a.isGenericDict() && b.isGenericDict()) {
+    const auto as = a.toGenericDict(), bs = b.toGenericDict();
+    return as.size() == bs.size() &&
+           std::equal(as.begin(), as.end(), bs.begin(), [](const auto& x, const auto& y) {
+             return x.key() == y.key() && same_value(x.value(), y.value());
+           });
+  }
+  return a == b;
+}
+
+Module reloaded(const Module& module) {
+  std::stringstream archive;
+  module.save(archive);
+  return torch::jit::load(archive);
+}
+
+TEST_CASE(
+    "[core.bake] baked equals hooked bit for bit: in every type, at every coefficient, after a reload") {
+  const torch::NoGradGuard no_grad;
+  const auto compare = [](c10::ScalarType type, const std::vector<Term>& terms) {
+    Module module = test::stack();
+    module.to(type);
+    const at::Tensor x = kX.to(type), plain = module.forward({x}).toTensor();
+    const std::vector<SiteEdit> edits{{Site::parse("layers.1"), Edit(terms)},
+                                      {Site::parse("layers.2.up:input"), Edit(terms)},
+                                      {Site::parse("layers.1"), Edit({add(kU)})}};
+    Module baked = bake(module, edits, 0.7), loaded = reloaded(baked);
+    for (const double c : {0.7, -3.0, 0.1, 0.0}) {
+      const at::Tensor expected = c == 0 ? plain : hooked(module, edits, c, {x}).toTensor();
+      for (Module* each : {&baked, &loaded}) {
+        if (c != 0.7) each->run_method("set_coefficient", c);
+        for (int run = 0; run < 3; ++run) CHECK(same(each->forward({x}).toTensor(), expected));
+      }
+    }
+    CHECK(same(module.forward({x}).toTensor(), plain));  // the original is untouched
+  };
+  for (const auto type : {at::kFloat, at::kBFloat16, at::kHalf}) compare(type, everything().terms());
+  const Edit edit = everything();
+  for (const Term& term : edit.terms()) compare(at::kFloat, {term});
+}
+
+TEST_CASE("[core.bake] tuples, dicts, lists and optionals are edited at their first tensor") {
+  const torch::NoGradGuard no_grad;
+  const std::vector<std::pair<const char*, const char*>> kinds{
+      {"Tuple[Tensor, Tensor]", "(x, x * 2)"},
+      {"Tuple[int, Tuple[Tensor, Optional[Tensor]]]", "(1, (x, None))"},
+      {"Dict[str, Tensor]", "{'hidden': x, 'twice': x * 2}"},
+      {"List[Tensor]", "[x, x * 2]"},
+      {"Optional[Tensor]", "x"},
+      {"Tuple[int, Optional[Tensor]]", "(3, x)"},
+  };
+  for (const auto& [type, value] : kinds) {
+    CAPTURE(type);
+    Module module("M");
+    module.define(std::string("def forward(self, x: Tensor) -> ") + type + ":\n    return " + value + "\n");
+    const std::vector<SiteEdit> edits{{Site::parse(""), everything()}};
+    Module baked = bake(module, edits);
+    for (int run = 0; run < 3; ++run) CHECK(same_value(baked.forward({kX}), hooked(module, edits, 1, {kX})));
+    CHECK_FALSE(same_value(baked.forward({kX}), module.forward({kX})));
+    baked.run_method("set_coefficient", 0.0);
+    CHECK(same_value(baked.forward({kX}), module.forward({kX})));
+  }
+}
+
+TEST_CASE("[core.bake] an optional that is None, and an empty list, pass") {
+  const torch::NoGradGuard no_grad;
+  Module module("M");
+  module.define(
+      "def forward(self, x: Tensor, flag: bool) -> Optional[Tensor]:\n"
+      "    if flag:\n"
+      "        return x\n"
+      "    return None\n");
+  Module baked = bake(module, {{Site::parse(""), Edit({add(kV)})}});
+  CHECK(baked.forward({kX, false}).isNone());
+  CHECK(same(baked.forward({kX, true}).toTensor(), kX + kV));
+}
+
+TEST_CASE("[core.bake] what has no first tensor that types decide is refused with its site") {
+  const auto error_for = [](const char* type, const char* value) {
+    Module module("M");
+    module.define(std::string("def maybe(self, x: Tensor) -> Optional[Tensor]:\n    return x\ndef "
+                              "forward(self, x: Tensor) -> ") +
+                  type + ":\n    return " + value + "\n");
+    return error_of([&] { bake(module, {{Site::parse(""), Edit({add(kV)})}}); });
+  };
+  CHECK(error_for("int", "3") ==
+        "M: :output: found a value of type int, which holds no tensor; hook the site instead of baking it, "
+        "or choose another");
+  CHECK(contains(error_for("Tuple[Optional[Tensor], Tensor]", "(self.maybe(x), x)"),
+                 "depends on the run which one is first"));
+  CHECK(contains(error_for("List[Tuple[Tensor, Tensor]]", "[(x, x)]"), "lie too deep"));
+  CHECK(contains(error_for("Tuple[int, str]", "(1, 'a')"), "holds no tensor"));
+}
+
+TEST_CASE("[core.bake] shared submodules are edited at every call, traced second calls too") {
+  const torch::NoGradGuard no_grad;
+  Module shared = test::linear(1);
+  shared.define("def forward1(self, x: Tensor) -> Tensor:\n    return torch.relu(x)\n");
+  const Module module = test::parent("Root", {{"a", shared}, {"b", shared}},
+                                     "def forward(self, x: Tensor) -> Tensor:\n"
+                                     "    return self.b.forward1(self.a.forward(x))\n");
+  const std::vector<SiteEdit> edits{{Site::parse("b"), everything()}};
+  CHECK(same(bake(module, edits).forward({kX}).toTensor(), hooked(module, edits, 1, {kX}).toTensor()));
+}
+
+TEST_CASE("[core.bake] mistakes name the module, the site and the nearest") {
+  const Module module = test::stack();
+  const Edit edit({add(kV)});
+  CHECK(contains(error_of([&] {
+                   bake(module, {{Site::parse("layers.7"), edit}});
+                 }),
+                 "Stack: no site layers.7:output; the nearest are layers.0:output"));
+  CHECK(contains(error_of([&] { bake(module, {{Site::parse("layers"), edit}}); }), "no site layers:output"));
+  CHECK(error_of([&] { bake(module, {}); }) == "Stack: found no edit to bake");
+  CHECK(contains(error_of([&] {
+                   bake(module, {{Site::parse("head"), edit}}, INFINITY);
+                 }),
+                 "expected a finite one"));
+  const Module baked = bake(module, {{Site::parse("head"), edit}});
+  CHECK(contains(error_of([&] {
+                   bake(baked, {{Site::parse("head"), edit}});
+                 }),
+                 "has a method set_coefficient already"));
+}
+
+}  // namespace
+}  // namespace vyx
