@@ -22,6 +22,8 @@ get_target_property(vyx_torch_includes torch INTERFACE_INCLUDE_DIRECTORIES)
 target_include_directories(vyx_torch SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
 separate_arguments(vyx_torch_flags UNIX_COMMAND "${TORCH_CXX_FLAGS}")
 target_compile_options(vyx_torch INTERFACE ${vyx_torch_flags})
+# The wheel brings fmt's headers, of another version than the system's library, and they come first: used without a library.
+target_compile_definitions(vyx_torch INTERFACE FMT_HEADER_ONLY)
 
 # vyx_add_library(name [NO_TORCH] sources…): the static library vyx::name.
 # vyx_use_torch_pch(target): torch/script.h costs 15 s a unit; it is compiled once, in vyx_pch, and shared.
@@ -44,6 +46,6 @@ endfunction()
 
 if(VYX_PCH)
   add_library(vyx_pch STATIC ${PROJECT_SOURCE_DIR}/third_party/torch_pch.cpp)
-  target_link_libraries(vyx_pch PUBLIC vyx::options vyx::torch)
+  target_link_libraries(vyx_pch PUBLIC vyx::options vyx::torch fmt::fmt)
   target_precompile_headers(vyx_pch PRIVATE ${PROJECT_SOURCE_DIR}/third_party/torch_pch.h)
 endif()
