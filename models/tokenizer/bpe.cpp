@@ -132,8 +132,9 @@ void Bpe::read_merges(const Json& merges, std::string_view source) {
       }
       return *id;
     };
+    const int32_t left_id = id_of(left), right_id = id_of(right), merged = id_of(left + right);
     // A pair that is listed twice has its last rank, as in `tokenizers`.
-    merges_[pair_key(id_of(left), id_of(right))] = {static_cast<int32_t>(rank), id_of(left + right)};
+    merges_[pair_key(left_id, right_id)] = {static_cast<int32_t>(rank), merged};
   }
 }
 
