@@ -188,8 +188,21 @@ TEST_CASE("[models.tokenizer] ByteLevel cuts as GPT-2 does") {
 }
 
 TEST_CASE("[models.tokenizer] U+180E is no blank, U+0085 is one") {
-  CHECK(words(kByteLevel, {" \u180E", "a", "\u0085", "a"}) ==
-        std::vector<std::string>{" \u180E", "a", "\u0085", "a"});
+  const std::vector<std::string> pieces = {"!\u180E", " ", "\u0085", "a"};
+  CHECK(words(kByteLevel, pieces) == pieces);
+}
+
+TEST_CASE("[models.tokenizer] a match is found after any distance") {
+  Json plain = kByteLevel;
+  plain["use_regex"] = false;
+  const Json digits = {{"type", "Sequence"},
+                       {"pretokenizers", {{{"type", "Digits"}, {"individual_digits", true}}, plain}}};
+  std::string gap;
+  for (int length = 1; length < 150; ++length) {
+    gap += length % 3 == 0 ? "é" : "e";
+    const std::vector<std::string> pieces = {gap, "1", "b"};
+    CHECK(words(digits, pieces) == pieces);
+  }
 }
 
 TEST_CASE("[models.tokenizer] Digits isolates each number character, or runs of them") {
@@ -213,6 +226,9 @@ TEST_CASE("[models.tokenizer] Split isolates or removes, by pattern or text") {
       R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)");
   const std::vector<std::string> pieces = {"It", "'S", " ", "123", "45", " ok", "!\n", " \n", "  ", " x"};
   CHECK(words(sequence(llama), pieces) == pieces);
+
+  CHECK(words(sequence(split(R"(\d)")), {"a", "1", "४", "b"}) ==
+        std::vector<std::string>{"a", "1", "४", "b"});
 
   Json text = split("");
   text["pattern"] = {{"String", "a."}};
