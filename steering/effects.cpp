@@ -12,7 +12,7 @@
 namespace vyx::steering {
 namespace {
 
-constexpr size_t kBatchTokens = 2048;  // of one forward, padding included
+constexpr int64_t kBatchTokens = 2048;  // of one forward, padding included
 constexpr int64_t kHeadTokens =
     256;  // of one product with the head: logits of 50 MB at 49,152 tokens of vocabulary
 
@@ -54,18 +54,12 @@ EffectMeter::EffectMeter(models::LanguageModel& model, std::vector<ContinuationP
                       tokenizer.encode(pair.negative, {.special_tokens = false})});
   }
 
-  const auto length = [&](size_t i) {
-    return pairs_[i].prompt.size() + std::max(pairs_[i].positive.size(), pairs_[i].negative.size());
-  };
-  std::vector<size_t> order(pairs_.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return length(a) < length(b); });
-  for (const size_t i : order) {
-    // Two rows a pair, and this one is the longest of its batch so far.
-    if (batches_.empty() || 2 * (batches_.back().size() + 1) * length(i) > kBatchTokens)
-      batches_.emplace_back();
-    batches_.back().push_back(i);
+  std::vector<int64_t> lengths;
+  for (const EncodedPair& pair : pairs_) {
+    lengths.push_back(
+        static_cast<int64_t>(pair.prompt.size() + std::max(pair.positive.size(), pair.negative.size())));
   }
+  batches_ = models::batches_by_length(lengths, kBatchTokens / 2);  // two rows a pair
 
   std::vector<models::TokenId> tokens = tokenizer.encode(neutral, {.special_tokens = false});
   if (tokens.empty()) fail("the neutral text is empty; the side effect needs some plain prose");

@@ -1,7 +1,9 @@
 #include "steering/extract.h"
 
+#include <ATen/Parallel.h>
 #include <fmt/format.h>
 
+#include <exception>
 #include <filesystem>
 #include <utility>
 
@@ -73,9 +75,21 @@ std::vector<SiteDirection> find_directions(std::span<const Site> sites, std::spa
     fail("{} sites with {} positive and {} negative activations; expected one of each a site", sites.size(),
          positive.size(), negative.size());
   }
-  std::vector<SiteDirection> directions;
-  for (size_t i = 0; i < sites.size(); ++i) {
-    directions.push_back({sites[i], find_direction(positive[i], negative[i], method, sites[i].name())});
+  // A site a thread: faster than threads inside the decompositions, and the result does not depend on their
+  // number.
+  std::vector<SiteDirection> directions(sites.size());
+  std::vector<std::exception_ptr> errors(sites.size());
+  at::parallel_for(0, static_cast<int64_t>(sites.size()), 1, [&](int64_t first, int64_t last) {
+    for (auto i = static_cast<size_t>(first); i < static_cast<size_t>(last); ++i) {
+      try {
+        directions[i] = {sites[i], find_direction(positive[i], negative[i], method, sites[i].name())};
+      } catch (...) {
+        errors[i] = std::current_exception();
+      }
+    }
+  });
+  for (const std::exception_ptr& error : errors) {
+    if (error) std::rethrow_exception(error);
   }
   return directions;
 }

@@ -10,9 +10,12 @@
 
 namespace vyx::steering {
 
+/// The defaults come from SmolLM2-135M with happy–sad at blocks 8 to 21: KL is .33 and .22 nats at ∓4, where
+/// the mood is plain and the answer is to the point; .74 and .50 at ∓6, where it begins to drift; 1.2 and .9
+/// at ∓8, fluent but off the point; 2.2 and 2.1 at ∓12, where it breaks.
 struct SweepOptions {
   std::vector<double> coefficients = {2, 4, 6, 8, 10, 12};  // each is tried with both signs
-  double max_kl = 0.3;  // nats a token on neutral text (mean): the side effect that is accepted
+  double max_kl = 0.5;  // nats a token on neutral text (mean): the side effect that is accepted
   SteerOptions steer;
 };
 

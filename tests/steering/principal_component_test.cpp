@@ -158,6 +158,11 @@ TEST_CASE(
   const Direction turned = direction_of(d, Method::pca_center);
   CHECK(turned.statistics.held_out_accuracy == 0);
   CHECK(turned.statistics.sign_vote_margin == doctest::Approx(0.6));
+  // A fit that had seen the large left-out pairs would follow them.
+  at::Tensor outliers = seeded_normal({20, 4}, 9) * 0.01 + at::tensor({1.0, 0.0, 0.0, 0.0}, at::kDouble);
+  for (int64_t pair = 4; pair < 20; pair += 5)
+    outliers[pair] = at::tensor({-1.0, 10.0, 0.0, 0.0}, at::kDouble);
+  CHECK(direction_of(outliers, Method::pca_center).statistics.held_out_accuracy == 0);
   CHECK(std::isnan(direction_of(d.slice(0, 0, 9), Method::pca_center).statistics.held_out_accuracy));
 }
 
