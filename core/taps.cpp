@@ -112,9 +112,11 @@ c10::intrusive_ptr<HookSlot> tap_output(Graph& graph) {
 }  // namespace
 
 bool is_forward(std::string_view method) {
-  constexpr std::string_view kName = "forward";
-  return method.starts_with(kName) &&
-         method.find_first_not_of("0123456789", kName.size()) == std::string_view::npos;
+  constexpr std::string_view kName = "forward", kOverload = "__";
+  if (!method.starts_with(kName)) return false;
+  method.remove_prefix(kName.size());
+  if (method.starts_with(kOverload)) method.remove_prefix(kOverload.size());
+  return method.find_first_not_of("0123456789") == std::string_view::npos;
 }
 
 std::vector<TappedMethod> insert_taps(const torch::jit::Module& object) {

@@ -180,16 +180,18 @@ TEST_CASE("[core.hooked_module] a shared submodule is one object with several pa
   CHECK(capture(module, "b.s", {kX}).at("b.s:output").size() == 3);
 }
 
-TEST_CASE("[core.hooked_module] forward1, which tracing makes of a second call, is tapped too") {
+TEST_CASE(
+    "[core.hooked_module] forward1, which tracing makes of a second call, and overloads are tapped too") {
   const torch::NoGradGuard no_grad;
   Module inner = linear(1);
   inner.define("def forward1(self, x: Tensor, y: Tensor) -> Tensor:\n    return x * y\n");
+  inner.define("def forward__0(self, x: Tensor) -> Tensor:\n    return self.forward(x)\n");
   inner.define("def forward_features(self, x: Tensor) -> Tensor:\n    return x\n");
   HookedModule module(parent("Root", {{"inner", inner}},
                              "def forward(self, x: Tensor) -> Tensor:\n"
-                             "    y = self.inner.forward_features(self.inner.forward(x))\n"
+                             "    y = self.inner.forward_features(self.inner.forward__0(x))\n"
                              "    return self.inner.forward1(y, x)\n"));
-  CHECK(calls_in(module, {kX}) == std::vector<std::string>{"inner", "inner", ""});
+  CHECK(calls_in(module, {kX}) == std::vector<std::string>{"inner", "inner", "inner", ""});
   const auto inputs = [&] {
     std::vector<size_t> sizes;
     const HookHandle handle = module.hook("inner:input", [&](const Site&, const IValue& value) {
@@ -199,7 +201,7 @@ TEST_CASE("[core.hooked_module] forward1, which tracing makes of a second call, 
     module.forward({kX});
     return sizes;
   }();
-  CHECK(inputs == std::vector<size_t>{1, 2});
+  CHECK(inputs == std::vector<size_t>{1, 1, 2});
 }
 
 TEST_CASE("[core.hooked_module] tuples, dicts and optionals pass as they are") {
