@@ -39,20 +39,25 @@ def train(model, tokenizer, pairs, method):
     return vector, time.perf_counter() - start
 
 
-def load(source, **where):
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def load_gguf(path):
+    """transformers' own way to load GGUF wants accelerate; the conversion is the same."""
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **where).eval()
-    return model, AutoTokenizer.from_pretrained(source, **where)
+    model = LlamaForCausalLM(LlamaConfig(**load_gguf_checkpoint(path)["config"])).eval()
+    model.load_state_dict(load_gguf_checkpoint(path, return_tensors=True, model_to_load=model)["tensors"], strict=False)
+    model.tie_weights()
+    return model, AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
 
 
 def peer(folder, pairs, method, threads):
     """A whole process of repeng's: what this script runs itself as."""
     import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.set_num_threads(threads)
-    train(*load(folder), json.loads(pathlib.Path(pairs).read_text()), method)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    train(model, AutoTokenizer.from_pretrained(folder), json.loads(pathlib.Path(pairs).read_text()), method)
 
 
 def timed(command, **options):
@@ -84,7 +89,7 @@ def main(arguments=None, hf=None, tokenizer=None, row=plain_row):
 
     torch.set_num_threads(options.threads)
     if hf is None:
-        hf, tokenizer = load(GGUF.parent, gguf_file=GGUF.name)
+        hf, tokenizer = load_gguf(GGUF)
     pairs = contrast_pairs()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
