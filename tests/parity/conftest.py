@@ -19,7 +19,7 @@ def bin_dir():
 
 @pytest.fixture(scope="session")
 def gguf_path():
-    path = Path(os.environ.get("VYX_MODEL_GGUF", ROOT / ".deps/models/SmolLM2-135M-Instruct.Q4_1.gguf")).resolve()
+    path = Path(os.environ.get("VYX_MODEL_GGUF", ROOT / ".deps/models/smollm2.gguf")).resolve()
     if not path.is_file():
         pytest.skip(f"{path}: not there; run ./vyx test or set VYX_MODEL_GGUF")
     return path
