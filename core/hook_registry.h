@@ -22,6 +22,7 @@ namespace vyx {
 using Hook = std::function<std::optional<c10::IValue>(const Site& site, const c10::IValue& value)>;
 
 /// Keeps hooks in place; removes them when it is destroyed. May outlive the module. Move-only.
+/// Removed from inside the hook itself, it does not wait for other threads' calls.
 class [[nodiscard]] HookHandle {
  public:
   HookHandle() = default;
