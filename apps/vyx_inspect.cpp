@@ -123,7 +123,8 @@ Json inspect_archive(const std::string& path, bool print) {
   }
   const auto shapes = language_model ? site_shapes(path) : std::map<std::string, std::string>{};
   Json sites = Json::array();
-  for (const std::string& site : HookedModule(archive.module).sites()) {
+  const HookedModule hooked(archive.module);
+  for (const std::string& site : hooked.sites()) {
     const auto shape = shapes.find(site);
     sites.push_back({{"site", site}, {"shape", shape == shapes.end() ? Json(nullptr) : Json(shape->second)}});
   }

@@ -72,8 +72,15 @@ def test_vector_wants_one_source_of_pairs(drivers, tiny_model, tmp_path):
     assert "--contrast" in line and "--template" in line
 
 
-def test_vector_names_the_site_of_a_nan_activation(drivers, tiny_pairs, tmp_path):
+def test_import_refuses_weights_that_are_not_finite(drivers, tmp_path):
     spoil = lambda name, array: np.full_like(array, np.nan) if name == "blk.1.ffn_down.weight" else array
+    write_tiny_gguf(tmp_path / "nan.gguf", spoil=spoil)
+    assert "blk.1.ffn_down.weight" in drivers.error("vyx-import", tmp_path / "nan.gguf", "--out", tmp_path / "out.pt")
+    assert left_in(tmp_path) == ["nan.gguf"]
+
+
+def test_vector_names_the_site_of_a_nan_activation(drivers, tiny_pairs, tmp_path):
+    spoil = lambda name, array: array * np.float32(1e38) if name == "blk.1.ffn_down.weight" else array
     write_tiny_gguf(tmp_path / "nan.gguf", spoil=spoil)
     drivers.json("vyx-import", tmp_path / "nan.gguf", "--out", tmp_path / "nan.pt")
     line = drivers.error("vyx-vector", "--model", tmp_path / "nan.pt", "--contrast", tiny_pairs, "--out", tmp_path / "v.gguf")
@@ -146,7 +153,7 @@ def test_a_truncated_archive_is_refused(drivers, tiny_model, tmp_path):
 
 
 def test_prompts_are_neither_empty_nor_too_long(drivers, tiny_model):
-    assert "empty" in drivers.error("vyx-generate", "--model", tiny_model, "--prompt", "")
+    assert "no token" in drivers.error("vyx-generate", "--model", tiny_model, "--prompt", "")
     assert "512" in drivers.error("vyx-generate", "--model", tiny_model, "--prompt", "x" * 600)
 
 

@@ -46,11 +46,11 @@ std::vector<double> least_times(const std::vector<std::function<void()>>& works,
 Module identities(int length, const std::string& parameters, const std::string& arguments) {
   Module root("Chain");
   Module identity("Identity");
-  identity.define("def forward(self, " + parameters + ") -> Tensor:\n    return x\n");
+  identity.define(fmt::format("def forward(self, {}) -> Tensor:\n    return x\n", parameters));
   std::string source = "def forward(self, x: Tensor) -> Tensor:\n";
   for (int i = 0; i < length; ++i) {
-    root.register_module("m" + std::to_string(i), identity.deepcopy());
-    source += "    x = self.m" + std::to_string(i) + ".forward(" + arguments + ")\n";
+    root.register_module(fmt::format("m{}", i), identity.deepcopy());
+    source += fmt::format("    x = self.m{}.forward({})\n", i, arguments);
   }
   root.define(source + "    return x\n");
   return root;
