@@ -25,8 +25,9 @@ std::set<double> grid(const std::vector<double>& coefficients) {
   return values;
 }
 
-/// The largest c of rows that are symmetric about 0.
-std::optional<double> choose(const std::vector<SweepRow>& rows, double max_kl) {
+}  // namespace
+
+std::optional<double> choose_coefficient(std::span<const SweepRow> rows, double max_kl) {
   for (size_t i = 0; i < rows.size() / 2; ++i) {
     const SweepRow &down = rows[i], &up = rows[rows.size() - 1 - i];
     const bool mild = down.effect.kl_mean <= max_kl && up.effect.kl_mean <= max_kl;
@@ -34,8 +35,6 @@ std::optional<double> choose(const std::vector<SweepRow>& rows, double max_kl) {
   }
   return std::nullopt;
 }
-
-}  // namespace
 
 Sweep sweep(models::LanguageModel& model, std::span<const WeightedVector> vectors, EffectMeter& meter,
             const SweepOptions& options, const std::function<void(const SweepRow&)>& on_row) {
@@ -48,7 +47,7 @@ Sweep sweep(models::LanguageModel& model, std::span<const WeightedVector> vector
     if (on_row) on_row(result.rows.back());
   }
   steering.require_fired();
-  result.chosen = choose(result.rows, options.max_kl);
+  result.chosen = choose_coefficient(result.rows, options.max_kl);
   return result;
 }
 

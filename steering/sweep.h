@@ -30,6 +30,9 @@ struct Sweep {
                                  // preference down and up
 };
 
+/// The choice among rows that are symmetric about 0.
+std::optional<double> choose_coefficient(std::span<const SweepRow> rows, double max_kl);
+
 Sweep sweep(models::LanguageModel& model, std::span<const WeightedVector> vectors, EffectMeter& meter,
             const SweepOptions& options = {}, const std::function<void(const SweepRow&)>& on_row = {});
 

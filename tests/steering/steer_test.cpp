@@ -101,9 +101,9 @@ TEST_CASE("[steering.steer] a pattern keeps a vector to some of its sites") {
 TEST_CASE("[steering.steer] each row of a batch can have its own coefficients") {
   Steered steered;
   const at::Tensor other = seeded_normal({kWidth}, 5);
-  // The second vector is at one site only: its column must not slip there.
+  // The second vector is alone at its site: there its column is the first term's.
   const std::vector<WeightedVector> vectors = {{vector_at(kTwoSites), 1, ""},
-                                               {vector_at({kTwoSites[1]}, other), 1, ""}};
+                                               {vector_at({"model.layers.2:output"}, other), 1, ""}};
   Steering steering = steer(steered.model, vectors);
   steering.set_scale(at::tensor({0.0f, 2.0f, 3.0f, 0.0f}).view({2, 2}));
   const at::Tensor mixed = steered.logits();

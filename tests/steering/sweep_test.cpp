@@ -62,6 +62,17 @@ TEST_CASE("[steering.sweep] the strongest coefficient is chosen whose two signs 
   CHECK_FALSE(swept.run({.coefficients = coefficients, .max_kl = 1e-9}).chosen);
 }
 
+TEST_CASE("[steering.sweep] both signs must move the preference their own way") {
+  const auto rows = [](double down, double up) {
+    return std::vector<SweepRow>{
+        {-2, {.shift = down, .kl_mean = 0.1}}, {0, {}}, {2, {.shift = up, .kl_mean = 0.1}}};
+  };
+  CHECK(choose_coefficient(rows(-1, 1), 0.2) == 2);
+  CHECK_FALSE(choose_coefficient(rows(1, 1), 0.2));
+  CHECK_FALSE(choose_coefficient(rows(-1, -1), 0.2));
+  CHECK_FALSE(choose_coefficient(rows(-1, 1), 0.05));
+}
+
 TEST_CASE("[steering.sweep] a vector that moves the preference the wrong way is not chosen") {
   Swept swept;
   swept.vectors[0].coefficient = -1;
