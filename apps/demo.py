@@ -40,7 +40,7 @@ def main():
           f" held-out accuracy {min(accuracies):.2f} to {max(accuracies):.2f}")
 
     swept = run("vyx-sweep", "--model", model, "--vector", vector, "--sites", SITES,
-                "--pairs", "apps/data/happy_heldout.jsonl", "--neutral", "apps/data/neutral.txt", "--prompt", PROMPT)
+                "--pairs", "apps/data/happy_heldout.jsonl", "--neutral", "apps/data/neutral.txt", "--coefficients", 2, 4, 6, 8, "--prompt", PROMPT)
     print("coefficient  shift (nats a token)  KL on neutral text (nats a token)")
     rows = {row["coefficient"]: row for row in swept["rows"]}
     for row in swept["rows"]:
