@@ -84,8 +84,8 @@ std::span<const float> Sampler::penalize(std::span<const float> logits, std::spa
   const auto penalty = static_cast<float>(options_.repetition_penalty);
   for (const TokenId token : seen) {
     if (token < 0 || static_cast<size_t>(token) >= logits.size()) continue;
-    const float logit =
-        logits[static_cast<size_t>(token)];  // not what an earlier sight of the token made of it
+    // From the logit itself, not from what an earlier sight of the token made of it.
+    const float logit = logits[static_cast<size_t>(token)];
     penalized_[static_cast<size_t>(token)] = logit > 0 ? logit / penalty : logit * penalty;
   }
   return penalized_;
