@@ -38,8 +38,8 @@ def main():
     parser.add_argument("--tokens", type=int, default=48)
     options = parser.parse_args()
 
+    import bench_vector
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -52,15 +52,13 @@ def main():
         model_path, vector_path = folder / "smollm2.pt", folder / "happy.gguf"
         print(f"{'what':<44} {'vyx':>16} {'peer':>22} {'ratio':>10}")
 
-        load_seconds, hf = seconds(lambda: AutoModelForCausalLM.from_pretrained(
-            GGUF.parent, gguf_file=GGUF.name, dtype=torch.float32).eval())
-        tokenizer = AutoTokenizer.from_pretrained(GGUF.parent, gguf_file=GGUF.name)
+        load_seconds, (hf, tokenizer) = seconds(lambda: bench_vector.load_gguf(GGUF))
         import_seconds, _ = seconds(lambda: driver(options.bin, "vyx-import", GGUF, "--out", model_path, *threads))
         row("import of the GGUF, whole process", f"{import_seconds:.1f} s", f"{load_seconds:.1f} s HF load",
             f"{load_seconds / import_seconds:.1f} x", "<= 5 s")
 
         hooks = driver(options.bin, "bench-hooks")
-        row("idle tap", f"{hooks['idle_output_tap_ns']:.0f} ns", "", "", "<= 25 ns")
+        row("idle tap", f"{hooks['idle_tap_ns']:.1f} ns", "", "", "<= 25 ns")
         driver(options.bin, "vyx-vector", "--model", model_path, "--template", "apps/data/happy.json", "--out", vector_path, *threads)
         decode = driver(options.bin, "bench-decode", "--model", model_path, "--vector", vector_path,
                         "--sites", "model.layers.{8..20}", *threads)
@@ -86,8 +84,6 @@ def main():
         row("greedy decode, float32", f"{a:.1f} tokens/s", f"{b:.1f} tokens/s HF", f"{a / b:.2f} x", ">= 1 x")
         same = report["tokens"] == out[0, ids.input_ids.shape[1]:].tolist()
         print(f"{'':<44} the tokens are {'the same' if same else 'DIFFERENT'}")
-
-    import bench_vector
 
     bench_vector.main(["--bin", str(options.bin), "--threads", str(options.threads)], hf=hf, tokenizer=tokenizer, row=row)
 
