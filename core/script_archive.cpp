@@ -70,8 +70,8 @@ void save_script(const torch::jit::Module& module, const std::filesystem::path& 
                  const std::map<std::string, std::string>& extra_files) {
   AtomicFile file(path);
   std::exception_ptr failure;
-  // libtorch loses the reason of a callback's failure, and its zip writer may fail again in its destructor:
-  // the first error waits here, and all later bytes go nowhere.
+  // The first error waits here and all later bytes go nowhere, so that libtorch's zip writer, which can fail
+  // in its destructor, never has to deal with it.
   const auto write = [&](const void* data, size_t size) {
     if (!failure) {
       try {

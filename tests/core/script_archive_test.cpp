@@ -108,8 +108,7 @@ TEST_CASE(
   for (const size_t size : {size_t{0}, before.size() / 2, before.size() - 10}) {
     std::string error;
     with_full_disk_at(size, [&] { error = error_of([&] { save_script(module, folder / "m.pt"); }); });
-    CHECK(
-        contains(error, "m.pt: cannot write (File too large)"));  // the reason, which libtorch does not give
+    CHECK(contains(error, "m.pt: cannot write (File too large)"));
     CHECK_FALSE(contains(error, "\n"));
     CHECK(bytes_of(folder / "m.pt") == before);
     CHECK(files_in(folder) == 1);
