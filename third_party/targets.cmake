@@ -7,6 +7,8 @@ target_compile_features(vyx_options INTERFACE cxx_std_20)
 # Designated initialisers leave members at their defaults on purpose.
 target_compile_options(vyx_options INTERFACE -Wall -Wextra -Wno-missing-field-initializers -Wpedantic -Wshadow -Wnon-virtual-dtor
                        -Werror)
+# GCC 12 sees overflows in its own std::string at some levels of optimisation.
+target_compile_options(vyx_options INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-stringop-overflow>)
 target_include_directories(vyx_options INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>)
 target_compile_definitions(vyx_options INTERFACE VYX_VERSION="${PROJECT_VERSION}")
 if(VYX_SANITIZE)
