@@ -33,3 +33,15 @@ def run(bin_dir):
         return subprocess.run([bin_dir / binary, *map(str, args)], capture_output=True, timeout=600, **options)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def model_path(bin_dir, run, gguf_path, tmp_path_factory):
+    """The real model's archive, imported once, by way of the driver where it is built."""
+    out = tmp_path_factory.mktemp("import") / "smollm2.pt"
+    if (bin_dir / "vyx-import").is_file():
+        result = run("vyx-import", gguf_path, "--out", out)
+    else:
+        result = run("parity-model", "import", gguf_path, out)
+    assert result.returncode == 0, result.stderr.decode()
+    return out

@@ -56,18 +56,6 @@ def reference(gguf_path, prompts, cache_dir):
 
 
 @pytest.fixture(scope="session")
-def model_path(bin_dir, run, gguf_path, tmp_path_factory):
-    """The archive, by way of the driver where it is built."""
-    out = tmp_path_factory.mktemp("import") / "smollm2.pt"
-    if (bin_dir / "vyx-import").is_file():
-        result = run("vyx-import", gguf_path, "--out", out)
-    else:
-        result = run("parity-model", "import", gguf_path, out)
-    assert result.returncode == 0, result.stderr.decode()
-    return out
-
-
-@pytest.fixture(scope="session")
 def script(model_path):
     return torch.jit.load(model_path)
 

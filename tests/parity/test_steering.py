@@ -137,14 +137,6 @@ def test_a_file_of_cvector_generator_warns(steering, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def model_path(run, gguf_path, tmp_path_factory):
-    out = tmp_path_factory.mktemp("import") / "smollm2.pt"
-    result = run("vyx-import", gguf_path, "--out", out)
-    assert result.returncode == 0, result.stderr.decode()
-    return out
-
-
-@pytest.fixture(scope="module")
 def hf(gguf_path):
     """The same file as transformers reads it: model and tokenizer. Its own way to load GGUF wants accelerate; the conversion is the same."""
     import torch
