@@ -5,13 +5,13 @@
 #include <fmt/format.h>
 #include <boost/program_options.hpp>
 
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <string>
 
 #include "core/json_guard.h"
 #include "core/progress.h"
+#include "core/stopwatch.h"
 
 namespace vyx::apps {
 
@@ -62,16 +62,6 @@ struct NamedNumber {
   double number;
 };
 NamedNumber parse_named_number(const std::string& text, double without);  // throws UsageError
-
-class Stopwatch {
- public:
-  double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 /// A number for JSON, which has no NaN and no infinity: null.
 Json json_number_or_null(double value);

@@ -31,7 +31,7 @@ int main(int argc, char** argv) {
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
     if (vector_options.vectors.empty()) throw UsageError("expected at least one --vector");
     require_writable(out);
-    const apps::Stopwatch stopwatch;
+    const Stopwatch stopwatch;
     auto model = models::LanguageModel::load(model_path);
     const auto edits =
         steering::make_edits(model, vector_options.read(model, common), vector_options.steer_options());

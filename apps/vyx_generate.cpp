@@ -52,6 +52,8 @@ int main(int argc, char** argv) {
       throw UsageError("--sites chooses among a vector's sites, and there is no --vector");
 
     auto model = models::LanguageModel::load(model_path, common.torch_device());
+    if (const int64_t lost = model.tokenizer().bytes_without_token(prompt); lost > 0)
+      common.warn(fmt::format("{} bytes of the prompt have no token in the model's vocabulary and are left out", lost));
     std::optional<steering::Steering> steering;
     if (const auto vectors = vector_options.read(model, common); !vectors.empty())
       steering.emplace(steering::steer(model, vectors, steer_options));

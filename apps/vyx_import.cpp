@@ -33,7 +33,7 @@ int main(int argc, char** argv) {
   driver.positional("source");
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
-    const apps::Stopwatch stopwatch;
+    const Stopwatch stopwatch;
     std::optional<Progress> progress;
     const models::ImportResult result = models::import_gguf(
         source, out, {.dtype = dtype_from_name(dtype), .on_progress = [&](uint64_t done, uint64_t total) {

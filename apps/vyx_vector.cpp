@@ -77,10 +77,16 @@ int main(int argc, char** argv) {
                          ? steering::read_contrast_template(contrast_template, model.config().chat_format)
                          : steering::read_contrast_set(contrast);
 
-    const apps::Stopwatch stopwatch;
+    const Stopwatch stopwatch;
     uint64_t prompt_tokens = 0;
-    for (const auto& [positive, negative] : set.pairs)
-      prompt_tokens += model.encode_prompt(positive).size() + model.encode_prompt(negative).size();
+    int64_t lost = 0;
+    for (const auto& [positive, negative] : set.pairs) {
+      for (const std::string& prompt : {positive, negative}) {
+        prompt_tokens += model.encode_prompt(prompt).size();
+        lost += model.tokenizer().bytes_without_token(prompt);
+      }
+    }
+    if (lost > 0) common.warn(fmt::format("{}: {} bytes have no token in the model's vocabulary and are left out", set.source, lost));
     std::optional<Progress> progress(std::in_place, "Extracting", prompt_tokens, "tokens", common.progress());
     options.activations.on_tokens = [&](uint64_t tokens) { progress->advance(tokens); };
     const ControlVector vector = steering::extract(model, set, options);

@@ -88,7 +88,7 @@ std::vector<at::Tensor> last_token_activations(LanguageModel& model,
     if (prompts[i].empty()) fail("prompt {} has no token; give it some text", i + 1);
   }
   const at::NoGradGuard no_grad;
-  const TokenId pad = std::max<TokenId>(model.config().pad_token, 0);
+  const TokenId pad = model.pad_token();
   std::vector<PrefixGroup> groups;
   if (options.share_prefixes) {
     groups = group_by_prefix(prompts);

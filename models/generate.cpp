@@ -5,10 +5,10 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <utility>
 
 #include "core/error.h"
+#include "core/stopwatch.h"
 #include "models/tokenizer/utf8_stream.h"
 
 namespace vyx::models {
@@ -100,17 +100,6 @@ class Row {
   bool stopped_ = false;  // by a stop string
 };
 
-class Stopwatch {
- public:
-  double lap() {
-    const auto now = std::chrono::steady_clock::now();
-    return std::chrono::duration<double>(now - std::exchange(start_, now)).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
-
 void check_lengths(const LanguageModel& model, std::span<const std::vector<TokenId>> prompts,
                    const GenerateOptions& options) {
   if (prompts.empty()) fail("there is no prompt; give at least one");
@@ -175,7 +164,7 @@ Generations generate(LanguageModel& model, std::span<const std::vector<TokenId>>
 
   Stopwatch stopwatch;
   // Padded on the left, the last position is every row's last token.
-  const Batch batch = make_batch(prompts, Padding::left, std::max<TokenId>(model.config().pad_token, 0));
+  const Batch batch = make_batch(prompts, Padding::left, model.pad_token());
   KvCache cache =
       model.make_cache(static_cast<int64_t>(prompts.size()), batch.ids.size(1) + options.max_tokens);
   advance(model.extend(cache, batch));

@@ -44,6 +44,8 @@ class LanguageModel {
   const Tokenizer& tokenizer() const { return tokenizer_; }
   HookedModule& module() { return module_; }
   c10::Device device() const { return device_; }
+  /// What stands where a row is padded: any token will do, since nothing sees it.
+  TokenId pad_token() const { return static_cast<TokenId>(config_.pad_token < 0 ? 0 : config_.pad_token); }
 
   /// The site of block k's output: "model.layers.k:output".
   Site block_output(int64_t block) const;

@@ -93,7 +93,7 @@ void EffectMeter::measure_preference(std::span<const size_t> batch, std::vector<
     continuations.push_back(pairs_[i].negative);
   }
   // A prompt is run once, padded on the left so that its last token stands last; then its two continuations.
-  const models::TokenId pad = std::max<models::TokenId>(model_.config().pad_token, 0);
+  const models::TokenId pad = model_.pad_token();
   const models::Batch prompt = models::make_batch(prompts, models::Padding::left, pad);
   const models::Batch continuation = models::make_batch(continuations, models::Padding::right, pad);
   const int64_t rows = prompt.ids.size(0), capacity = prompt.ids.size(1) + continuation.ids.size(1);

@@ -29,8 +29,8 @@ def byte_tokens():
     return [alphabet[byte] for byte in range(256)]
 
 
-def write_tiny_gguf(path, *, seed=0, width=WIDTH, tokenizer=True, spoil=None):
-    """`spoil(name, array)` returns the weights to write instead."""
+def write_tiny_gguf(path, *, seed=0, width=WIDTH, tokenizer=True, spoil=None, lost_bytes=()):
+    """`spoil(name, array)` returns the weights to write instead; `lost_bytes` get a token that no text has."""
     random = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_name(f"Tiny {seed}")
@@ -42,7 +42,7 @@ def write_tiny_gguf(path, *, seed=0, width=WIDTH, tokenizer=True, spoil=None):
     writer.add_head_count_kv(KV_HEADS)
     writer.add_rope_freq_base(10000.0)
     writer.add_layer_norm_rms_eps(1e-5)
-    tokens = [*SPECIAL, *byte_tokens(), "he", "Ġa"]
+    tokens = [*SPECIAL, *(f"lost{byte}" if byte in lost_bytes else token for byte, token in enumerate(byte_tokens())), "he", "Ġa"]
     if tokenizer:
         writer.add_tokenizer_model("gpt2")
         writer.add_tokenizer_pre("smollm")

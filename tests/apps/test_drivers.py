@@ -5,6 +5,8 @@ import json
 import pytest
 import torch
 
+from conftest import PAIRS, write_tiny_gguf
+
 DRIVERS = ["vyx-import", "vyx-inspect", "vyx-vector", "vyx-generate", "vyx-export", "vyx-sweep"]
 
 
@@ -107,6 +109,20 @@ def test_generate_reports_text_tokens_and_speed(drivers, tiny_model):
 def test_generate_streams_the_text_that_json_reports(drivers, tiny_model):
     streamed = drivers.run("vyx-generate", "--model", tiny_model, "--prompt", "Hello", "--max-tokens", 12, "--ignore-end")
     assert streamed.stdout == generate(drivers, tiny_model)["text"] + "\n"
+
+
+def test_bytes_that_the_vocabulary_cannot_spell_are_counted(drivers, tmp_path):
+    model = tmp_path / "m.pt"
+    drivers.json("vyx-import", write_tiny_gguf(tmp_path / "m.gguf", lost_bytes=[4]), "--out", model)
+    args = ("--model", model, "--max-tokens", 2, "--prompt")
+    warning = "2 bytes of the prompt have no token"
+    assert warning in drivers.run("vyx-generate", *args, "a\x04b\x04").stderr
+    assert "no token" not in drivers.run("vyx-generate", *args, "ab").stderr
+    assert warning not in drivers.run("vyx-generate", *args, "a\x04b\x04", "--quiet").stderr
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps(pair) + "\n" for pair in [*PAIRS, {"positive": "\x04x", "negative": "y"}]))
+    result = drivers.run("vyx-vector", "--model", model, "--contrast", pairs, "--out", tmp_path / "v.gguf")
+    assert result.returncode == 0 and "pairs.jsonl: 1 bytes have no token" in result.stderr
 
 
 def test_coefficient_0_is_the_baseline_and_another_is_not(drivers, tiny_model, tiny_vector):
