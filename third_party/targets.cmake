@@ -12,7 +12,8 @@ target_compile_options(vyx_options INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-strin
 target_include_directories(vyx_options INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>)
 target_compile_definitions(vyx_options INTERFACE VYX_VERSION="${PROJECT_VERSION}")
 if(VYX_SANITIZE)
-  target_compile_options(vyx_options INTERFACE -fsanitize=${VYX_SANITIZE} -fno-sanitize-recover=undefined)
+  # The vptr check needs the type information of classes that LibTorch keeps to itself.
+  target_compile_options(vyx_options INTERFACE -fsanitize=${VYX_SANITIZE} -fno-sanitize-recover=undefined -fno-sanitize=vptr)
   target_link_options(vyx_options INTERFACE -fsanitize=${VYX_SANITIZE})
 endif()
 
