@@ -1,6 +1,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <map>
 
 #include "apps/driver.h"
@@ -9,8 +10,10 @@
 #include "core/gguf.h"
 #include "core/hooked_module.h"
 #include "core/io.h"
+#include "core/safetensors.h"
 #include "core/script_archive.h"
 #include "models/language_model.h"
+#include "sae/files/autoencoder_file.h"
 #include "steering/control_vector_file.h"
 
 namespace {
@@ -95,6 +98,66 @@ Json inspect_gguf(const std::string& path, bool print) {
           {"tensors", tensors}};
 }
 
+Json inspect_safetensors(const std::string& path, bool print) {
+  const SafetensorsFile file(path);
+  Json tensors = Json::array();
+  uint64_t parameters = 0;
+  for (const SafetensorsTensor& tensor : file->tensors()) {
+    parameters += element_count(tensor.shape).value_or(0);
+    tensors.push_back({{"name", tensor.name}, {"type", name_of(tensor.type)}, {"shape", tensor.shape}});
+  }
+  if (print) {
+    fmt::print("{}: safetensors, {} tensors, {} numbers\n", path, file->tensors().size(), parameters);
+    for (const auto& [key, value] : file->metadata()) fmt::print("  {:<44} {}\n", key, ValuePrinter{}(value));
+    for (const SafetensorsTensor& tensor : file->tensors())
+      fmt::print("  {:<44} {:<6} [{}]\n", tensor.name, name_of(tensor.type), fmt::join(tensor.shape, ", "));
+  }
+  return {{"kind", "safetensors"}, {"parameters", parameters}, {"metadata", file->metadata()}, {"tensors", tensors}};
+}
+
+std::string_view normalization_name(sae::Normalization normalization) {
+  switch (normalization) {
+    case sae::Normalization::scale:
+      return "scaled";
+    case sae::Normalization::token_norm:
+      return "norm √d a token";
+    case sae::Normalization::layer_norm:
+      return "layer norm";
+    default:
+      return "none";
+  }
+}
+
+Json inspect_autoencoder(const std::string& path, bool print) {
+  const std::string_view format = sae::name_of(sae::recognise_format(path));
+  const sae::Autoencoder autoencoder = sae::load_autoencoder(path);
+  const sae::AutoencoderConfig& config = autoencoder.config;
+  const std::string_view architecture = sae::name_of(config.architecture);
+  const bool has_k = config.architecture == sae::Architecture::topk || config.architecture == sae::Architecture::batch_topk;
+  Json result = {{"kind", "autoencoder"},
+                 {"format", format},
+                 {"architecture", architecture},
+                 {"d_in", config.d_in},
+                 {"d_out", config.d_out},
+                 {"latents", config.latents},
+                 {"k", has_k ? Json(config.k) : Json(nullptr)},
+                 {"prefixes", config.prefixes},
+                 {"normalization", normalization_name(config.normalization)},
+                 {"subtract_decoder_bias", config.subtract_decoder_bias},
+                 {"skip", autoencoder.weights.skip.defined()},
+                 {"sites", config.sites},
+                 {"target_sites", config.target_sites},
+                 {"decoder_norm", autoencoder.weights.decoder.norm(2, {1}).mean().item<double>()},
+                 {"metadata", config.metadata}};
+  if (print) {
+    fmt::print("{}: an autoencoder ({}), {} with {} latents, {} -> {}\n", path, format, architecture, config.latents, config.d_in, config.d_out);
+    for (const char* key : {"k", "prefixes", "normalization", "subtract_decoder_bias", "skip", "sites", "target_sites", "decoder_norm"})
+      if (!result[key].empty()) fmt::print("  {:<24} {}\n", key, result[key].dump());
+    for (const auto& [key, value] : config.metadata.items()) fmt::print("  metadata.{:<15} {}\n", key, ValuePrinter{}(value.dump()));
+  }
+  return result;
+}
+
 /// Shapes of the activations at a language model's sites, from a forward of two tokens.
 std::map<std::string, std::string> site_shapes(const std::string& path) {
   auto model = models::LanguageModel::load(path);
@@ -155,12 +218,14 @@ int main(int argc, char** argv) {
   std::string path;
   apps::Driver driver(
       "vyx-inspect", "FILE",
-      "Shows what is in a model.pt (sites, shapes, parameters), a GGUF file or a control vector.",
-      "  vyx-inspect smollm2.pt\n  vyx-inspect happy.gguf\n  vyx-inspect --json smollm2.gguf");
+      "Shows what is in a model.pt (sites, shapes, parameters), a GGUF file, a control vector, a safetensors file or an "
+      "autoencoder.",
+      "  vyx-inspect smollm2.pt\n  vyx-inspect happy.gguf\n  vyx-inspect --json smollm2.gguf\n  vyx-inspect runs/sae");
   driver.options()("file", apps::po::value(&path)->required()->value_name("FILE"), "the file");
   driver.positional("file");
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
+    if (std::filesystem::is_directory(path) || path.ends_with(".npz")) return inspect_autoencoder(path, !common.json);
     const MappedFile file(path);
     const auto bytes = file.bytes();
     const auto starts_with = [&](std::string_view magic) {
@@ -169,6 +234,7 @@ int main(int argc, char** argv) {
     };
     if (starts_with("GGUF")) return inspect_gguf(path, !common.json);
     if (starts_with("PK\x03\x04")) return inspect_archive(path, !common.json);
-    fail("{}: neither GGUF nor a TorchScript archive (it begins with neither \"GGUF\" nor \"PK\")", path);
+    if (bytes.size() > 8 && bytes[8] == std::byte{'{'}) return inspect_safetensors(path, !common.json);
+    fail("{}: neither GGUF nor safetensors nor a TorchScript archive (it begins with neither \"GGUF\" nor \"PK\")", path);
   });
 }

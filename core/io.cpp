@@ -257,6 +257,12 @@ void write_file(const std::filesystem::path& path, std::string_view contents) {
   file.commit();
 }
 
+void make_folder(const std::filesystem::path& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) fail("{}: cannot make this folder ({})", path.string(), error.message());
+}
+
 void require_writable(const std::filesystem::path& path) {
   AtomicFile probe(path);
 }

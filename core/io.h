@@ -85,6 +85,9 @@ class AtomicFile {
 /// AtomicFile in one call.
 void write_file(const std::filesystem::path& path, std::string_view contents);
 
+/// Makes the folder and those above it where they are missing. Throws Error when it cannot.
+void make_folder(const std::filesystem::path& path);
+
 /// Throws Error now if `path` could not be created later (no such folder, no permission), so that a driver
 /// fails before it works for minutes. Leaves nothing behind.
 void require_writable(const std::filesystem::path& path);

@@ -164,7 +164,7 @@ void write_dictionary_learning(const Autoencoder& given, const std::filesystem::
     std::copy(sizes.begin(), sizes.end(), tensors["group_sizes"].mutable_data_ptr<int64_t>());
     trainer["group_sizes"] = sizes;
   }
-  std::filesystem::create_directories(folder);
+  make_folder(folder);
   write_torch(folder / kWeights, content);
   write_file(folder / kConfig, Json{{"trainer", trainer}, {"buffer", {{"ctx_len", config.metadata.value("context_size", Json())}}}}.dump(1) + "\n");
 }

@@ -88,7 +88,7 @@ void write_gemma_scope(const Autoencoder& given, const std::filesystem::path& fo
                        {"b_dec", sae.weights.decoder_bias},
                        {"threshold", thresholds(sae, source)}};
   if (sae.weights.skip.defined()) tensors[kSkip] = sae.weights.skip.t();
-  std::filesystem::create_directories(folder);
+  make_folder(folder);
   if (npz) return write_npz(folder / kNpz, tensors);
   Json cfg = {{"architecture", "jump_relu"}, {"affine_connection", sae.weights.skip.defined()}, {"model_name", config.metadata.value("model_name", Json(""))}};
   if (config.sites.size() == 1) cfg["hf_hook_point_in"] = hook_point_of_site(config.sites[0]);

@@ -167,7 +167,7 @@ void restore_batch_topk(Autoencoder& sae) {
       config.prefixes = widths.get<std::vector<int64_t>>();
   }
   sae.topk_threshold = threshold;
-  sae.weights.threshold = {};
+  sae.weights.threshold = at::Tensor();
 }
 
 void scale_latents(Parameters& w, const at::Tensor& factors) {  // f·factors, and back on the way out
@@ -319,7 +319,7 @@ void write_saelens(const Autoencoder& given, const std::filesystem::path& folder
     tensors.erase("b_enc");
   }
   if (config.architecture == Architecture::batch_topk) tensors["threshold"] = thresholds(sae, folder.string());
-  std::filesystem::create_directories(folder);
+  make_folder(folder);
   write_safetensors(folder / kWeights, tensors);
   if (sparsity.defined()) write_safetensors(folder / kSparsity, TensorMap{{"sparsity", sparsity}});
   write_file(folder / kConfig, cfg.dump(1) + "\n");

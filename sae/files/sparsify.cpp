@@ -67,7 +67,7 @@ void write_sparsify(const Autoencoder& given, const std::filesystem::path& folde
                        {"W_dec", sae.weights.decoder},
                        {"b_dec", sae.weights.decoder_bias}};
   if (sae.weights.skip.defined()) tensors["W_skip"] = sae.weights.skip;
-  std::filesystem::create_directories(folder);
+  make_folder(folder);
   write_safetensors(folder / kWeights, tensors);
   write_file(folder / kConfig, cfg.dump(1) + "\n");
 }
