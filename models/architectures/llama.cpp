@@ -77,29 +77,46 @@ def forward(self, hidden: Tensor, cos: Tensor, sin: Tensor, bias: Optional[Tenso
     return hidden + self.mlp.forward(self.post_attention_layernorm.forward(hidden))
 )";
 
-// Positions count real tokens only, so that padding on either side changes nothing. A padding token sees
-// itself: with nothing to see its softmax would be NaN. Without padding no bias is needed for a prompt
-// (causal) or one token (sees all).
+// A mask is bool or 0 and 1, real or padding, or has the number of each token's segment: tokens then see their own segment alone, and
+// positions begin anew in each. Positions count real tokens only, so that padding on either side changes nothing. A padding token sees
+// itself: with nothing to see its softmax would be NaN. Without padding no bias is needed for a prompt (causal) or one token (sees all).
 constexpr const char* kModel = R"(
-def attention_bias(self, hidden: Tensor, attention_mask: Optional[Tensor], past: int) -> Optional[Tensor]:
+def is_segmented(self, attention_mask: Optional[Tensor]) -> bool:
+    if attention_mask is None:
+        return False
+    return attention_mask.dtype != 11 and bool((attention_mask > 1).any())
+
+def attention_bias(self, hidden: Tensor, attention_mask: Optional[Tensor], past: int, segmented: bool) -> Optional[Tensor]:
     seq = hidden.size(1)
     if attention_mask is None and (past == 0 or seq == 1):
         return None
     seen = torch.ones([seq, past + seq], dtype=11, device=hidden.device).tril(past)
     if attention_mask is not None:
         itself = torch.eye(past + seq, dtype=11, device=hidden.device).narrow(0, past, seq)
-        seen = torch.logical_or(torch.logical_and(seen, attention_mask.to(11).unsqueeze(1)), itself).unsqueeze(1)
+        real = attention_mask.to(11).unsqueeze(1)
+        if segmented:
+            real = torch.logical_and(real, attention_mask.unsqueeze(1) == attention_mask.narrow(1, past, seq).unsqueeze(2))
+        seen = torch.logical_or(torch.logical_and(seen, real), itself).unsqueeze(1)
     bias = torch.zeros([1], dtype=hidden.dtype, device=hidden.device).expand(seen.shape)
     return bias.masked_fill(torch.logical_not(seen), float("-inf"))
 
+def positions(self, ids: Tensor, attention_mask: Optional[Tensor], past: int, segmented: bool) -> Tensor:
+    end = past + ids.size(1)
+    if attention_mask is None:
+        return torch.arange(past, end, device=ids.device).unsqueeze(0)
+    if not segmented:
+        return (attention_mask.to(4).cumsum(-1) - 1).clamp_min(0).narrow(1, past, ids.size(1))
+    place = torch.arange(0, end, device=ids.device)
+    before = torch.cat([attention_mask.narrow(1, 0, 1), attention_mask.narrow(1, 0, end - 1)], -1)
+    starts = (place * (attention_mask != before)).cummax(-1)[0]
+    return (place - starts).narrow(1, past, ids.size(1))
+
 def forward(self, ids: Tensor, attention_mask: Optional[Tensor], keys: List[Tensor], values: List[Tensor], past: int) -> Tensor:
     hidden = self.embed_tokens.forward(ids)
-    if attention_mask is None:
-        positions = torch.arange(past, past + ids.size(1), device=ids.device).unsqueeze(0)
-    else:
-        positions = (attention_mask.to(4).cumsum(-1) - 1).clamp_min(0).narrow(1, past, ids.size(1))
+    segmented = self.is_segmented(attention_mask)
+    positions = self.positions(ids, attention_mask, past, segmented)
     cos, sin = self.rotary_emb.forward(positions, hidden.dtype)
-    bias = self.attention_bias(hidden, attention_mask, past)
+    bias = self.attention_bias(hidden, attention_mask, past, segmented)
 )";  // then one line a block: a loop over submodules is not to be had here
 constexpr const char* kModelBlock = R"(
     hidden = getattr(self.layers, "{}").forward(hidden, cos, sin, bias, keys, values, past))";
