@@ -192,6 +192,13 @@ void LanguageModel::harvest(KvCache& cache, const Batch& batch) {
   module_.harvest("hidden", std::move(step.arguments));
 }
 
+void LanguageModel::harvest(const at::Tensor& ids, const at::Tensor& segments) {
+  const ForwardScope scope;
+  const at::Tensor mask = segments.defined() ? segments.to(device_) : at::Tensor();
+  const TokenMaskScope tokens({.real = mask.defined() ? mask != 0 : mask, .generated = {}});
+  module_.harvest("hidden", {ids.to(device_), mask.defined() ? c10::IValue(mask) : c10::IValue(), as_list({}), as_list({}), int64_t{0}});
+}
+
 at::Tensor LanguageModel::head(const at::Tensor& hidden) {
   const ForwardScope scope;
   return module_.run("logits", {hidden}).toTensor().to(at::kFloat);

@@ -68,6 +68,10 @@ class LanguageModel {
   /// As extend(), for the hooks alone: stops after the last hooked site. Blocks behind it have no keys then,
   /// so that the cache is good for further harvests of the same sites and nothing else.
   void harvest(KvCache& cache, const Batch& batch);
+  /// Packed rows [batch, seq] int64 without a cache, for the hooks alone. `segments` [batch, seq] int64 has the number of each token's
+  /// document in its row, from 1, and 0 for padding: documents neither see each other nor count each other's positions. Undefined: each
+  /// row is one document.
+  void harvest(const at::Tensor& ids, const at::Tensor& segments);
   /// Logits of hidden states: [.., vocabulary] in float32.
   at::Tensor head(const at::Tensor& hidden);
 
