@@ -13,6 +13,7 @@
 #include "core/safetensors.h"
 #include "core/script_archive.h"
 #include "models/language_model.h"
+#include "sae/activation_store.h"
 #include "sae/files/autoencoder_file.h"
 #include "steering/control_vector_file.h"
 
@@ -41,6 +42,23 @@ struct ValuePrinter {
 
 std::string value_text(const GgufValue& value) {
   return std::visit(ValuePrinter{}, value);
+}
+
+Json inspect_store(const std::string& path, bool print) {
+  const sae::ActivationStore store(path, /*verify=*/false);
+  const auto& manifest = store.manifest();
+  if (print) {
+    fmt::print("{}: an activation store, {} rows in {}, {} shards, of {} tokens\n", path, manifest.rows, sae::dtype_name(manifest.type), manifest.shards.size(),
+               manifest.tokens);
+    for (const auto& site : manifest.sites)
+      fmt::print("  {:<32} width {}, norm: mean {:.4g}, median {:.4g}, rms {:.4g}, largest {:.4g}\n", site.site, site.width, site.norm_mean, site.norm_median,
+                 site.norm_rms, site.norm_max);
+    fmt::print("  left out: {}\n", manifest.left_out.dump());
+    for (const auto& [key, value] : manifest.recipe.items()) fmt::print("  {:<20} {}\n", key, value.dump());
+  }
+  Json report = parse_json(to_json(manifest), path);
+  report["kind"] = "activation store";
+  return report;
 }
 
 Json inspect_control_vector(const std::string& path, bool print) {
@@ -218,13 +236,14 @@ int main(int argc, char** argv) {
   std::string path;
   apps::Driver driver(
       "vyx-inspect", "FILE",
-      "Shows what is in a model.pt (sites, shapes, parameters), a GGUF file, a control vector, a safetensors file or an "
-      "autoencoder.",
+      "Shows what is in a model.pt (sites, shapes, parameters), a GGUF file, a control vector, a safetensors file, an\n"
+      "autoencoder or an activation store.",
       "  vyx-inspect smollm2.pt\n  vyx-inspect happy.gguf\n  vyx-inspect --json smollm2.gguf\n  vyx-inspect runs/sae");
   driver.options()("file", apps::po::value(&path)->required()->value_name("FILE"), "the file");
   driver.positional("file");
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
+    if (std::filesystem::exists(std::filesystem::path(path) / "manifest.json")) return inspect_store(path, !common.json);
     if (std::filesystem::is_directory(path) || path.ends_with(".npz")) return inspect_autoencoder(path, !common.json);
     const MappedFile file(path);
     const auto bytes = file.bytes();

@@ -87,6 +87,7 @@ Harvest::Harvest(std::unique_ptr<HarvestInput> input, HarvestOptions options) : 
   capture_ = std::make_unique<Capture>(input_->module(), options_.sites);
 }
 
+Harvest::Harvest(Harvest&&) noexcept = default;
 Harvest::~Harvest() = default;
 
 std::optional<Harvest::Kept> Harvest::run() {
@@ -169,14 +170,12 @@ void Harvest::calibrate() {
 
 std::optional<std::vector<at::Tensor>> Harvest::next() {
   calibrate();
-  while (auto kept = run()) {
-    const int64_t before = kept->rows[0].size(0);
-    keep_below_thresholds(*kept);
-    const int64_t after = kept->rows[0].size(0);
-    counts_.sinks += static_cast<uint64_t>(before - after);
-    if (after > 0) return std::move(kept->rows);
-  }
-  return std::nullopt;
+  auto kept = run();
+  if (!kept) return std::nullopt;
+  const int64_t before = kept->rows[0].size(0);
+  keep_below_thresholds(*kept);
+  counts_.sinks += static_cast<uint64_t>(before - kept->rows[0].size(0));
+  return std::move(kept->rows);
 }
 
 void Harvest::rewind() {

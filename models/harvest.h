@@ -57,9 +57,10 @@ struct HarvestCounts {
 class Harvest {
  public:
   Harvest(std::unique_ptr<HarvestInput> input, HarvestOptions options);
+  Harvest(Harvest&&) noexcept;
   ~Harvest();
 
-  /// The kept rows of the next forward that keeps any: float32 [rows, d] a site, row r of each being the same token's. nullopt at the end.
+  /// The kept rows of the next forward, perhaps none: float32 [rows, d] a site, row r of each being the same token's. nullopt at the end.
   /// Throws Error for a site that is not reached exactly once a forward, or whose activations are not [.., d], a row a token; and for an
   /// activation that is NaN or infinite (naming site and input).
   std::optional<std::vector<at::Tensor>> next();

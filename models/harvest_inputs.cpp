@@ -70,7 +70,8 @@ class TextInput : public HarvestInput {
             {"text_key", text.json_key},
             {"context", options_.context},
             {"batch_tokens", options_.batch_tokens},
-            {"special_in_text", options_.special_in_text}};
+            {"special_in_text", options_.special_in_text},
+            {"device", model_.device().str()}};
   }
 
  private:

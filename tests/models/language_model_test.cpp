@@ -48,6 +48,57 @@ TEST_CASE("[models.language_model] a padded row gives what it gives alone, and p
   }
 }
 
+TEST_CASE("[models.language_model] segments of a row give what each gives alone") {
+  LanguageModel model = tiny_model({.seed = 1});
+  std::vector<TokenId> ids;
+  std::vector<int64_t> segments;
+  int64_t segment = 0;
+  for (const auto& row : kRows) {
+    ids.insert(ids.end(), row.begin(), row.end());
+    segments.insert(segments.end(), row.size(), ++segment);
+  }
+  for (int i = 0; i < 5; ++i) {
+    ids.push_back(2);
+    segments.push_back(0);
+  }
+  const at::Tensor packed_ids = at::tensor(ids, at::kLong).repeat({2, 1}), mask = at::tensor(segments, at::kLong).repeat({2, 1});  // [2, seq]
+  const at::Tensor logits = model.module().forward({packed_ids, mask}).toTensor();  // [2, seq, vocabulary]
+  CHECK(logits.isfinite().all().item<bool>());
+  int64_t begin = 0;
+  for (const auto& row : kRows) {
+    const auto length = static_cast<int64_t>(row.size());
+    const at::Tensor alone = model.logits(one(row))[0];
+    for (int64_t r = 0; r < 2; ++r) CHECK(difference(logits[r].narrow(0, begin, length), alone) < 1e-5);
+    begin += length;
+  }
+  // Hooks see the same with a harvest, which stops after them.
+  at::Tensor seen, expected;
+  const Site site = model.block_output(1);
+  const auto keep_into = [](at::Tensor& place) {
+    return [&place](const Site&, const c10::IValue& value) -> std::optional<c10::IValue> {
+      place = *activation_of(value);
+      return std::nullopt;
+    };
+  };
+  {
+    const HookHandle handle = model.module().hook(site.name(), keep_into(seen));
+    model.harvest(packed_ids, mask);
+  }
+  const HookHandle handle = model.module().hook(site.name(), keep_into(expected));
+  model.module().forward({packed_ids, mask});
+  CHECK(at::equal(seen, expected));
+}
+
+TEST_CASE("[models.language_model] a mask of 0 and 1 is the same as a bool mask, bit for bit, padding included") {
+  LanguageModel model = tiny_model({.seed = 1});
+  for (const Padding padding : {Padding::left, Padding::right}) {
+    const Batch batch = make_batch(kRows, padding, 2);
+    const at::Tensor logits = model.logits(batch);
+    for (const at::ScalarType type : {at::kLong, at::kInt, at::kFloat})
+      CHECK(at::equal(model.module().forward({batch.ids, batch.mask.to(type)}).toTensor(), logits));
+  }
+}
+
 TEST_CASE("[models.language_model] tokens behind a cache give what they give at once") {
   LanguageModel model = tiny_model({.seed = 2});
   const std::vector<TokenId>& row = kRows[3];

@@ -1,0 +1,230 @@
+"""vyx-harvest as a user runs it: what is in a store, going on after kills, and what is refused."""
+
+import gzip
+import hashlib
+import json
+import random
+import resource
+import shutil
+import subprocess
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+SITE = "model.layers.1:output"
+
+
+def documents(count, seed=0):
+    words = "the a cat dog sat on mat and ran over hills while rain fell softly upon old grey stones".split()
+    choose = random.Random(seed)
+    return [" ".join(choose.choice(words) for _ in range(choose.randint(3, 40))) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "text.jsonl"
+    path.write_text("".join(json.dumps({"text": document}) + "\n" for document in documents(300)))
+    return path
+
+
+def options(model, text, out, *more, tokens=2000, site=SITE, context=32):
+    return ["--model", model, "--text", text, "--site", site, "--tokens", tokens, "--out", out, "--context", context, "--batch-tokens", 128,
+            "--threads", 1, *more]
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def rows_of(store, site=SITE):
+    return torch.cat([load_file(path)[site] for path in sorted(store.glob("shard-*.safetensors"))])
+
+
+def test_a_store_holds_what_the_model_gives(drivers, tiny_model, tmp_path):
+    documents_ = documents(20, seed=1)
+    (tmp_path / "a.txt").write_text("\n%\n".join(documents_))
+    report = drivers.json("vyx-harvest", "--model", tiny_model, "--text", tmp_path / "a.txt", "--separator", "%", "--site", "model.layers.{0,1}", "--tokens",
+                          10**6, "--out", tmp_path / "store", "--dtype", "float32", "--context", 512, "--sink-threshold", 0)
+    manifest = json.loads((tmp_path / "store" / "manifest.json").read_text())
+    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["manifest.json", "shard-00000.safetensors"]
+    assert [site["site"] for site in manifest["sites"]] == ["model.layers.0:output", SITE]
+    assert manifest["recipe"]["model"] == "Tiny 0" and manifest["rows"] == report["rows"] == manifest["tokens"]
+    assert manifest["recipe"]["text"] == [{"file": "a.txt", "bytes": (tmp_path / "a.txt").stat().st_size,
+                                           "sha256": hashlib.sha256((tmp_path / "a.txt").read_bytes()).hexdigest()}]
+    assert manifest["shards"][0]["sha256"] == hashlib.sha256((tmp_path / "store" / "shard-00000.safetensors").read_bytes()).hexdigest()
+
+    # The same through stock Python. A document that a row could not hold to its end goes on in the next, as another.
+    model = torch.jit.load(tiny_model)
+    stored = rows_of(tmp_path / "store")
+    assert stored.shape == (report["rows"], 32)
+    seen = []
+    done = 0
+    for document in documents_:
+        tokens = tokenize(document + "\n" if document is not documents_[-1] else document)
+        while tokens:
+            part = tokens[: 512 - done % 512]
+            seen.append(block_output(model, part))
+            done += len(part)
+            tokens = tokens[len(part):]
+    expected = torch.cat(seen)
+    assert expected.shape == stored.shape
+    assert (stored - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def tokenize(text):
+    """The tiny vocabulary: 3 special tokens, 256 bytes in GPT-2's order, 'he' and ' a'."""
+    ids, at = [], 0
+    data = text.encode()
+    while at < len(data):
+        if data[at: at + 2] == b"he":
+            ids.append(259)
+            at += 2
+        elif data[at: at + 2] == b" a":
+            ids.append(260)
+            at += 2
+        else:
+            ids.append(3 + data[at])
+            at += 1
+    return ids
+
+
+def block_output(model, tokens):
+    """[tokens, width] behind block 1, computed without vyx's hooks."""
+    with torch.no_grad():
+        inner = model.model
+        hidden = inner.embed_tokens(torch.tensor([tokens]))
+        cos, sin = inner.rotary_emb(torch.arange(len(tokens))[None], 6)
+        for k in ("0", "1"):
+            hidden = getattr(inner.layers, k)(hidden, cos, sin, None, [], [], 0)
+        return hidden[0]
+
+
+def test_kinds_of_text_give_the_same_store(drivers, tiny_model, tmp_path):
+    texts = documents(50, seed=2)
+    lines = "".join(json.dumps({"body": text}) + "\n" for text in texts)
+    (tmp_path / "a.jsonl").write_text(lines)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "half").write_text("".join(json.dumps({"body": text}) + "\n" for text in texts[:20]))
+    (tmp_path / "other").write_bytes(gzip.compress("".join(json.dumps({"body": text}) + "\n" for text in texts[20:]).encode()))
+    stores = []
+    for i, files in enumerate((["a.jsonl"], ["a.jsonl.gz"], ["half", "other"])):
+        drivers.json("vyx-harvest", "--model", tiny_model, "--text", *(tmp_path / file for file in files), "--format", "jsonl", "--text-key", "body",
+                     "--site", SITE, "--tokens", 900, "--out", tmp_path / str(i), "--context", 32)
+        stores.append(rows_of(tmp_path / str(i)))
+    assert stores[0].shape == (900, 32) and stores[0].dtype == torch.bfloat16
+    assert torch.equal(stores[0], stores[1]) and torch.equal(stores[0], stores[2])
+
+
+def test_running_again_says_that_it_is_finished(drivers, tiny_model, text, tmp_path):
+    first = drivers.json("vyx-harvest", *options(tiny_model, text, tmp_path / "store"))
+    before = contents(tmp_path / "store")
+    assert not first["was_finished"] and first["rows"] == 2000
+    again = drivers.run("vyx-harvest", *options(tiny_model, text, tmp_path / "store"))
+    assert again.returncode == 0 and "finished already" in again.stdout
+    assert contents(tmp_path / "store") == before
+    line = drivers.error("vyx-harvest", *options(tiny_model, text, tmp_path / "store", tokens=2001))
+    assert "tokens = 2000, found 2001 now" in line
+    assert "context = 32, found 64 now" in drivers.error("vyx-harvest", *options(tiny_model, text, tmp_path / "store", context=64))
+
+
+def test_what_was_left_out_is_shown(drivers, tiny_model, tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone two\r\nthree \xff four\x00 five\r\n" * 30)
+    result = drivers.run("vyx-harvest", "--model", tiny_model, "--text", tmp_path / "a.txt", "--site", SITE, "--tokens", 10**6, "--out", tmp_path / "store",
+                         "--sink-threshold", 1.1)
+    assert result.returncode == 0, result.stderr
+    manifest = json.loads((tmp_path / "store" / "manifest.json").read_text())
+    sinks = manifest["left_out"]["sinks"]
+    assert sinks > 0 and manifest["tokens"] == manifest["rows"] + sinks
+    assert f"{sinks} attention sinks" in result.stdout
+    assert "30 sequences that are not UTF-8" in result.stderr and "30 NUL bytes" in result.stderr and "60 carriage returns" in result.stderr
+    assert "1 byte order marks" in result.stderr and "ended before the 1000000 tokens" in result.stderr
+
+
+def test_killed_at_any_moment_it_ends_with_the_same_bytes(drivers, tiny_model, text, tmp_path):
+    arguments = [str(argument) for argument in options(tiny_model, text, "STORE", "--shard-megabytes", 1, "--dtype", "float32", tokens=60000)]
+    # Shards of a megabyte hold 8192 rows here; the text gives as many rows as it has, some 35,000.
+    command = [str(drivers.folder / "vyx-harvest"), *arguments]
+
+    def run(out):
+        return [str(out) if argument == "STORE" else argument for argument in command]
+
+    start = time.monotonic()
+    subprocess.run(run(tmp_path / "straight"), check=True, capture_output=True)
+    length = time.monotonic() - start
+    expected = contents(tmp_path / "straight")
+    assert len(expected) > 3
+    choose = random.Random(1)
+    kills, resumed, store = 0, 0, None
+    while kills < 24:
+        if store is None:
+            store = tmp_path / f"killed-{kills}"
+        process = subprocess.Popen(run(store), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            out, err = process.communicate(timeout=choose.uniform(0.02, 1.0) * length)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+            continue
+        assert process.returncode == 0, err
+        resumed += "went on behind" in out
+        assert contents(store) == expected
+        shutil.rmtree(store)
+        store = None
+    if store is not None:
+        subprocess.run(run(store), check=True, capture_output=True)
+        assert contents(store) == expected
+    assert resumed > 0
+
+
+def test_a_full_disk_is_a_clean_stop_that_can_be_resumed(drivers, tiny_model, text, tmp_path):
+    arguments = lambda out: options(tiny_model, text, out, "--shard-megabytes", 1, "--dtype", "float32", tokens=20000)
+    drivers.json("vyx-harvest", *arguments(tmp_path / "straight"))
+    half = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, 700_000))  # a shard takes a megabyte
+    line = drivers.error("vyx-harvest", *arguments(tmp_path / "store"), preexec_fn=half)
+    assert "shard-00000.safetensors: cannot write" in line and "run the same again" in line
+    assert not list((tmp_path / "store").glob(".tmp-*")) and not (tmp_path / "store" / "manifest.json").exists()
+    drivers.json("vyx-harvest", *arguments(tmp_path / "store"))
+    assert contents(tmp_path / "store") == contents(tmp_path / "straight")
+
+
+def test_inspect_shows_a_store(drivers, tiny_model, text, tmp_path):
+    drivers.json("vyx-harvest", *options(tiny_model, text, tmp_path / "store"))
+    report = drivers.json("vyx-inspect", tmp_path / "store")
+    assert report["kind"] == "activation store" and report["rows"] == 2000 and report["sites"][0]["site"] == SITE
+    shown = drivers.run("vyx-inspect", tmp_path / "store").stdout
+    assert SITE in shown and "2000 rows" in shown
+    (tmp_path / "store" / "shard-00000.safetensors").unlink()
+    assert "shard-00000.safetensors: is missing" in drivers.error("vyx-inspect", tmp_path / "store")
+
+
+# --- Bad input
+
+
+def test_bad_options_and_texts_are_refused(drivers, tiny_model, text, tmp_path):
+    error = lambda *args, **kwargs: drivers.error("vyx-harvest", *args, **kwargs)
+    out = tmp_path / "store"
+    assert "--tokens 0" in error(*options(tiny_model, text, out, tokens=0), code=2)
+    assert "model.layers.9" in error(*options(tiny_model, text, out, site="model.layers.9"))
+    assert "no.txt" in error(*options(tiny_model, tmp_path / "no.txt", out))
+    assert "regular file" in error(*options(tiny_model, tmp_path, out))
+    assert "context of 4096" in error(*options(tiny_model, text, out, context=4096))
+    assert "dtype int8" in error(*options(tiny_model, text, out, "--dtype", "int8"), code=2)
+    (tmp_path / "empty.txt").write_text(" \n \n")
+    assert "no row" in error(*options(tiny_model, tmp_path / "empty.txt", tmp_path / "none"), "--quiet")
+    (tmp_path / "bad.jsonl").write_text('{"text": "fine"}\n{"body": "not"}\n')
+    assert "bad.jsonl:2" in error(*options(tiny_model, tmp_path / "bad.jsonl", tmp_path / "bad"))
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").write_text("years of work")
+    assert "thesis.tex" in error(*options(tiny_model, text, tmp_path / "thesis"))
+    assert not out.exists() and not (tmp_path / "none").exists() and not (tmp_path / "bad").exists()
+
+
+def test_a_text_that_changed_is_refused(drivers, tiny_model, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("some words " * 500)
+    drivers.json("vyx-harvest", *options(tiny_model, path, tmp_path / "store", tokens=200))
+    path.write_text("other words " * 500)
+    assert "was begun with text = " in drivers.error("vyx-harvest", *options(tiny_model, path, tmp_path / "store", tokens=200))
