@@ -67,6 +67,22 @@ os.rename(sys.argv[1] + ".part", sys.argv[1])
 PYTHON
 }
 
+# English text for the demo's autoencoder, out of Debian packages that are unpacked here and not installed, at .deps/text/english.jsonl.
+fetch_text() {
+  text=.deps/text/english.jsonl
+  [ -e "$text" ] && return 0
+  command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || die "the demo's text comes from Debian packages: apt-get and dpkg-deb are needed"
+  say "fetching English text (40 MB of Debian packages)"
+  mkdir -p .deps/downloads/text .deps/text
+  while read -r package; do
+    ls .deps/downloads/text/"$package"_*.deb >/dev/null 2>&1 || (cd .deps/downloads/text && apt-get download -qq "$package") >/dev/null 2>&1 ||
+      die "apt-get could not download $package; try apt-get update"
+    rm -rf ".deps/downloads/text/$package"
+    dpkg-deb -x .deps/downloads/text/"$package"_*.deb ".deps/downloads/text/$package" || die "dpkg-deb could not unpack $package"
+  done <third_party/debian-packages-demo.txt
+  python3 apps/data/mix_text.py .deps/downloads/text "$text" || die "the packages' text could not be read"
+}
+
 # Configures the preset $1 when it has not been, and builds its target $2. A unit takes about 1 GB to compile.
 build() {
   jobs=$(awk -v cores="$(nproc)" '/^MemAvailable/ { n = int($2 / 1500000); print n < 1 ? 1 : n < cores ? n : cores }' /proc/meminfo)
