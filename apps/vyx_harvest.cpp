@@ -8,7 +8,10 @@
 #include <vector>
 
 #include "apps/driver.h"
+#include "core/digest.h"
 #include "core/error.h"
+#include "core/script_archive.h"
+#include "core/tensor_file.h"
 #include "models/harvest_inputs.h"
 #include "models/language_model.h"
 #include "sae/harvest_to_store.h"
@@ -31,6 +34,23 @@ models::TextFormat format_from_name(const std::string& name) {
   if (name == "plain") return models::TextFormat::plain;
   if (name == "jsonl") return models::TextFormat::json_lines;
   throw UsageError(fmt::format("--format {}: expected auto, plain or jsonl", name));
+}
+
+/// The tensors of a file in the order of the module's arguments, which they are named after.
+std::vector<at::Tensor> arguments_from(const std::string& path, const torch::jit::Module& module) {
+  const TensorMap tensors = read_safetensors(path).tensors;
+  std::vector<at::Tensor> inputs;
+  std::vector<std::string> names;
+  for (const c10::Argument& argument : module.get_method("forward").function().getSchema().arguments()) {
+    if (argument.name() == "self") continue;
+    names.push_back(argument.name());
+    const auto found = tensors.find(argument.name());
+    if (found != tensors.end()) inputs.push_back(found->second);
+    if (found == tensors.end() && !argument.default_value())
+      fail("{}: found no tensor {}, expected one a parameter of the module's forward ({})", path, argument.name(), fmt::join(names, ", "));
+  }
+  if (inputs.size() != tensors.size()) fail("{}: found {} tensors, expected those that the module's forward takes: {}", path, tensors.size(), fmt::join(names, ", "));
+  return inputs;
 }
 
 /// What was not as it should be, as warnings.
@@ -75,7 +95,7 @@ void print_summary(const std::string& out, const sae::HarvestToStoreResult& resu
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string model_path, out, dtype = "bfloat16", format = "auto";
+  std::string model_path, inputs, out, dtype = "bfloat16", format = "auto";
   std::vector<std::string> text, patterns;
   uint64_t tokens = 0, shard_megabytes = 64;
   models::TextOptions text_options;
@@ -83,19 +103,22 @@ int main(int argc, char** argv) {
   models::HarvestOptions options;
 
   apps::Driver driver(
-      "vyx-harvest", "--model model.pt --text FILE… --site SITE --tokens N --out store/",
-      "Runs a model over text and keeps the activations at some sites as an activation store: sharded safetensors\n"
-      "and a manifest. Interrupted, it goes on when it is run again with the same options.",
+      "vyx-harvest", "--model model.pt (--text FILE… | --inputs FILE) --site SITE --tokens N --out store/",
+      "Runs a language model over text, or any TorchScript module over tensors, and keeps the activations at some\n"
+      "sites as an activation store: sharded safetensors and a manifest. Interrupted, it goes on when it is run again\n"
+      "with the same options.",
       "  vyx-harvest --model smollm2.pt --text a.txt b.jsonl.gz --site model.layers.14 --tokens 1000000 --out store\n"
-      "  vyx-harvest --model smollm2.pt --text fortunes --separator % --site 'model.layers.{8..10}' --tokens 100000 --out store");
+      "  vyx-harvest --model smollm2.pt --text fortunes --separator % --site 'model.layers.{8..10}' --tokens 100000 --out store\n"
+      "  vyx-harvest --model resnet.pt --inputs images.safetensors --batch-tokens 16 --site layer3 --tokens 100000 --out store");
   driver.options()("model,m", apps::po::value(&model_path)->required()->value_name("FILE"), "the archive of vyx-import")(
-      "text,t", apps::po::value(&text)->required()->multitoken()->value_name("FILE…"), "text, JSON Lines (.jsonl), or either as .gz")(
+      "text,t", apps::po::value(&text)->multitoken()->value_name("FILE…"), "text, JSON Lines (.jsonl), or either as .gz")(
+      "inputs", apps::po::value(&inputs)->value_name("FILE"), "safetensors: the arguments of the module's forward by name, many stacked along the first dimension")(
       "site,s", apps::po::value(&patterns)->required()->multitoken()->value_name("SITE…"), "sites or patterns of them: model.layers.14, '*.mlp:output'")(
       "tokens,n", apps::po::value(&tokens)->required()->value_name("N"), "how many to keep, a row each")(
       "out,o", apps::po::value(&out)->required()->value_name("FOLDER"), "the activation store to write")(
       "dtype", apps::po::value(&dtype)->default_value(dtype)->value_name("TYPE"), "of the rows: float32, bfloat16 or float16")(
       "context", apps::po::value(&input_options.context)->default_value(input_options.context)->value_name("N"), "tokens that a document's tokens can see, at most")(
-      "batch-tokens", apps::po::value(&input_options.batch_tokens)->default_value(input_options.batch_tokens)->value_name("N"), "tokens of one forward")(
+      "batch-tokens", apps::po::value(&input_options.batch_tokens)->default_value(input_options.batch_tokens)->value_name("N"), "tokens of one forward (of --inputs: how many of the stacked)")(
       "keep-special", apps::po::bool_switch(&options.keep_special), "keep the rows of special tokens")(
       "special-in-text", apps::po::bool_switch(&input_options.special_in_text), "the text \"<|im_end|>\" is that token, not its characters")(
       "sink-threshold", apps::po::value(&options.sink_threshold)->default_value(options.sink_threshold)->value_name("X"),
@@ -111,11 +134,25 @@ int main(int argc, char** argv) {
     sae::HarvestToStoreOptions store_options{.rows = tokens, .type = sae::type_from_dtype(dtype), .shard_bytes = shard_megabytes << 20};
     if (tokens == 0) throw UsageError("--tokens 0: expected at least 1");
     if (shard_megabytes == 0 || shard_megabytes > 1u << 20) throw UsageError(fmt::format("--shard-megabytes {}: expected 1 to 1048576", shard_megabytes));
+    if (text.empty() == inputs.empty()) throw UsageError("expected either --text or --inputs");
     text_options.format = format_from_name(format);
-    models::TextSource source({text.begin(), text.end()}, text_options);
-    auto model = models::LanguageModel::load(model_path, common.torch_device());
-    options.sites = sites_of(model.module(), patterns);
-    models::Harvest harvest(models::text_input(model, std::move(source), input_options), options);
+    std::optional<models::LanguageModel> model;  // outlives its input
+    std::unique_ptr<models::HarvestInput> input;
+    if (inputs.empty()) {
+      models::TextSource source({text.begin(), text.end()}, text_options);
+      model = models::LanguageModel::load(model_path, common.torch_device());
+      input = models::text_input(*model, std::move(source), input_options);
+    } else {
+      const auto module = load_script(model_path, {}, common.torch_device()).module;
+      Json provenance = {{"model", std::filesystem::path(model_path).filename().string()},
+                         {"model_sha256", sha256_file(model_path)},
+                         {"inputs_sha256", sha256_file(inputs)},
+                         {"batch_tokens", input_options.batch_tokens},
+                         {"device", common.device}};
+      input = models::tensor_input(HookedModule(module), arguments_from(inputs, module), input_options.batch_tokens, std::move(provenance));
+    }
+    options.sites = sites_of(input->module(), patterns);
+    models::Harvest harvest(std::move(input), options);
 
     const Stopwatch stopwatch;
     std::optional<Progress> progress(std::in_place, "Harvesting", tokens, "tokens", common.progress());

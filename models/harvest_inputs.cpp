@@ -137,11 +137,16 @@ std::unique_ptr<HarvestInput> tensor_input(HookedModule module, std::vector<at::
     if (inputs[i].dim() == 0 || inputs[i].size(0) != count || count == 0)
       fail("input {}: found {} rows, expected {}, as many as input 1", i + 1, inputs[i].dim() == 0 ? 0 : inputs[i].size(0), std::max<int64_t>(count, 1));
   }
-  auto arguments = [inputs = std::move(inputs), batch, count](uint64_t forward) -> std::optional<Arguments> {
+  at::Tensor any = inputs[0];  // on the module's device, when it has any
+  for (const at::Tensor& parameter : module.module().parameters()) {
+    any = parameter;
+    break;
+  }
+  auto arguments = [inputs = std::move(inputs), batch, count, device = any.device()](uint64_t forward) -> std::optional<Arguments> {
     const auto begin = static_cast<int64_t>(forward) * batch;
     if (begin >= count) return std::nullopt;
     Arguments slices;
-    for (const at::Tensor& input : inputs) slices.emplace_back(input.narrow(0, begin, std::min(batch, count - begin)));
+    for (const at::Tensor& input : inputs) slices.emplace_back(input.narrow(0, begin, std::min(batch, count - begin)).to(device));
     return slices;
   };
   return argument_input(std::move(module), std::move(arguments), std::move(provenance));

@@ -10,15 +10,12 @@
 #include "core/error.h"
 #include "core/io.h"
 #include "core/safetensors.h"
+#include "core/tensor_file.h"
 
 namespace vyx::sae {
 namespace {
 
 constexpr int64_t kChunkRows = 1024;  // widened to float32 at a time
-
-at::ScalarType scalar_type(ElementType type) {
-  return type == ElementType::f32 ? at::kFloat : type == ElementType::f16 ? at::kHalf : at::kBFloat16;
-}
 
 void require_same(const Json& begun, const Json& now, const std::filesystem::path& folder) {
   for (const Json* side : {&begun, &now}) {
@@ -118,7 +115,7 @@ int64_t StoreWriter::append(std::span<const at::Tensor> rows, int64_t begin, int
     int64_t width = 0;
     for (const at::Tensor& site : rows) width += site.size(1);
     shard_rows_ = std::max<int64_t>(static_cast<int64_t>(options_.shard_bytes * 8 / bits_of(options_.type)) / width, 1);
-    for (const at::Tensor& site : rows) buffers_.push_back(at::empty({shard_rows_, site.size(1)}, scalar_type(options_.type)));
+    for (const at::Tensor& site : rows) buffers_.push_back(at::empty({shard_rows_, site.size(1)}, *scalar_type_of(options_.type)));
     sums_.resize(buffers_.size());
   }
   const int64_t count = std::min(end - begin, shard_rows_ - buffered_);

@@ -11,7 +11,7 @@ import time
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 SITE = "model.layers.1:output"
 
@@ -198,6 +198,34 @@ def test_inspect_shows_a_store(drivers, tiny_model, text, tmp_path):
     assert SITE in shown and "2000 rows" in shown
     (tmp_path / "store" / "shard-00000.safetensors").unlink()
     assert "shard-00000.safetensors: is missing" in drivers.error("vyx-inspect", tmp_path / "store")
+
+
+class Squares(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(3, 4)
+
+    def forward(self, image, scale):
+        return self.linear(image * scale[:, None]) ** 2
+
+
+def test_any_module_harvests_from_tensors(drivers, tmp_path):
+    torch.manual_seed(0)
+    module = Squares()
+    torch.jit.script(module).save(str(tmp_path / "m.pt"))
+    image, scale = torch.randn(50, 3), torch.randn(50)
+    save_file({"scale": scale, "image": image}, tmp_path / "inputs.safetensors")
+    arguments = ["--model", tmp_path / "m.pt", "--inputs", tmp_path / "inputs.safetensors", "--site", "linear", "--tokens", 40, "--dtype", "float32",
+                 "--batch-tokens", 7, "--sink-threshold", 0]
+    drivers.json("vyx-harvest", *arguments, "--out", tmp_path / "store")
+    expected = module.linear(image * scale[:, None])[:40]
+    assert torch.allclose(rows_of(tmp_path / "store", "linear:output"), expected, atol=1e-6)
+    save_file({"image": image}, tmp_path / "inputs.safetensors")
+    assert "found no tensor scale" in drivers.error("vyx-harvest", *arguments, "--out", tmp_path / "other")
+    save_file({"scale": scale, "image": image, "label": scale.clone()}, tmp_path / "inputs.safetensors")
+    assert "image, scale" in drivers.error("vyx-harvest", *arguments, "--out", tmp_path / "other")
+    assert "--text or --inputs" in drivers.error("vyx-harvest", *arguments, "--text", tmp_path / "a.txt", "--out", tmp_path / "other", code=2)
+    assert not (tmp_path / "other").exists()
 
 
 # --- Bad input
