@@ -25,7 +25,10 @@ struct ObjectiveOptions {
   double bandwidth = 0.001;      // ε of the straight-through estimator
   double l0_target = 20;         // for JumpReluSparsity::l0_target
   double tanh_scale = 4;         // c
-  double pre_activation = 3e-6;  // λ_P, with tanh
+  double pre_activation = 3e-6;  // λ_P, with tanh: λ_P·E Σ relu(θ_i − z_i)·n_i
+  bool pre_activation_of_dead = false;  // … over ObjectiveInput::dead only (SAELens); else over all latents (Anthropic)
+  /// gated: whether the auxiliary loss trains W_dec and b_dec too (SAELens), or takes them as fixed (the paper, dictionary_learning).
+  bool gated_auxiliary_trains_decoder = false;
   bool bfloat16 = false;         // the encoder's matrix products in bfloat16; masters, sums and gradients stay float32
 };
 
