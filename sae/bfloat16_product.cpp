@@ -1,9 +1,14 @@
 #include "sae/bfloat16_product.h"
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "core/error.h"
+#include "sae/simd.h"
+#include "sae/sparse_kernels.h"
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
 #define VYX_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16")))
@@ -16,34 +21,20 @@ constexpr int64_t pairs_of(int64_t d) {
   return (d + 1) / 2;
 }
 
-/// To the nearest, ties to even; a NaN stays one.
-uint16_t rounded(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  if (value != value) return 0x7fc0;
-  return uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
-float widened(uint16_t value) {
-  const uint32_t bits = uint32_t(value) << 16;
-  float result;
-  std::memcpy(&result, &bits, sizeof result);
-  return result;
-}
-
-/// Rounds a row, passing each element's place to put(c, bits).
-template <class Put>
-RowNorms round_row(const float* row, int64_t d, Put&& put) {
-  double exact = 0, kept = 0, lost = 0;
+/// Rounds a row to the nearest, ties to even; a NaN stays one. `widened` [d] is room for the result as floats.
+VYX_CLONES void round_values(uint16_t* __restrict bits, float* __restrict widened, const float* __restrict row, int64_t d) {
   for (int64_t c = 0; c < d; ++c) {
-    const uint16_t bits = rounded(row[c]);
-    const double value = widened(bits), difference = row[c] - value;
-    exact += double(row[c]) * row[c];
-    kept += value * value;
-    lost += difference * difference;
-    put(c, bits);
+    const auto value = std::bit_cast<uint32_t>(row[c]);
+    const uint32_t rounded = row[c] == row[c] ? (value + 0x7fff + ((value >> 16) & 1)) >> 16 : 0x7fc0;
+    bits[c] = uint16_t(rounded);
+    widened[c] = std::bit_cast<float>(rounded << 16);
   }
-  return {float(std::sqrt(exact)), float(std::sqrt(kept)), float(std::sqrt(lost))};
+}
+
+RowNorms round_row(uint16_t* bits, std::vector<float>& widened, const float* row, int64_t d) {
+  round_values(bits, widened.data(), row, d);
+  const double exact = dot(row, row, d), rounded = dot(widened.data(), widened.data(), d);
+  return {float(std::sqrt(exact)), float(std::sqrt(rounded)), float(std::sqrt(residual(widened.data(), row, d, 1)))};
 }
 
 }  // namespace
@@ -57,20 +48,25 @@ int64_t packed_tokens_size(int64_t tokens, int64_t d) {
 }
 
 void pack_panel(uint16_t* packed, RowNorms* norms, const float* encoder, int64_t latents, int64_t d, int64_t panel) {
-  uint16_t* out = packed + panel * kPanel * pairs_of(d) * 2;
-  std::memset(out, 0, kPanel * pairs_of(d) * 2 * sizeof *out);
-  for (int64_t l = 0; l < kPanel && panel * kPanel + l < latents; ++l) {
+  const int64_t pairs = pairs_of(d);
+  std::vector<uint16_t> bits(pairs * 2);  // of one row, padded
+  std::vector<float> widened(d);
+  uint16_t* out = packed + panel * kPanel * pairs * 2;
+  for (int64_t l = 0; l < kPanel; ++l) {
     const int64_t latent = panel * kPanel + l;
-    norms[latent] = round_row(encoder + latent * d, d,
-                              [&](int64_t c, uint16_t bits) { out[(c / 2 * kPanel + l) * 2 + c % 2] = bits; });
+    if (latent < latents)
+      norms[latent] = round_row(bits.data(), widened, encoder + latent * d, d);
+    else
+      std::fill(bits.begin(), bits.end(), 0);
+    for (int64_t pair = 0; pair < pairs; ++pair) std::memcpy(out + (pair * kPanel + l) * 2, bits.data() + pair * 2, 2 * sizeof *out);
   }
 }
 
 void pack_tokens(uint16_t* packed, RowNorms* norms, const float* x, int64_t tokens, int64_t d) {
   const int64_t width = pairs_of(d) * 2;
   std::memset(packed, 0, packed_tokens_size(tokens, d) * sizeof *packed);
-  for (int64_t t = 0; t < tokens; ++t)
-    norms[t] = round_row(x + t * d, d, [&](int64_t c, uint16_t bits) { packed[t * width + c] = bits; });
+  std::vector<float> widened(d);
+  for (int64_t t = 0; t < tokens; ++t) norms[t] = round_row(packed + t * width, widened, x + t * d, d);
 }
 
 #ifdef VYX_AVX512_BF16

@@ -28,12 +28,6 @@ template <int64_t Width>
   return ((halves[0] + halves[4]) + (halves[2] + halves[6])) + ((halves[1] + halves[5]) + (halves[3] + halves[7]));
 }
 
-[[gnu::always_inline]] inline bool passes(const Filter& f, const float* values, int64_t i) {
-  float z = values[i] + f.bias[i];
-  if (f.margin_a) z += f.a * f.margin_a[i] + f.b * f.margin_b[i];
-  return z > f.lower[i] && z >= f.bound;
-}
-
 }  // namespace
 
 VYX_CLONES void weighted_sum(float* out, int64_t d, const float* values, const int32_t* indices, int64_t count, const float* rows,
@@ -114,16 +108,19 @@ VYX_CLONES int64_t filter(int32_t* found, const float* values, int64_t n, const 
   for (; i + kLanes <= n; i += kLanes) {
     Floats z = floats_at(values + i) + floats_at(f.bias + i);
     if (f.margin_a) z += f.a * floats_at(f.margin_a + i) + f.b * floats_at(f.margin_b + i);
-    const Longs hits = (Longs)((Ints)(z > floats_at(f.lower + i)) & (Ints)(z >= bound));
-    if (((hits[0] | hits[1]) | (hits[2] | hits[3]) | (hits[4] | hits[5]) | (hits[6] | hits[7])) == 0) continue;
-    for (int64_t j = i; j < i + kLanes; ++j) {
-      found[count] = int32_t(j);
-      count += passes(f, values, j);
+    const Ints hits = (Ints)(z > floats_at(f.lower + i)) & (Ints)(z >= bound);  // −1 or 0
+    const Longs any = (Longs)hits;
+    if (((any[0] | any[1]) | (any[2] | any[3]) | (any[4] | any[5]) | (any[6] | any[7])) == 0) continue;
+    for (int64_t j = 0; j < kLanes; ++j) {
+      found[count] = int32_t(i + j);
+      count -= hits[j];
     }
   }
   for (; i < n; ++i) {
+    float z = values[i] + f.bias[i];
+    if (f.margin_a) z += f.a * f.margin_a[i] + f.b * f.margin_b[i];
     found[count] = int32_t(i);
-    count += passes(f, values, i);
+    count += z > f.lower[i] && z >= f.bound;
   }
   return count;
 }
