@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/io.h"
 #include "core/script_archive.h"
+#include "core/stopwatch.h"
 #include "sae/export.h"
 #include "sae/files/autoencoder_file.h"
 
@@ -23,7 +24,7 @@ struct Options {
 Json export_model(const Options& options, const apps::CommonOptions& common) {
   if (options.vectors.vectors.empty()) throw UsageError("expected at least one --vector");
   require_writable(options.out);
-  const apps::Stopwatch stopwatch;
+  const Stopwatch stopwatch;
   auto model = models::LanguageModel::load(options.model);
   const auto edits = steering::make_edits(model, options.vectors.read(model, common), options.vectors.steer_options());
   // The archive is read once more because the model in memory is instrumented, and what is exported is not.

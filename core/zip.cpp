@@ -20,7 +20,8 @@ constexpr uint64_t kMaxEntries = 1u << 16;
 constexpr uint64_t kMaxInflated = 64u << 20, kMaxRatio = 100;  // one of the two must hold
 constexpr uint32_t kLocal = 0x04034b50, kCentral = 0x02014b50, kEnd = 0x06054b50, kEnd64 = 0x06064b50, kLocator64 = 0x07064b50;
 constexpr uint64_t kLocalBytes = 30, kCentralBytes = 46, kEndBytes = 22, kEnd64Bytes = 56, kLocator64Bytes = 20;
-constexpr uint32_t kIn64 = 0xFFFFFFFF;  // a size or an offset that stands in the extra field
+constexpr uint32_t kIn64 = 0xFFFFFFFF;  // a size or an offset that stands elsewhere, in 64 bits
+constexpr uint16_t kEntriesIn64 = 0xFFFF;
 constexpr uint16_t kEncrypted = 1 << 0, kSizesFollow = 1 << 3, kUtf8 = 1 << 11;
 constexpr uint16_t kStored = 0, kDeflated = 8;
 constexpr uint16_t kExtra64 = 1;
@@ -54,6 +55,11 @@ class Reader {
     return bytes;
   }
 
+  // Offsets before the file wrap around and lie behind it.
+  bool has(uint64_t at, uint32_t signature) const {
+    return at < bytes_.size() && bytes_.size() - at >= sizeof(signature) && get<uint32_t>(bytes_.subspan(at), 0) == signature;
+  }
+
   uint64_t size() const { return bytes_.size(); }
   std::string_view source() const { return source_; }
 
@@ -75,15 +81,19 @@ Directory find_directory(const Reader& reader) {
   const auto here = Reader::get<uint16_t>(end, 8), total = Reader::get<uint16_t>(end, 10), comment = Reader::get<uint16_t>(end, 20);
   if (disks != 0 || here != total || comment != 0)
     fail("{}: at byte {}: found an archive of several disks or with a comment, expected neither", reader.source(), at);
-  Directory directory = {Reader::get<uint32_t>(end, 16), Reader::get<uint32_t>(end, 12), total, at};
-  if (directory.offset == kIn64 || directory.size == kIn64 || total == 0xFFFF) {
-    if (at < kLocator64Bytes + kEnd64Bytes) fail("{}: found no 64-bit end record; is this a complete zip file?", reader.source());
+  const Directory directory32 = {Reader::get<uint32_t>(end, 16), Reader::get<uint32_t>(end, 12), total, at};
+  Directory directory = directory32;
+  const bool needed = directory.offset == kIn64 || directory.size == kIn64 || total == kEntriesIn64;
+  if (needed || reader.has(at - kLocator64Bytes, kLocator64)) {  // PyTorch writes it always
     const auto locator = reader.record(at - kLocator64Bytes, kLocator64Bytes, kLocator64, "locator of the 64-bit end record");
-    directory.end = Reader::get<uint64_t>(locator, 8);
-    const auto end64 = reader.record(directory.end, kEnd64Bytes, kEnd64, "64-bit end record");
-    if (directory.end != at - kLocator64Bytes - kEnd64Bytes)
-      fail("{}: at byte {}: found the 64-bit end record, expected it right before its locator", reader.source(), directory.end);
-    directory = {Reader::get<uint64_t>(end64, 48), Reader::get<uint64_t>(end64, 40), Reader::get<uint64_t>(end64, 32), directory.end};
+    const auto record = Reader::get<uint64_t>(locator, 8);
+    const auto end64 = reader.record(record, kEnd64Bytes, kEnd64, "64-bit end record");
+    directory = {Reader::get<uint64_t>(end64, 48), Reader::get<uint64_t>(end64, 40), Reader::get<uint64_t>(end64, 32), record};
+    const bool agrees = (directory32.offset == kIn64 || directory32.offset == directory.offset) &&
+                        (directory32.size == kIn64 || directory32.size == directory.size) &&
+                        (total == kEntriesIn64 || total == directory.entries);
+    if (!agrees || record != at - kLocator64Bytes - kEnd64Bytes)
+      fail("{}: at byte {}: found a 64-bit end record that does not match the other, expected the same right before it", reader.source(), record);
   }
   if (directory.entries > kMaxEntries) fail("{}: found {} entries, expected at most {}", reader.source(), directory.entries, kMaxEntries);
   if (directory.offset > directory.end || directory.size != directory.end - directory.offset)
@@ -304,7 +314,7 @@ void ZipWriter::add(const std::string& name, std::span<const std::byte> content)
 
 void ZipWriter::commit() {
   const uint64_t offset = file_.written(), size = directory_.size();
-  if (count_ >= 0xFFFF) fail("{}: found {} entries to write, expected fewer than 65535", path_, count_);
+  if (count_ >= kEntriesIn64) fail("{}: found {} entries to write, expected fewer than 65535", path_, count_);
   const bool far = offset >= kIn64;
   std::string end;
   if (far) {

@@ -99,7 +99,9 @@ Json version_6(Json config, std::string_view source) {
   } else if (activation != "relu") {
     fail("{}: \"activation_fn\": found {}, expected relu or topk", source, quote(activation.dump()));
   }
+  Json metadata = config.value("metadata", Json::object());
   config.erase("metadata");
+  if (metadata.is_object()) config.update(metadata);
   current["metadata"] = std::move(config);
   return current;
 }
@@ -131,7 +133,7 @@ void read_normalization(const Json& config, const std::filesystem::path& folder,
 }
 
 // Where the activations come from. vyx writes its own names beside SAELens's.
-void read_sites(Json& metadata, AutoencoderConfig& out) {
+void read_sites(Json& metadata, bool transcoder, AutoencoderConfig& out) {
   const auto names = [&](const char* key, const char* hook_key) {
     std::vector<std::string> sites;
     if (metadata.contains(key) && metadata[key].is_array()) {
@@ -145,7 +147,7 @@ void read_sites(Json& metadata, AutoencoderConfig& out) {
     return sites;
   };
   out.sites = names("sites", "hook_name");
-  out.target_sites = names("target_sites", "hook_name_out");
+  if (transcoder) out.target_sites = names("target_sites", "hook_name_out");
 }
 
 // BatchTopK autoencoders are written as JumpReLU with one threshold, and say so in the metadata.
@@ -259,7 +261,7 @@ Autoencoder read_saelens(const std::filesystem::path& folder) {
          cfg["normalize_activations"].dump());
   config.metadata = cfg.value("metadata", Json::object());
   if (!config.metadata.is_object()) fail("{}: \"metadata\": found {}, expected an object", source, config.metadata.type_name());
-  read_sites(config.metadata, config);
+  read_sites(config.metadata, kind.transcoder, config);
 
   const std::string weights_source = (folder / kWeights).string();
   WeightReader reader(read_safetensors(folder / kWeights).tensors, weights_source);

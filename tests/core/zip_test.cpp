@@ -41,7 +41,7 @@ void put(std::string& out, T value) {
 }
 
 // An archive as simple tools write it; `flags` are of every entry.
-std::string archive(const std::vector<Entry>& entries, uint16_t flags = 0, const std::string& between = "") {
+std::string archive(const std::vector<Entry>& entries, uint16_t flags = 0, const std::string& between = "", bool wide_end = false) {
   std::string out, directory;
   for (const Entry& entry : entries) {
     const uint32_t size = entry.size != 0 ? entry.size : static_cast<uint32_t>(entry.content.size());
@@ -64,7 +64,16 @@ std::string archive(const std::vector<Entry>& entries, uint16_t flags = 0, const
     out += "PK\3\4" + common + entry.name + entry.content + between;
   }
   const auto offset = static_cast<uint32_t>(out.size());
-  out += directory + "PK\5\6" + std::string(4, '\0');
+  out += directory;
+  if (wide_end) {  // as PyTorch writes it, needed or not
+    const uint64_t end = out.size();
+    out += "PK\6\6" + std::string(20, '\0');
+    for (const uint64_t value : {uint64_t{entries.size()}, uint64_t{entries.size()}, uint64_t{directory.size()}, uint64_t{offset}}) put(out, value);
+    out += "PK\6\7" + std::string(4, '\0');
+    put(out, end);
+    put<uint32_t>(out, 1);
+  }
+  out += "PK\5\6" + std::string(4, '\0');
   put<uint16_t>(out, static_cast<uint16_t>(entries.size()));
   put<uint16_t>(out, static_cast<uint16_t>(entries.size()));
   put<uint32_t>(out, static_cast<uint32_t>(directory.size()));
@@ -98,6 +107,17 @@ TEST_CASE("[core.zip] stored and deflated entries are read") {
   CHECK(text_of(zip.read(*zip.find("folder/b"))) == text);
   CHECK(text_of(zip.read(*zip.find("empty"))).empty());
   CHECK(zip.find("b") == nullptr);
+}
+
+TEST_CASE("[core.zip] 64-bit end records are read, and held against the other") {
+  const std::string bytes = archive({{"a", "first"}}, 0, "", true);
+  const ZipArchive zip = parse(bytes);
+  CHECK(text_of(zip.read(*zip.find("a"))) == "first");
+  for (const size_t from_end : {size_t{98 - 32}, size_t{98 - 40}, size_t{98 - 48}, size_t{42 - 8}}) {
+    std::string lying = bytes;
+    lying[lying.size() - from_end] = static_cast<char>(lying[lying.size() - from_end] + 1);
+    CHECK_FALSE(refusal(lying).empty());
+  }
 }
 
 TEST_CASE("[core.zip] what is written is read back, aligned, and the same bytes each time") {

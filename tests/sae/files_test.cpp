@@ -306,7 +306,10 @@ TEST_CASE("[sae.files.hostile] configs that are missing, damaged or speak of som
   CHECK(contains(with("k", 2.5), "\"k\": found 2.5"));
   CHECK(contains(with("normalize_activations", "covariance_whitening"), "folds the whitening"));
   CHECK(contains(with("apply_b_dec_to_input", "yes"), "expected true or false"));
-  CHECK(contains(with("metadata", 3), "\"metadata\": found number"));
+  CHECK(contains(refusal([](const TemporaryFolder& folder) {
+                   change_config(folder.path(), [](Json& config) { config.update(Json{{"sae_lens_version", "6.0.0"}, {"metadata", 3}}); });
+                 }),
+                 "\"metadata\": found number, expected an object"));
   CHECK(contains(refusal([](const TemporaryFolder& folder) { vyx::write_file(folder / "cfg.json", "{"); }), "cfg.json: at byte 1"));
   CHECK(contains(refusal([](const TemporaryFolder& folder) { vyx::write_file(folder / "cfg.json", "[]"); }), "expected an object"));
   CHECK(contains(refusal([](const TemporaryFolder& folder) { std::filesystem::remove(folder / "cfg.json"); }), "cfg.json: cannot open"));
