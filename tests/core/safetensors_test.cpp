@@ -153,6 +153,7 @@ TEST_CASE("[core.safetensors.hostile] S9, S10, S14: sizes that wrap, and offsets
   CHECK(contains(refusal(one(R"({"dtype":"U8","shape":[9],"data_offsets":[0,9]})", 8)), "found 8 bytes of data, expected 9"));
   CHECK(contains(refusal(one(R"({"dtype":"F32","shape":[2],"data_offsets":[0,4]})", 4)),
                  "data_offsets: found 4 bytes, from 0 to 4, expected the 8 that [2] of F32 takes"));
+  CHECK(contains(refusal(one(R"({"dtype":"F32","shape":[2],"data_offsets":[0,12]})", 12)), "found 12 bytes, from 0 to 12, expected the 8"));
 }
 
 TEST_CASE("[core.safetensors.hostile] S11, S12, S13: every byte belongs to exactly one tensor") {

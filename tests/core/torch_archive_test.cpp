@@ -111,6 +111,7 @@ TEST_CASE("[core.torch_archive.hostile] T11: pickles that ask for more than valu
   CHECK(contains(refusal(dictionary("\x8a\xff")), "found an int of 255 bytes"));
   CHECK(contains(refusal("\x80\2s."), "found an empty stack"));
   CHECK(contains(refusal("\x80\2}(s."), "found an empty stack"));
+  CHECK(contains(refusal(cat({"\x80\2}", text("w"), "N(s."})), "found an empty stack"));  // the values lie below the mark
   CHECK(contains(refusal("\x80\2}t."), "found no mark"));
   CHECK(contains(refusal(dictionary("K\1)R")), "found a call of an int"));
   CHECK(contains(refusal(cat({"\x80\2}(", text("w"), "NNu."})), "found a key without a value"));
@@ -120,6 +121,8 @@ TEST_CASE("[core.torch_archive.hostile] T11: pickles that ask for more than valu
 
 TEST_CASE("[core.torch_archive.hostile] nesting, cycles and shared values cost no stack and little memory") {
   CHECK(contains(refusal(dictionary(cat({")", std::string(400'000, '\x85')}))), "nested deeper than 64"));
+  CHECK(refusal(dictionary(cat({")", std::string(60, '\x85')}))).empty());
+  CHECK(contains(refusal(dictionary(cat({")", std::string(70, '\x85')}))), "nested deeper than 64"));
   CHECK(contains(refusal(dictionary("]q\1h\1a")), "nested deeper than 64"));  // a list in itself
   std::string bomb = ")";
   for (int i = 1; i < 40; ++i) bomb += cat({"q", byte(i), "h", byte(i), "\x86"});  // (x, x)

@@ -118,6 +118,9 @@ TEST_CASE("[core.zip] 64-bit end records are read, and held against the other") 
     lying[lying.size() - from_end] = static_cast<char>(lying[lying.size() - from_end] + 1);
     CHECK_FALSE(refusal(lying).empty());
   }
+  std::string lying = bytes;
+  lying[lying.size() - 14] = lying[lying.size() - 12] = 2;  // entries
+  CHECK(contains(refusal(lying), "does not match the other"));
 }
 
 TEST_CASE("[core.zip] what is written is read back, aligned, and the same bytes each time") {
