@@ -192,8 +192,8 @@ TEST_CASE("[models.harvest] nothing to harvest is refused") {
   CHECK(contains(error_of([&] { Harvest(input_of(model, folder / "empty.txt", {}), {}); }), "no sites"));
   CHECK(contains(error_of([&] {
                    write_file(folder / "a.txt", kText);
-                   Harvest heads(input_of(model, folder / "a.txt", {}), {.sites = {Site::parse("model.rotary_emb:output")}});
-                   heads.next();
+                   Harvest tokens(input_of(model, folder / "a.txt", {}), {.sites = {Site::parse("model.embed_tokens:input")}});
+                   tokens.next();
                  }),
-                 "model.rotary_emb:output: found"));
+                 "model.embed_tokens:input: found"));
 }
