@@ -23,6 +23,7 @@ struct ObjectiveOptions {
   int64_t auxiliary_k = 0;      // its k; 0: d_in / 2
   JumpReluSparsity jump_relu = JumpReluSparsity::l0;
   double bandwidth = 0.001;      // ε of the straight-through estimator
+  bool straight_through_input = false;  // the estimator's gradient goes to z too (Anthropic), not to θ alone (DeepMind); not with l0_target
   double l0_target = 20;         // for JumpReluSparsity::l0_target
   double tanh_scale = 4;         // c
   double pre_activation = 3e-6;  // λ_P, with tanh: λ_P·E Σ relu(θ_i − z_i)·n_i

@@ -28,7 +28,8 @@ class Preactivations {
   static constexpr int64_t kLatents = 16 * bfloat16::kPanel;  // of a block
 
   /// x [batch, d], encoder [latents, d], bias [latents]: float32, contiguous, kept and read until the end.
-  Preactivations(const at::Tensor& x, const at::Tensor& encoder, const at::Tensor& bias, Products products);
+  /// `room`, float32 and no smaller than the encoder, holds a packed copy of it meanwhile; undefined: its own.
+  Preactivations(const at::Tensor& x, const at::Tensor& encoder, const at::Tensor& bias, Products products, const at::Tensor& room = {});
 
   int64_t batch() const { return batch_; }
   int64_t latents() const { return latents_; }
@@ -49,7 +50,7 @@ class Preactivations {
     int64_t first_latent() const { return first_latent_; }
 
     /// x·W_encᵀ of the tile's token `row` with the block's latents, without the bias.
-    const float* products(int64_t row) const;
+    const float* products(int64_t row) const { return products_.data() + row * stride_; }
 
     /// Latents of the block, counted from its first, whose z may be above lower[latent] and at least `bound`, for the tile's token `row`.
     /// Valid until the next call.
@@ -62,14 +63,21 @@ class Preactivations {
     struct Bounds {
       float low, high;
     };
-    Bounds bounds(int64_t row, int32_t latent_of_block) const;
+    Bounds bounds(int64_t row, int32_t latent_of_block) const {
+      const int64_t latent = first_latent_ + latent_of_block;
+      const float product = products(row)[latent_of_block], bias = all_.bias_[latent];
+      if (!all_.screened()) return {product + bias, product + bias};
+      const float margin = norms_[row].lost * all_.margin_x_[latent] + norms_[row].rounded * all_.margin_w_[latent];
+      const float upper_bias = all_.upper_bias_[latent];
+      return {product + (bias - (upper_bias - bias)) - margin, product + upper_bias + margin};
+    }
 
    private:
     const Preactivations& all_;
     int64_t first_, tokens_, first_latent_ = 0, width_ = 0, stride_ = 0;
-    at::Tensor x_;                          // [tokens, d]
-    at::Tensor products_;                   // [kTokens, kLatents]
-    std::vector<uint16_t> packed_;          // x in bfloat16
+    const float* x_;                         // [tokens, d]
+    std::vector<float> products_;            // [kTokens, kLatents]
+    std::vector<uint16_t> packed_;           // x in bfloat16
     std::vector<bfloat16::RowNorms> norms_;  // [tokens]
     std::vector<int32_t> found_;
   };
@@ -80,8 +88,9 @@ class Preactivations {
  private:
   Products products_;
   int64_t batch_, latents_, d_;
-  at::Tensor x_, encoder_, bias_;
-  at::Tensor packed_;                                 // W_enc in bfloat16, by panels
+  at::Tensor x_tensor_, encoder_tensor_, bias_tensor_, packed_tensor_;  // what the pointers below point into
+  const float *x_, *encoder_, *bias_;
+  const uint16_t* packed_ = nullptr;                     // W_enc in bfloat16, by panels
   std::vector<float> upper_bias_, margin_x_, margin_w_;  // [latents]; screened
 };
 

@@ -1,6 +1,10 @@
 #include "sae/sparse_kernels.h"
 
 #include "sae/simd.h"
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#define VYX_AVX512 __attribute__((target("avx512f")))
+#endif
 
 namespace vyx::sae {
 namespace {
@@ -99,30 +103,58 @@ VYX_CLONES double residual(float* __restrict reconstruction, const float* __rest
   return total;
 }
 
-VYX_CLONES int64_t filter(int32_t* found, const float* values, int64_t n, const Filter& f) {
-  // Few pass: a vector of comparisons, and a look at each element only where one of them does.
-  typedef int32_t Ints __attribute__((vector_size(64)));
-  typedef int64_t Longs __attribute__((vector_size(64)));
-  int64_t count = 0, i = 0;
-  const Floats bound = f.bound - Floats{};
-  for (; i + kLanes <= n; i += kLanes) {
-    Floats z = floats_at(values + i) + floats_at(f.bias + i);
-    if (f.margin_a) z += f.a * floats_at(f.margin_a + i) + f.b * floats_at(f.margin_b + i);
-    const Ints hits = (Ints)(z > floats_at(f.lower + i)) & (Ints)(z >= bound);  // −1 or 0
-    const Longs any = (Longs)hits;
-    if (((any[0] | any[1]) | (any[2] | any[3]) | (any[4] | any[5]) | (any[6] | any[7])) == 0) continue;
-    for (int64_t j = 0; j < kLanes; ++j) {
-      found[count] = int32_t(i + j);
-      count -= hits[j];
+namespace {
+
+[[gnu::always_inline]] inline int32_t passes(const float* values, int64_t i, const Filter& f) {
+  float z = values[i] + f.bias[i];
+  if (f.margin_a) z += f.a * f.margin_a[i] + f.b * f.margin_b[i];
+  return int32_t(z > f.lower[i]) & int32_t(z >= f.bound);
+}
+
+VYX_CLONES int64_t filter_portable(int32_t* found, const float* values, int64_t first, int64_t n, const Filter& f) {
+  int64_t count = 0;
+  for (int64_t i = first; i < n; i += kLanes) {
+    const int64_t end = i + kLanes < n ? i + kLanes : n;
+    int32_t any = 0;  // few pass: a look at each only where one does
+    for (int64_t j = i; j < end; ++j) any |= passes(values, j, f);
+    if (any == 0) continue;
+    for (int64_t j = i; j < end; ++j) {
+      found[count] = int32_t(j);
+      count += passes(values, j, f);
     }
   }
-  for (; i < n; ++i) {
-    float z = values[i] + f.bias[i];
-    if (f.margin_a) z += f.a * f.margin_a[i] + f.b * f.margin_b[i];
-    found[count] = int32_t(i);
-    count += z > f.lower[i] && z >= f.bound;
-  }
   return count;
+}
+
+#ifdef VYX_AVX512
+
+VYX_AVX512 int64_t filter_avx512(int32_t* found, const float* values, int64_t n, const Filter& f) {
+  const __m512 bound = _mm512_set1_ps(f.bound), a = _mm512_set1_ps(f.a), b = _mm512_set1_ps(f.b);
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  int64_t count = 0, i = 0;
+  for (; i + 16 <= n; i += 16) {
+    __m512 z = _mm512_add_ps(_mm512_loadu_ps(values + i), _mm512_loadu_ps(f.bias + i));
+    if (f.margin_a)
+      z = _mm512_add_ps(z, _mm512_fmadd_ps(a, _mm512_loadu_ps(f.margin_a + i), _mm512_mul_ps(b, _mm512_loadu_ps(f.margin_b + i))));
+    const __mmask16 above = _mm512_cmp_ps_mask(z, _mm512_loadu_ps(f.lower + i), _CMP_GT_OQ);
+    const __mmask16 hits = _mm512_mask_cmp_ps_mask(above, z, bound, _CMP_GE_OQ);
+    if (hits == 0) continue;
+    // Whole vectors are stored, past the last hit; `found` has room for them (count ≤ i).
+    _mm512_storeu_si512(found + count, _mm512_maskz_compress_epi32(hits, _mm512_add_epi32(lanes, _mm512_set1_epi32(int32_t(i)))));
+    count += __builtin_popcount(hits);
+  }
+  return count + filter_portable(found + count, values, i, n, f);
+}
+
+#endif
+
+}  // namespace
+
+int64_t filter(int32_t* found, const float* values, int64_t n, const Filter& f) {
+#ifdef VYX_AVX512
+  if (__builtin_cpu_supports("avx512f")) return filter_avx512(found, values, n, f);
+#endif
+  return filter_portable(found, values, 0, n, f);
 }
 
 }  // namespace vyx::sae

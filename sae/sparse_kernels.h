@@ -19,7 +19,7 @@ double add_rows(double* sums, const float* rows, int64_t count, int64_t d);
 /// gradient[i] = scale·(reconstruction[i] − target[i]), in place of the reconstruction; returns Σ (reconstruction − target)².
 double residual(float* reconstruction, const float* target, int64_t d, float scale);
 
-/// Writes i to `found` for each i < n with z + margin·… above both bounds, rising, and returns how many:
+/// Writes i to `found` [n + 16] for each i < n with z + e above both bounds, rising, and returns how many:
 ///     z = values[i] + bias[i],  e = a·margin_a[i] + b·margin_b[i],  found: z + e > lower[i] and z + e ≥ bound.
 /// `margin_a` null: e = 0.
 struct Filter {
@@ -30,6 +30,6 @@ struct Filter {
   const float* margin_b = nullptr;
   float a = 0, b = 0;
 };
-int64_t filter(int32_t* found, const float* values, int64_t n, const Filter& filter);
+int64_t filter(int32_t* found, const float* values, int64_t n, const Filter& f);
 
 }  // namespace vyx::sae

@@ -196,9 +196,13 @@ template <class Rule>
 ElementwiseResult elementwise_objective(const Rule& rule, const Batch& batch, const ObjectiveOptions& options, Auxiliary trains,
                                         Parameters& gradients) {
   constexpr double kDenseShare = 1.0 / 12;
-  const Preactivations all(batch.centered, batch.weights.encoder, batch.weights.encoder_bias, choose_products(options.bfloat16));
-  if (const auto code = select_above(all, rule.lower.data(), kDenseShare * double(batch.latents)))
-    return sparse_elementwise(rule, batch, *code, trains, gradients);
+  const auto code = [&] {
+    // Until the encoder's gradient is written, its place holds the packed encoder.
+    const Preactivations all(batch.centered, batch.weights.encoder, batch.weights.encoder_bias, choose_products(options.bfloat16),
+                             gradients.encoder);
+    return select_above(all, rule.lower.data(), kDenseShare * double(batch.latents));
+  }();
+  if (code) return sparse_elementwise(rule, batch, *code, trains, gradients);
   const Products dense = options.bfloat16 ? choose_products(true) : Products::float32;
   return dense_elementwise(rule, batch, Preactivations(batch.centered, batch.weights.encoder, batch.weights.encoder_bias, dense), trains,
                            gradients);

@@ -4,6 +4,7 @@
 // has a gradient wherever a latent does not fire. It is kept sparse: the gradient of a latent that never fires, taken back where it does.
 #include <cmath>
 
+#include "core/error.h"
 #include "sae/objectives/batch.h"
 #include "sae/objectives/elementwise.h"
 
@@ -17,6 +18,8 @@ struct JumpReluRule {
   const float* threshold;
   float bandwidth;
   float tanh_weight, tanh_scale;  // λ / batch and c; 0 for the other sparsities
+  bool through_input;             // whether the window's gradient goes to z too
+  float step_weight;              // λ / batch for JumpReluSparsity::l0, of what then goes to z
 
   float activation(int64_t i, float z) const { return z > threshold[i] ? z : 0; }
 
@@ -29,11 +32,12 @@ struct JumpReluRule {
       sums.norm += double(slope) * f;
       sums.sparsity += double(tanh_weight) * saturation;
     }
+    float dz = fires ? df : 0;
     if (std::abs(z - theta) < bandwidth / 2) {
       sums.threshold -= double(theta) / bandwidth * df;
       sums.step -= 1.0 / bandwidth;
+      if (through_input) dz += (theta * df + step_weight) / bandwidth;
     }
-    float dz = fires ? df : 0;
     if (z >= theta) {
       dz += pre_activation[i];
       sums.threshold -= pre_activation[i];
@@ -75,6 +79,8 @@ void add_pre_activation(const JumpReluRule& rule, const Batch& batch, std::vecto
 
 void jump_relu_objective(const Batch& batch, const at::Tensor& dead, const ObjectiveOptions& options, ObjectiveResult& result,
                          Parameters& gradients) {
+  if (options.straight_through_input && options.jump_relu == JumpReluSparsity::l0_target)
+    fail("jump-relu: found straight_through_input with l0_target, expected it with l0 or tanh");
   const auto size = double(batch.size);
   const bool tanh = options.jump_relu == JumpReluSparsity::tanh;
   JumpReluRule rule{.lower = std::vector<float>(batch.latents),
@@ -83,7 +89,9 @@ void jump_relu_objective(const Batch& batch, const at::Tensor& dead, const Objec
                     .threshold = batch.weights.threshold.const_data_ptr<float>(),
                     .bandwidth = float(options.bandwidth),
                     .tanh_weight = tanh ? float(options.sparsity / size) : 0,
-                    .tanh_scale = float(options.tanh_scale)};
+                    .tanh_scale = float(options.tanh_scale),
+                    .through_input = options.straight_through_input,
+                    .step_weight = options.jump_relu == JumpReluSparsity::l0 ? float(options.sparsity / size) : 0};
   const bool pre_activation = tanh && options.pre_activation > 0;
   for (int64_t i = 0; i < batch.latents; ++i) {
     rule.lower[i] = rule.threshold[i] - rule.bandwidth / 2;

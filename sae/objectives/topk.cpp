@@ -44,7 +44,8 @@ void topk_objective(const AutoencoderConfig& config, const Batch& batch, const a
   const Products products = choose_products(options.bfloat16);
   const bool over_batch = config.architecture == Architecture::batch_topk;
   const SparseCode code = [&] {
-    const Preactivations all(batch.centered, batch.weights.encoder, batch.weights.encoder_bias, products);
+    // Until the encoder's gradient is written, its place holds the packed encoder.
+    const Preactivations all(batch.centered, batch.weights.encoder, batch.weights.encoder_bias, products, gradients.encoder);
     return over_batch ? select_batch_topk(all, config.k * batch.size) : select_topk(all, config.k);
   }();
   std::vector<LatentSums> sums(batch.latents);

@@ -26,8 +26,10 @@ def relu(**options):
     return case("relu", {"l1_coefficient": 0.7}, {"l1": 0.7}, sparsity=0.7, **options)
 
 
-def jump_relu(mode, bandwidth, **options):
-    saelens = {"l0_coefficient": 0.3, "jumprelu_bandwidth": bandwidth, "jumprelu_sparsity_loss_mode": mode}
+def jump_relu(mode, bandwidth, through_input=False, **options):
+    saelens = {"l0_coefficient": 0.3, "jumprelu_bandwidth": bandwidth, "jumprelu_sparsity_loss_mode": mode,
+               "jumprelu_ste_to_input": through_input}
+    options["straight_through_input"] = through_input
     if mode == "tanh":
         saelens["pre_act_loss_coefficient"] = 0.02
         options = {"jump_relu": "tanh", "pre_activation": 0.02, "pre_activation_of_dead": True, **options}
@@ -46,6 +48,8 @@ CASES = {
                        prefixes=[30, 100, 300]),
     "jump-relu, l0": jump_relu("step", 0.05),
     "jump-relu, l0, sparse": jump_relu("step", 0.05, bias=-4.0),
+    "jump-relu, l0, through the input": jump_relu("step", 0.5, through_input=True),
+    "jump-relu, tanh, through the input": jump_relu("tanh", 2.0, through_input=True, dead=True),
     "jump-relu, tanh": jump_relu("tanh", 2.0, dead=True),
     "jump-relu, tanh, sparse": jump_relu("tanh", 0.5, dead=True, bias=-4.0),
 }

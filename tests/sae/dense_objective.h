@@ -19,10 +19,11 @@ class StraightThrough : public torch::autograd::Function<StraightThrough> {
  public:
   /// z·H(z − θ) if `times_z`, else H(z − θ).
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& z, const at::Tensor& theta, double bandwidth,
-                            bool times_z) {
+                            bool times_z, bool through_input) {
     context->save_for_backward({z, theta});
     context->saved_data["bandwidth"] = bandwidth;
     context->saved_data["times_z"] = times_z;
+    context->saved_data["through_input"] = through_input;
     const at::Tensor step = (z > theta).to(z.dtype());
     return times_z ? z * step : step;
   }
@@ -32,15 +33,15 @@ class StraightThrough : public torch::autograd::Function<StraightThrough> {
     const double bandwidth = context->saved_data["bandwidth"].toDouble();
     const bool times_z = context->saved_data["times_z"].toBool();
     const at::Tensor window = (((z - theta) / bandwidth).abs() < 0.5).to(z.dtype());
-    const at::Tensor dz = times_z ? gradient[0] * (z > theta) : at::zeros_like(z);
+    at::Tensor dz = times_z ? gradient[0] * (z > theta) : at::zeros_like(z);
     const at::Tensor d_theta = -(times_z ? theta.expand_as(z) : at::ones_like(z)) / bandwidth * window * gradient[0];
-    return {dz, d_theta.sum(0), at::Tensor(), at::Tensor()};
+    if (context->saved_data["through_input"].toBool()) dz = dz - d_theta;
+    return {dz, d_theta.sum(0), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
 inline at::Tensor squared_error(const at::Tensor& a, const at::Tensor& b) { return (a - b).square().sum(-1).mean(); }
 
-/// `kept` [batch, latents] bool: for topk and batch_topk, which latents are selected (undefined: by torch's topk).
 inline DenseObjective dense_objective(const sae::Autoencoder& sae, const sae::ObjectiveInput& input, const sae::ObjectiveOptions& options) {
   using sae::Architecture;
   const auto leaf = [](const at::Tensor& t) {
@@ -59,8 +60,7 @@ inline DenseObjective dense_objective(const sae::Autoencoder& sae, const sae::Ob
   const auto sites = std::max<int64_t>(1, int64_t((config.target_sites.empty() ? config.sites : config.target_sites).size()));
   const at::Tensor n = w.decoder.view({config.latents, sites, -1}).norm(2, {-1}).sum(-1);  // [latents]
   const auto keep_topk = [](const at::Tensor& values, int64_t k) {
-    const at::Tensor flat = values.dim() == 1 ? values : values;
-    return at::zeros_like(flat).scatter(-1, std::get<1>(flat.topk(k, -1)), 1.0);
+    return at::zeros_like(values).scatter(-1, std::get<1>(values.topk(k, -1)), 1.0);
   };
 
   DenseObjective result;
@@ -86,8 +86,9 @@ inline DenseObjective dense_objective(const sae::Autoencoder& sae, const sae::Ob
       result.f = (z * keep_topk(z.flatten(), config.k * batch).view_as(z)).relu();
       break;
     case Architecture::jump_relu: {
-      result.f = StraightThrough::apply(z, w.threshold, options.bandwidth, true);
-      const at::Tensor l0 = StraightThrough::apply(z, w.threshold, options.bandwidth, false).sum(-1).mean();
+      result.f = StraightThrough::apply(z, w.threshold, options.bandwidth, true, options.straight_through_input);
+      const at::Tensor l0 = 
+          StraightThrough::apply(z, w.threshold, options.bandwidth, false, options.straight_through_input).sum(-1).mean();
       if (options.jump_relu == sae::JumpReluSparsity::l0) result.sparsity = options.sparsity * l0;
       if (options.jump_relu == sae::JumpReluSparsity::l0_target) result.sparsity = options.sparsity * (l0 / options.l0_target - 1).square();
       if (options.jump_relu == sae::JumpReluSparsity::tanh) {

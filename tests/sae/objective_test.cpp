@@ -127,6 +127,14 @@ TEST_CASE("[sae.objective] jump-relu: each way to count sparsity, sparse or dens
         const ObjectiveOptions options{
             .sparsity = 0.7, .jump_relu = sparsity, .bandwidth = bandwidth, .l0_target = 5, .pre_activation = 0.02};
         check_agrees(sae, {.x = normal({kBatch, kWidth}, 3)}, options);
+        ObjectiveOptions through = options;
+        through.straight_through_input = true;
+        if (sparsity == JumpReluSparsity::l0_target) {
+          Parameters gradients;
+          CHECK(contains(error_of([&] { loss_and_gradients(sae, {.x = normal({kBatch, kWidth}, 3)}, through, gradients); }), "with l0_target"));
+        } else {
+          check_agrees(sae, {.x = normal({kBatch, kWidth}, 3)}, through);
+        }
         if (sparsity != JumpReluSparsity::tanh) continue;
         ObjectiveOptions of_dead = options;
         of_dead.pre_activation_of_dead = true;

@@ -68,6 +68,7 @@ inline RawCase read_case(const std::filesystem::path& folder) {
   o.pre_activation = json.value("pre_activation", o.pre_activation);
   o.pre_activation_of_dead = json.value("pre_activation_of_dead", false);
   o.gated_auxiliary_trains_decoder = json.value("gated_auxiliary_trains_decoder", false);
+  o.straight_through_input = json.value("straight_through_input", false);
   o.bfloat16 = json.value("bfloat16", false);
   return result;
 }
