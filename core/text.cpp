@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <cstddef>
 #include <cstdint>
 
 namespace vyx {
@@ -10,8 +9,16 @@ namespace {
 
 constexpr size_t kMaxQuote = 80;
 
-// The length of the UTF-8 character that `text` begins with, or 0 when it is malformed.
-size_t character_length(std::string_view text) {
+// C0 and C1 controls, which a terminal would obey.
+bool is_control(std::string_view character) {
+  const auto first = static_cast<uint8_t>(character[0]);
+  return character.size() == 1 ? first < 0x20 || first == 0x7F
+                               : first == 0xC2 && static_cast<uint8_t>(character[1]) < 0xA0;
+}
+
+}  // namespace
+
+size_t utf8_length(std::string_view text) {
   const auto lead = static_cast<uint8_t>(text[0]);
   if (lead < 0x80) return 1;
   const size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
@@ -26,18 +33,9 @@ size_t character_length(std::string_view text) {
   return length;
 }
 
-// C0 and C1 controls, which a terminal would obey.
-bool is_control(std::string_view character) {
-  const auto first = static_cast<uint8_t>(character[0]);
-  return character.size() == 1 ? first < 0x20 || first == 0x7F
-                               : first == 0xC2 && static_cast<uint8_t>(character[1]) < 0xA0;
-}
-
-}  // namespace
-
 bool is_utf8(std::string_view text) {
   while (!text.empty()) {
-    const size_t length = character_length(text);
+    const size_t length = utf8_length(text);
     if (length == 0) return false;
     text.remove_prefix(length);
   }
@@ -47,7 +45,7 @@ bool is_utf8(std::string_view text) {
 std::string quote(std::string_view text) {
   std::string out = "\"";
   while (!text.empty()) {
-    const size_t length = character_length(text);
+    const size_t length = utf8_length(text);
     const std::string_view character = text.substr(0, length == 0 ? 1 : length);
     if (out.size() + character.size() > kMaxQuote) return out + "…\"";
     if (length == 0 || is_control(character)) {

@@ -1,6 +1,7 @@
 // Bytes from outside, checked and made printable: whatever a file holds, an error message stays one clean
 // line.
 #pragma once
+#include <cstddef>
 #include <string>
 #include <string_view>
 
@@ -8,6 +9,9 @@ namespace vyx {
 
 /// Whether `text` is well-formed UTF-8 (no overlong forms, no surrogates, nothing beyond U+10FFFF).
 bool is_utf8(std::string_view text);
+
+/// The bytes of the UTF-8 character that `text`, which is not empty, begins with; 0 when it is malformed.
+size_t utf8_length(std::string_view text);
 
 /// `text` in double quotes for a message: control characters and malformed bytes as \xNN, cut after some 80
 /// bytes.

@@ -1,0 +1,100 @@
+#include "core/page.h"
+
+#include <cmath>
+#include <limits>
+
+#include "tests/test_support.h"
+
+using namespace vyx;
+using test::contains;
+
+namespace {
+
+size_t count(std::string_view text, std::string_view part) {
+  size_t found = 0;
+  for (size_t at = text.find(part); at != std::string_view::npos; at = text.find(part, at + 1)) ++found;
+  return found;
+}
+
+}  // namespace
+
+TEST_CASE("[core.page] whatever a text holds, it stays text") {
+  CHECK(escape_html("a<b>&\"'c") == "a&lt;b&gt;&amp;&quot;&#39;c");
+  CHECK(escape_html("<!--<script>alert(1)</script>") == "&lt;!--&lt;script&gt;alert(1)&lt;/script&gt;");
+  CHECK(escape_html("\x1b[31m\n") == "\\x1b[31m\n");
+  CHECK(escape_html("a\xe2\x80\xae" "b") == "a\\u202eb");          // right-to-left override
+  CHECK(escape_html("\xff|\xc3") == "\\xff|\\xc3");                 // malformed
+  CHECK(escape_html("Grüße \xf0\x9f\x98\x80") == "Grüße \xf0\x9f\x98\x80");
+  CHECK(escape_html("\xc2\x85\xef\xbb\xbf") == "\\u0085\\ufeff");  // a C1 control, a byte order mark
+}
+
+TEST_CASE("[core.page] texts are escaped wherever they come in") {
+  const std::string evil = "<svg onload=x>\"'";
+  Page page(evil);
+  page.heading(evil);
+  page.paragraph(evil);
+  page.table({evil}, {{evil}});
+  page.chart({.title = evil, .x_label = evil, .y_label = evil, .curves = {{evil, {1, 2}, {3, 4}}, {evil, {1, 2}, {4, 5}}}});
+  const std::string html = page.html();
+  CHECK(count(html, "onload") >= 12);
+  CHECK(count(html, "<svg onload") == 0);
+  CHECK(count(html, "onload=x>") == 0);
+}
+
+TEST_CASE("[core.page] the policy allows the page's style and nothing else") {
+  const std::string html = Page("t").html();
+  CHECK(contains(html, "default-src 'none'; style-src 'sha256-"));
+  CHECK_FALSE(contains(html, "unsafe"));
+  CHECK_FALSE(contains(html, "<script"));
+  CHECK_FALSE(contains(html, "http:"));
+  CHECK_FALSE(contains(html, "https:"));
+  CHECK_FALSE(contains(html, "style="));  // would need 'unsafe-inline'
+}
+
+TEST_CASE("[core.page] a chart draws at most 200 points of a curve, the last among them, and lists their numbers") {
+  Curve curve{"loss", {}, {}};
+  for (int i = 0; i <= 12345; ++i) {
+    curve.x.push_back(i);
+    curve.y.push_back(0.5 * i);
+  }
+  Page page("t");
+  page.chart({.title = "Loss", .x_label = "step", .y_label = "loss", .curves = {curve}});
+  const std::string html = page.html();
+  CHECK(count(html, "<circle") == 200);
+  CHECK(count(html, "<td>loss</td>") == 200);
+  CHECK(contains(html, "<td>12345</td><td>6172.5</td>"));
+  CHECK(contains(html, "<td>0</td><td>0</td>"));
+  CHECK(html.size() < 60'000);
+}
+
+TEST_CASE("[core.page] points that are not finite leave gaps, and an empty chart says so") {
+  const double nan = std::nan(""), infinity = std::numeric_limits<double>::infinity();
+  Page page("t");
+  page.chart({.title = "gap", .curves = {{"c", {0, 1, 2, 3, 4}, {1, 2, nan, 3, 4}}}});
+  const std::string html = page.html();
+  CHECK(count(html, "<circle") == 4);
+  const std::string path = html.substr(html.find(" d=\""), 80);
+  CHECK(count(path, "M") == 2);
+
+  Page empty("t");
+  empty.chart({.title = "none", .curves = {{"c", {0, 1}, {nan, infinity}}}});
+  empty.chart({.title = "no curve"});
+  empty.chart({.title = "logarithm", .curves = {{"c", {0, 1}, {0, -1}}}, .logarithmic = true});
+  CHECK(count(empty.html(), "no data") == 3);
+}
+
+TEST_CASE("[core.page] one point, one value and tiny ranges have an axis") {
+  for (const double value : {0.0, 5.0, -3.0, 1e-30, 1e30}) {
+    Page page("t");
+    page.chart({.title = "one", .curves = {{"c", {1}, {value}}}});
+    page.chart({.title = "same", .curves = {{"c", {1, 2}, {value, value}}}});
+    CHECK_FALSE(contains(page.html(), "nan"));
+    CHECK_FALSE(contains(page.html(), "inf"));
+    CHECK(count(page.html(), "class=\"grid\"") >= 4);
+  }
+}
+
+TEST_CASE("[core.page] a curve with another number of x than of y is refused") {
+  Page page("t");
+  CHECK(contains(test::error_of([&] { page.chart({.title = "T", .curves = {{"c", {1, 2}, {1}}}}); }), "\"c\""));
+}
