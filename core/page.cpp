@@ -30,7 +30,7 @@ th{font-weight:600;color:var(--dim)}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(22rem,1fr));gap:1.5rem}
 figure{margin:0;min-width:0}figcaption{font-weight:600}
 svg{width:100%;height:auto;display:block}
-svg text{fill:var(--dim);font-size:12px}
+svg text{fill:var(--dim);font-size:14px}
 .grid{stroke:var(--line);stroke-width:1}
 .curve{fill:none;stroke-width:2;stroke-linejoin:round}
 .point{fill:transparent}.point:hover{fill:var(--ink)}
@@ -167,20 +167,20 @@ class Drawing {
     }
     for (const double tick : y_.ticks) {
       out += fmt::format(R"(<line class="grid" x1="{}" y1="{:.1f}" x2="{}" y2="{:.1f}"/>)", kLeft, at_y(tick), kWidth - kRight, at_y(tick));
-      out += fmt::format(R"(<text x="{}" y="{:.1f}" text-anchor="end">{}</text>)", kLeft - 6, at_y(tick) + 4, number_text(tick));
+      out += fmt::format(R"(<text x="{}" y="{:.1f}" text-anchor="end">{}</text>)", kLeft - 6, at_y(tick) + 5, number_text(tick));
     }
     for (const double tick : x_.ticks)
-      out += fmt::format(R"(<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>)", at_x(tick), kHeight - kBottom + 16, number_text(tick));
+      out += fmt::format(R"(<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>)", at_x(tick), kHeight - kBottom + 18, number_text(tick));
     out += fmt::format(R"(<text x="{}" y="{}" text-anchor="middle">{}</text>)", (kLeft + kWidth - kRight) / 2, kHeight - 4,
                        escape_html(chart_.x_label));
-    out += fmt::format(R"(<text x="{}" y="13">{}</text>)", 4, escape_html(chart_.y_label));
+    out += fmt::format(R"(<text x="{}" y="15">{}</text>)", 4, escape_html(chart_.y_label));
     for (size_t i = 0; i < chart_.curves.size(); ++i) draw(chart_.curves[i], i % kColours, out);
     if (chart_.curves.size() > 1) legend(out);
     return out + "</svg>";
   }
 
  private:
-  static constexpr int kWidth = 520, kHeight = 280, kLeft = 56, kRight = 14, kTop = 24, kBottom = 38;
+  static constexpr int kWidth = 520, kHeight = 280, kLeft = 62, kRight = 14, kTop = 32, kBottom = 42;
 
   bool drawn(const Curve& curve, size_t i) const {
     return std::isfinite(curve.x[i]) && std::isfinite(curve.y[i]) && (!chart_.logarithmic || curve.y[i] > 0);
@@ -209,7 +209,7 @@ class Drawing {
     std::string names;
     for (size_t i = 0; i < chart_.curves.size(); ++i)
       names += fmt::format(R"(<tspan class="l{}" dx="12">&#9632; {}</tspan>)", i % kColours, escape_html(chart_.curves[i].name));
-    out += fmt::format(R"(<text x="{}" y="13" text-anchor="end">{}</text>)", kWidth - kRight, names);
+    out += fmt::format(R"(<text x="{}" y="15" text-anchor="end">{}</text>)", kWidth - kRight, names);
   }
 
   const Chart& chart_;

@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <utility>
 
+#include "core/text.h"
+
 namespace vyx {
 namespace {
 
@@ -15,12 +17,6 @@ using std::chrono::steady_clock;
 
 constexpr auto kQuietTime = std::chrono::seconds(2);  // shorter work needs no line
 constexpr auto kRedrawInterval = milliseconds(100);
-
-std::string with_commas(uint64_t number) {
-  std::string digits = std::to_string(number);
-  for (size_t i = digits.size(); i > 3; i -= 3) digits.insert(i - 3, 1, ',');
-  return digits;
-}
 
 std::string duration_text(double seconds) {
   const auto whole = static_cast<uint64_t>(seconds + 0.5);

@@ -59,4 +59,10 @@ std::string quote(std::string_view text) {
   return out + '"';
 }
 
+std::string with_commas(uint64_t number) {
+  std::string digits = std::to_string(number);
+  for (size_t i = digits.size(); i > 3; i -= 3) digits.insert(i - 3, 1, ',');
+  return digits;
+}
+
 }  // namespace vyx

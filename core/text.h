@@ -2,6 +2,7 @@
 // line.
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -16,5 +17,8 @@ size_t utf8_length(std::string_view text);
 /// `text` in double quotes for a message: control characters and malformed bytes as \xNN, cut after some 80
 /// bytes.
 std::string quote(std::string_view text);
+
+/// 1234567 as "1,234,567".
+std::string with_commas(uint64_t number);
 
 }  // namespace vyx
