@@ -1,4 +1,5 @@
-"""./vyx demo: steer SmolLM2-135M with a control vector, from the weights to a steered model in stock Python.
+"""./vyx demo: steer SmolLM2-135M with a control vector, from the weights to a steered model in stock Python; then train a sparse
+autoencoder on its activations and measure it.
 
 Runs the drivers as a user would, shows each command, and leaves its results in out/demo.
 """
@@ -13,6 +14,8 @@ BIN = pathlib.Path("build/release/bin")
 OUT = pathlib.Path("out/demo")
 SITES = "model.layers.{8..21}"  # the middle of the network; earlier and later blocks break the grammar sooner
 PROMPT = "How was your day?"
+SAE_SITE = "model.layers.14"
+TEXT, HELDOUT = ".deps/text/english.jsonl", ".deps/text/heldout.jsonl"  # the same mix of documents; none is in both
 
 
 def run(driver, *args):
@@ -58,9 +61,33 @@ def main():
     python = run_in_python(steered, swept["chosen"])
 
     report = {"import": imported, "vector": extracted, "sweep": swept, "export": exported, "python": python,
-              "seconds": time.monotonic() - started}
+              "autoencoder": train_autoencoder(model), "seconds": time.monotonic() - started}
     (OUT / "demo.json").write_text(json.dumps(report, indent=2) + "\n")
-    print(f"\nDone in {report['seconds']:.0f} s. {OUT} holds smollm2.pt, happy.gguf, steered.pt and demo.json.")
+    print(f"\nDone in {report['seconds']:.0f} s. {OUT} holds smollm2.pt, happy.gguf, steered.pt, store, sae and demo.json.")
+
+
+def train_autoencoder(model):
+    """A TopK autoencoder on one block's output, from text to metrics on text that it was not trained on."""
+    fast, store, heldout, sae = OUT / "smollm2-bfloat16.pt", OUT / "store", OUT / "heldout", OUT / "sae"
+    run("vyx-import", ".deps/models/smollm2.gguf", "--dtype", "bfloat16", "--out", fast)
+    for name, text, tokens in ((store, TEXT, 200_000), (heldout, HELDOUT, 10_000)):
+        harvested = run("vyx-harvest", "--model", fast, "--text", text, "--site", SAE_SITE, "--tokens", tokens, "--out", name)
+        left_out = harvested["left_out"]
+        print(f"{harvested['rows']:,} activations of width {harvested['sites'][0]['width']}, without {left_out['sinks']:,} attention sinks;"
+              f" {harvested['seconds']:.0f} s")
+
+    trained = run("vyx-sae-train", "--activations", store, "--architecture", "topk", "--latents", 4608, "--k", 32, "--batch", 2048,
+                  "--lr", 1e-3, "--tokens", 1_000_000, "--out", sae, "--overwrite")
+    print(f"{trained['tokens']:,} tokens in {trained['seconds']:.0f} s ({trained['tokens'] / trained['seconds']:,.0f} tokens/s); curves in {sae}/training.html")
+
+    measured = run("vyx-sae-eval", "--sae", sae, "--activations", heldout, "--model", model, "--text", HELDOUT, "--tokens", 8192)
+    metrics, recovered = measured["metrics"], measured["recovered"]
+    print(f"on held-out text: explained variance {metrics['explained_variance']:.3f}, cosine {metrics['cosine']:.3f}, L0 {metrics['l0']:.1f},"
+          f" {metrics['dead_fraction']:.1%} of the latents never fired")
+    print(f"cross-entropy {recovered['clean']['cross_entropy']:.3f}; with the reconstruction {recovered['reconstruction']['cross_entropy']:.3f}, with the"
+          f" activation's mean {recovered['mean']['cross_entropy']:.3f}, with zero {recovered['zero']['cross_entropy']:.3f}:"
+          f" {recovered['against_mean']['cross_entropy_score']:.1%} of the loss against the mean is recovered")
+    return {"harvest": harvested, "train": trained, "eval": measured}
 
 
 def run_in_python(path, coefficient):

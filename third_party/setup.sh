@@ -67,9 +67,10 @@ os.rename(sys.argv[1] + ".part", sys.argv[1])
 PYTHON
 }
 
-# English text for the demo's autoencoder, out of Debian packages that are unpacked here and not installed, at .deps/text/english.jsonl.
+# English text for the demo's autoencoder, out of Debian packages that are unpacked here and not installed: .deps/text/english.jsonl to train
+# on, heldout.jsonl to measure on.
 fetch_text() {
-  text=.deps/text/english.jsonl
+  text=.deps/text/english.jsonl heldout=.deps/text/heldout.jsonl
   [ -e "$text" ] && return 0
   command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || die "the demo's text comes from Debian packages: apt-get and dpkg-deb are needed"
   say "fetching English text (40 MB of Debian packages)"
@@ -80,7 +81,7 @@ fetch_text() {
     rm -rf ".deps/downloads/text/$package"
     dpkg-deb -x .deps/downloads/text/"$package"_*.deb ".deps/downloads/text/$package" || die "dpkg-deb could not unpack $package"
   done <third_party/debian-packages-demo.txt
-  python3 apps/data/mix_text.py .deps/downloads/text "$text" || die "the packages' text could not be read"
+  python3 apps/data/mix_text.py .deps/downloads/text "$text" "$heldout" || die "the packages' text could not be read"
 }
 
 # Configures the preset $1 when it has not been, and builds its target $2. A unit takes about 1 GB to compile.

@@ -1,4 +1,4 @@
-"""English text for the demo's autoencoder, out of unpacked Debian packages: mix_text.py PACKAGES OUT.jsonl
+"""English text for the demo's autoencoder, out of unpacked Debian packages: mix_text.py PACKAGES TRAIN.jsonl HELDOUT.jsonl
 
 PACKAGES holds a folder a package, as `dpkg -x` leaves it. Documents are paragraphs that belong together, up to some 3,000
 characters, of essays, manuals, dictionaries and aphorisms; no source gives more than its share, and the documents are shuffled, so
@@ -154,15 +154,22 @@ def mix(packages):
     return documents
 
 
-def main():
-    if len(sys.argv) != 3:
-        sys.exit("usage: mix_text.py PACKAGES OUT.jsonl")
-    out = pathlib.Path(sys.argv[2])
-    data = "".join(json.dumps(document, ensure_ascii=False) + "\n" for document in mix(pathlib.Path(sys.argv[1]))).encode()
+def write(out, documents):
+    data = "".join(json.dumps(document, ensure_ascii=False) + "\n" for document in documents).encode()
     part = out.with_name(out.name + ".part")
     part.write_bytes(data)
     os.replace(part, out)
     print(f"{out}: {len(data) / 1e6:.1f} MB, SHA-256 {hashlib.sha256(data).hexdigest()}", file=sys.stderr)
+
+
+def main():
+    if len(sys.argv) != 4:
+        sys.exit("usage: mix_text.py PACKAGES TRAIN.jsonl HELDOUT.jsonl")
+    packages, train, heldout = map(pathlib.Path, sys.argv[1:])
+    documents = mix(packages)
+    cut = len(documents) // 50  # of every source its share, since they are shuffled
+    write(heldout, documents[:cut])
+    write(train, documents[cut:])
 
 
 if __name__ == "__main__":
