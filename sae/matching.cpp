@@ -2,9 +2,10 @@
 
 #include <ATen/Functions.h>
 #include <ATen/core/grad_mode.h>
+#include <fmt/ranges.h>
 
+#include <tuple>
 #include <utility>
-#include <vector>
 
 #include "core/error.h"
 #include "sae/assignment.h"
