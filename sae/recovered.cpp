@@ -29,8 +29,8 @@ Site only_site(models::LanguageModel& model, const std::vector<std::string>& sit
 /// A hook that reads the autoencoder's site and replaces its target's activation.
 class Replacer {
  public:
-  Replacer(models::LanguageModel& model, const Autoencoder& sae, double norm_limit)
-      : sae_(sae), norm_limit_(norm_limit), input_(only_site(model, sae.config.sites, "sites")) {
+  Replacer(models::LanguageModel& model, const Autoencoder& sae, double sink_threshold)
+      : sae_(sae), sink_threshold_(sink_threshold), input_(only_site(model, sae.config.sites, "sites")) {
     target_ = sae.config.target_sites.empty() ? input_ : only_site(model, sae.config.target_sites, "target sites");
     std::vector<Site> sites = {input_};
     if (target_ != input_) sites.push_back(target_);
@@ -45,7 +45,7 @@ class Replacer {
 
   /// From the norms that were seen.
   void set_limit() {
-    if (norm_limit_ > 0) limit_ = norm_limit_ * at::cat(norms_).median().item<double>();
+    if (sink_threshold_ > 0) limit_ = sink_threshold_ * at::cat(norms_).median().item<double>();
   }
   void set_mean() {
     if (seen_ == 0) fail("{}: found no row to replace in the text, expected some; give more text", input_.name());
@@ -97,7 +97,7 @@ class Replacer {
   }
 
   const Autoencoder& sae_;
-  double norm_limit_, limit_ = std::numeric_limits<double>::infinity();
+  double sink_threshold_, limit_ = std::numeric_limits<double>::infinity();
   Site input_, target_;
   Replace what_ = Replace::nothing;
   at::Tensor eligible_, chosen_;  // [batch, seq] bool: may be replaced; is
@@ -126,10 +126,10 @@ std::vector<Part> make_parts(const models::LanguageModel& model, std::span<const
   for (const std::vector<size_t>& members : models::batches_by_length(lengths, options.max_batch_tokens)) {
     std::vector<std::vector<models::TokenId>> tokens;
     for (const size_t member : members) tokens.push_back(rows[member]);
-    Part part{.batch = models::make_batch(tokens, models::Padding::right, std::max<models::TokenId>(model.config().pad_token, 0))};
+    Part part{.batch = models::make_batch(tokens, models::Padding::right, model.pad_token())};
     part.real = part.batch.mask.defined() ? part.batch.mask : at::ones_like(part.batch.ids, at::kBool);
     part.eligible = part.real.clone();
-    if (options.norm_limit > 0) {
+    if (!options.replace_special) {
       const models::TokenId* ids = part.batch.ids.const_data_ptr<models::TokenId>();
       bool* eligible = part.eligible.mutable_data_ptr<bool>();
       for (int64_t i = 0; i < part.eligible.numel(); ++i) eligible[i] &= !model.tokenizer().is_special(ids[i]);
@@ -180,7 +180,7 @@ Recovered measure_recovered(models::LanguageModel& model, const Autoencoder& sae
                             const RecoveredOptions& options) {
   if (rows.empty()) fail("there is no text to measure with; give some");
   const at::NoGradGuard no_grad;
-  Replacer replacer(model, sae, options.norm_limit);
+  Replacer replacer(model, sae, options.sink_threshold);
   const std::vector<Part> parts = make_parts(model, rows, options);
 
   const auto survey = [&](Replace what, size_t tokens) {

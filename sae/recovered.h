@@ -12,9 +12,10 @@
 namespace vyx::sae {
 
 struct RecoveredOptions {
-  /// Rows that the autoencoder was not trained on pass unreplaced: special tokens, and attention sinks, whose norm is more than this times the
-  /// median. The ablations leave the same rows. 0: every real token is replaced.
-  double norm_limit = 10;
+  /// Rows that the autoencoder was not trained on (as a rule: models/harvest.h) pass unreplaced, for the ablations as well: special tokens, and
+  /// attention sinks, rows whose norm is beyond so many times the median. 0: sinks are replaced too.
+  double sink_threshold = 10;
+  bool replace_special = false;
   int64_t max_batch_tokens = 2048;                 // of one forward, padding included
   std::function<void(uint64_t tokens)> on_tokens;  // after each batch: how many more tokens are done
 };

@@ -118,9 +118,12 @@ TEST_CASE("[sae.recovered] special tokens and sinks are left as they are, and co
   }
   REQUIRE(all - quiet == 3);
   const Autoencoder sae = linear_autoencoder(0.7);
-  const Recovered some = measure_recovered(model, sae, rows), everything = measure_recovered(model, sae, rows, {.norm_limit = 0});
+  const Recovered some = measure_recovered(model, sae, rows);
+  const Recovered special = measure_recovered(model, sae, rows, {.replace_special = true});
+  const Recovered everything = measure_recovered(model, sae, rows, {.sink_threshold = 0, .replace_special = true});
   CHECK(some.replaced == quiet);
   CHECK(some.left == 3);
+  CHECK(special.left == 1);
   CHECK(everything.replaced == all);
   CHECK(everything.left == 0);
   CHECK(everything.reconstruction.kl != some.reconstruction.kl);
@@ -145,7 +148,7 @@ TEST_CASE("[sae.recovered] a transcoder reads its site and replaces its target's
   Autoencoder skips = linear_autoencoder(1);  // block 1 becomes the identity
   skips.config.sites = {"model.layers.1:input"};
   skips.config.target_sites = {"model.layers.1:output"};
-  const Recovered result = measure_recovered(model, skips, rows, {.norm_limit = 0});
+  const Recovered result = measure_recovered(model, skips, rows, {.sink_threshold = 0, .replace_special = true});
   double cross_entropy = 0;
   for (const auto& row : rows) {
     at::Tensor input;  // [seq, d]

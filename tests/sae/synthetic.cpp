@@ -74,7 +74,9 @@ Synthetic::Rows Synthetic::rows(uint64_t step) const {
     const at::Tensor drawn = (lot == lot.amax(2, /*keepdim=*/true)) & family;
     fires.index_copy_(1, children.flatten(), drawn.flatten(1));
   }
-  const at::Tensor a = (magnitudes_ + magnitude_deviations_ * normal({batch, n})).relu_() * fires;  // [batch, features]
+  const at::Tensor place = at::nonzero(fires), feature = place.select(1, 1);  // [firings, 2], [firings]
+  const at::Tensor strength = magnitudes_.index({feature}) + magnitude_deviations_.index({feature}) * normal({feature.size(0)});
+  const at::Tensor a = at::zeros({batch, n}).index_put_({place.select(1, 0), feature}, strength.relu());  // [batch, features]
   at::Tensor x = at::mm(a, features_) + bias_;                                                      // [batch, width]
   if (options_.noise > 0) x += options_.noise * normal({batch, options_.width});
   return {x, a};
