@@ -54,16 +54,16 @@ TEST_CASE("[sae.matching] shapes that do not go together are an error") {
 
 TEST_CASE("[sae.matching] precision, recall and F1 count a latent's hits over batches") {
   DetectionCounter counter(at::tensor({1, 0, 1}, at::kLong));
-  // Latent 0 fires at tokens 0, 1, 2 and its feature (1) at 1, 2, 3; latent 1 never fires; latent 2 fires where no feature is.
-  const at::Tensor f = at::tensor({2.f, 0.f, 1.f, 1.f, 0.f, 0.f, 3.f, 0.f, 0.f, 0.f, 0.f, 0.f}).view({4, 3});
-  const at::Tensor a = at::tensor({1.f, 0.f, 0.f, 1.f, 0.f, 2.f, 0.f, 1.f}).view({4, 2});
+  // Latent 0 fires at tokens 0, 1, 2 and its feature (1) at 1, 2, 3, 4; latent 1 never fires; latent 2 fires where no feature is.
+  const at::Tensor f = at::tensor({2.f, 0.f, 1.f, 1.f, 0.f, 0.f, 3.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f}).view({5, 3});
+  const at::Tensor a = at::tensor({1.f, 0.f, 0.f, 1.f, 0.f, 2.f, 0.f, 1.f, 0.f, 1.f}).view({5, 2});
   counter.add(f.slice(0, 0, 1), a.slice(0, 0, 1));
   counter.add(f.slice(0, 1), a.slice(0, 1));
   const Detection result = counter.result();
   CHECK(result.precision.allclose(at::tensor({2. / 3, 0., 0.}, at::kDouble)));
-  CHECK(result.recall.allclose(at::tensor({2. / 3, 0., 0.}, at::kDouble)));
-  CHECK(result.f1.allclose(at::tensor({2. / 3, 0., 0.}, at::kDouble)));
-  CHECK(result.mean_f1 == doctest::Approx(2. / 9));
+  CHECK(result.recall.allclose(at::tensor({2. / 4, 0., 0.}, at::kDouble)));
+  CHECK(result.f1.allclose(at::tensor({4. / 7, 0., 0.}, at::kDouble)));
+  CHECK(result.mean_f1 == doctest::Approx(4. / 21));
   CHECK(result.mean_precision == doctest::Approx(2. / 9));
-  CHECK(result.mean_recall == doctest::Approx(2. / 9));
+  CHECK(result.mean_recall == doctest::Approx(1. / 6));
 }
