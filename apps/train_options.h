@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "apps/driver.h"
-#include "sae/activation_source.h"
-#include "sae/recipe.h"
+#include "sae/store/activation_source.h"
+#include "sae/training/recipe.h"
 
 namespace vyx::apps {
 

@@ -14,7 +14,7 @@
 #include "core/tensor_file.h"
 #include "models/harvest_inputs.h"
 #include "models/language_model.h"
-#include "sae/harvest_to_store.h"
+#include "sae/store/harvest_to_store.h"
 
 namespace {
 

@@ -13,7 +13,7 @@
 #include "core/safetensors.h"
 #include "core/script_archive.h"
 #include "models/language_model.h"
-#include "sae/activation_store.h"
+#include "sae/store/activation_store.h"
 #include "sae/files/autoencoder_file.h"
 #include "steering/control_vector_file.h"
 

@@ -10,10 +10,10 @@
 #include "core/random.h"
 #include "core/tensor_file.h"
 #include "models/packing.h"
-#include "sae/activation_store.h"
+#include "sae/store/activation_store.h"
 #include "sae/files/autoencoder_file.h"
-#include "sae/metrics.h"
-#include "sae/recovered.h"
+#include "sae/metrics/metrics.h"
+#include "sae/metrics/recovered.h"
 
 namespace {
 

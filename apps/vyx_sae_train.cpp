@@ -10,10 +10,10 @@
 #include "core/error.h"
 #include "models/harvest_inputs.h"
 #include "models/language_model.h"
-#include "sae/activation_store.h"
-#include "sae/store_source.h"
-#include "sae/streaming_source.h"
-#include "sae/train.h"
+#include "sae/store/activation_store.h"
+#include "sae/store/store_source.h"
+#include "sae/store/streaming_source.h"
+#include "sae/training/train.h"
 
 namespace {
 

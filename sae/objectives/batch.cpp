@@ -6,9 +6,9 @@
 #include <cmath>
 
 #include "core/error.h"
-#include "sae/preactivations.h"
-#include "sae/sparse_kernels.h"
-#include "sae/tiles.h"
+#include "sae/kernels/preactivations.h"
+#include "sae/kernels/sparse_kernels.h"
+#include "sae/kernels/tiles.h"
 
 namespace vyx::sae {
 namespace {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "sae/autoencoder.h"
-#include "sae/objective.h"
+#include "sae/objectives/objective.h"
 
 namespace vyx::sae {
 

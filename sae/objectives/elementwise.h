@@ -15,10 +15,10 @@
 
 #include "sae/objectives/batch.h"
 #include "sae/objectives/reconstruction.h"
-#include "sae/preactivations.h"
-#include "sae/select.h"
-#include "sae/sparse_kernels.h"
-#include "sae/tiles.h"
+#include "sae/kernels/preactivations.h"
+#include "sae/kernels/select.h"
+#include "sae/kernels/sparse_kernels.h"
+#include "sae/kernels/tiles.h"
 
 namespace vyx::sae {
 

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 
-#include "sae/preactivations.h"
-#include "sae/sparse_kernels.h"
-#include "sae/tiles.h"
+#include "sae/kernels/preactivations.h"
+#include "sae/kernels/sparse_kernels.h"
+#include "sae/kernels/tiles.h"
 
 namespace vyx::sae {
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "sae/sparse_code.h"
+#include "sae/kernels/sparse_code.h"
 
 namespace vyx::sae {
 

@@ -150,7 +150,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(drivers, store, tmp_path):
     disk, saved, whole = tmp_path / "disk", tmp_path / "saved", tmp_path / "whole"
     disk.mkdir()
     if subprocess.run(["unshare", "-Urm", "mount", "-t", "tmpfs", "none", str(disk)], capture_output=True).returncode != 0:
-        pytest.skip("no right to mount a tmpfs; tests/sae/checkpoint_test.cpp fails each system call")
+        pytest.skip("no right to mount a tmpfs; tests/sae/training/checkpoint_test.cpp fails each system call")
     with_out = lambda out: [str(out) if part == "OUT" else part for part in base]
     script = f'mount -t tmpfs -o size=1m none "{disk}" && {{ "$@"; code=$?; cp -r "{disk}/sae" "{saved}"; exit $code; }}'
     result = subprocess.run(["unshare", "-Urm", "sh", "-c", script, "sh", str(drivers.folder / "vyx-sae-train"), *with_out(disk / "sae")],

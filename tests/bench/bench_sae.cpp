@@ -1,5 +1,5 @@
 // bench-sae FOLDER --steps N --threads T [--phases]: training steps on a case that bench_sae.py wrote, as JSON.
-#include "tests/sae/raw_case.h"
+#include "tests/sae/objectives/raw_case.h"
 // torch first
 #include <ATen/Parallel.h>
 
@@ -9,12 +9,12 @@
 #include <fstream>
 #include <limits>
 
-#include "sae/adam.h"
+#include "sae/training/adam.h"
 #include "sae/objectives/batch.h"
 #include "sae/objectives/reconstruction.h"
-#include "sae/preactivations.h"
-#include "sae/select.h"
-#include "sae/tiles.h"
+#include "sae/kernels/preactivations.h"
+#include "sae/kernels/select.h"
+#include "sae/kernels/tiles.h"
 
 namespace {
 

@@ -12,9 +12,9 @@
 #include "core/error.h"
 #include "core/io.h"
 #include "core/json_guard.h"
-#include "sae/assignment.h"
-#include "sae/matching.h"
-#include "sae/metrics.h"
+#include "sae/metrics/assignment.h"
+#include "sae/metrics/matching.h"
+#include "sae/metrics/metrics.h"
 
 namespace {
 

@@ -1,5 +1,5 @@
 // parity-sae-objective FOLDER: the loss on a case that test_sae_objective.py wrote, as JSON; gradients go beside it as grad_NAME.f32.
-#include "tests/sae/raw_case.h"
+#include "tests/sae/objectives/raw_case.h"
 // torch first
 #include <cstdio>
 

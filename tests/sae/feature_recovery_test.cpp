@@ -1,9 +1,9 @@
 #include "tests/torch_support.h"
 
-#include "sae/adam.h"
-#include "sae/matching.h"
-#include "sae/metrics.h"
-#include "sae/objective.h"
+#include "sae/training/adam.h"
+#include "sae/metrics/matching.h"
+#include "sae/metrics/metrics.h"
+#include "sae/objectives/objective.h"
 #include "tests/sae/random_autoencoder.h"
 #include "tests/sae/synthetic.h"
 

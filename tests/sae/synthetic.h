@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "sae/activation_source.h"
+#include "sae/store/activation_source.h"
 
 namespace vyx::test {
 

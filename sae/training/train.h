@@ -1,0 +1,42 @@
+// A run of training in a folder, from the data to the finished autoencoder; it can be killed at any moment and resumed.
+//
+// The folder holds, when the run is complete, a SAELens autoencoder (cfg.json, sae_weights.safetensors, sparsity.safetensors), metrics.jsonl
+// and training.html; checkpoints/ (checkpoint.h) is what resuming needs.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+
+#include "core/json_guard.h"
+#include "sae/store/activation_source.h"
+#include "sae/training/recipe.h"
+
+namespace vyx::sae {
+
+/// What to do with a run that the folder holds already.
+enum class ExistingRun { refuse, resume, overwrite };
+
+struct TrainCallbacks {
+  std::function<void(uint64_t step, uint64_t tokens)> on_start;  // where the run begins: 0, 0, or a checkpoint's
+  std::function<void(uint64_t tokens)> on_step;
+  std::function<void(const std::string&)> on_note;  // what a user should know, a line: damaged checkpoints that were passed over, …
+  std::function<bool()> should_stop;  // asked after each step; true: save and return
+};
+
+struct TrainResult {
+  bool finished = false;    // false: stopped by should_stop, to be resumed
+  uint64_t step = 0;        // steps done
+  uint64_t tokens = 0;
+  double seconds = 0;       // of this process
+  Json metrics;             // the last line of the log; null when there is none
+  std::filesystem::path checkpoint;  // the newest
+};
+
+/// Throws Error when the folder is locked, holds a run (ExistingRun::refuse), is another run's than the options and the data say (resume:
+/// the option is named), cannot be written, or when training diverges (naming the step and the last good checkpoint). `target` is a second
+/// source over the same rows in the same order: a transcoder's; null: x itself.
+TrainResult train(ActivationSource& source, ActivationSource* target, TrainOptions options, const std::filesystem::path& folder,
+                  ExistingRun existing, const TrainCallbacks& callbacks);
+
+}  // namespace vyx::sae
