@@ -144,7 +144,7 @@ def test_what_was_left_out_is_shown(drivers, tiny_model, tmp_path):
 
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(drivers, tiny_model, text, tmp_path):
     arguments = [str(argument) for argument in options(tiny_model, text, "STORE", "--shard-megabytes", 1, "--dtype", "float32", tokens=60000)]
-    # Shards of a megabyte hold 8192 rows here; the text gives as many rows as it has, some 35,000.
+    # Shards of a megabyte hold 8192 rows here; the text ends before the tokens that are asked for.
     command = [str(drivers.folder / "vyx-harvest"), *arguments]
 
     def run(out):
