@@ -150,6 +150,45 @@ void read_sites(Json& metadata, bool transcoder, AutoencoderConfig& out) {
   if (transcoder) out.target_sites = names("target_sites", "hook_name_out");
 }
 
+// A checkpoint's Matryoshka widths; SAELens adds the whole where it is left out.
+std::vector<int64_t> read_widths(const Json& cfg, int64_t latents, std::string_view source) {
+  std::vector<int64_t> widths;
+  const Json list = cfg.value("matryoshka_widths", Json::array());
+  for (size_t i = 0; i < list.size(); ++i) {
+    const Json entry = {{"matryoshka_widths", list[i]}};
+    widths.push_back(json_integer(entry, "matryoshka_widths", source, 1, latents));
+  }
+  if (!widths.empty() && widths.back() != latents) widths.push_back(latents);
+  return widths;
+}
+
+AutoencoderConfig read_config(const Json& cfg, const Kind& kind, const std::filesystem::path& folder, std::string_view source) {
+  AutoencoderConfig config;
+  config.architecture = kind.architecture;
+  config.d_in = json_integer(cfg, "d_in", source, 1, INT32_MAX);
+  config.latents = json_integer(cfg, "d_sae", source, 1, INT32_MAX);
+  config.d_out = kind.transcoder ? json_integer(cfg, "d_out", source, 1, INT32_MAX) : config.d_in;
+  config.subtract_decoder_bias = flag(cfg, "apply_b_dec_to_input", !kind.transcoder, source);
+  if (kind.transcoder && config.subtract_decoder_bias)
+    fail("{}: \"apply_b_dec_to_input\": found true, expected false for a transcoder", source);
+  if (kind.architecture == Architecture::topk) config.k = json_integer(cfg, "k", source, 1, config.latents);
+  if (kind.architecture == Architecture::batch_topk) {
+    const double k = json_number(cfg, "k", source);
+    if (k < 1 || k > static_cast<double>(config.latents) || k != std::floor(k))
+      fail("{}: \"k\": found {}, expected a whole number from 1 to {}; save another with save_inference_model", source, k, config.latents);
+    config.k = static_cast<int64_t>(k);
+    if (cfg["architecture"] == kMatryoshka) config.prefixes = read_widths(cfg, config.latents, source);
+  }
+  read_normalization(cfg, folder, config, source);
+  if (kind.transcoder && config.normalization != Normalization::none)
+    fail("{}: \"normalize_activations\": found {}, expected none for a transcoder, whose output SAELens does not bring back", source,
+         cfg["normalize_activations"].dump());
+  config.metadata = cfg.value("metadata", Json::object());
+  if (!config.metadata.is_object()) fail("{}: \"metadata\": found {}, expected an object", source, config.metadata.type_name());
+  read_sites(config.metadata, kind.transcoder, config);
+  return config;
+}
+
 // BatchTopK autoencoders are written as JumpReLU with one threshold, and say so in the metadata.
 void restore_batch_topk(Autoencoder& sae) {
   AutoencoderConfig& config = sae.config;
@@ -237,31 +276,7 @@ Autoencoder read_saelens(const std::filesystem::path& folder) {
   const Kind kind = kind_of(json_string(cfg, "architecture", source), source);
   Autoencoder sae;
   AutoencoderConfig& config = sae.config;
-  config.architecture = kind.architecture;
-  config.d_in = json_integer(cfg, "d_in", source, 1, INT32_MAX);
-  config.latents = json_integer(cfg, "d_sae", source, 1, INT32_MAX);
-  config.d_out = kind.transcoder ? json_integer(cfg, "d_out", source, 1, INT32_MAX) : config.d_in;
-  config.subtract_decoder_bias = flag(cfg, "apply_b_dec_to_input", !kind.transcoder, source);
-  if (kind.transcoder && config.subtract_decoder_bias)
-    fail("{}: \"apply_b_dec_to_input\": found true, expected false for a transcoder", source);
-  if (kind.architecture == Architecture::topk) config.k = json_integer(cfg, "k", source, 1, config.latents);
-  if (kind.architecture == Architecture::batch_topk) {
-    const double k = json_number(cfg, "k", source);
-    if (k != std::floor(k)) fail("{}: \"k\": found {}, expected a whole number; save it with save_inference_model", source, k);
-    config.k = static_cast<int64_t>(k);
-    if (cfg.contains("matryoshka_widths") && cfg["architecture"] == kMatryoshka) {
-      for (const Json& width : cfg["matryoshka_widths"])
-        config.prefixes.push_back(json_integer({{"matryoshka_widths", width}}, "matryoshka_widths", source, 1, config.latents));
-      if (!config.prefixes.empty() && config.prefixes.back() != config.latents) config.prefixes.push_back(config.latents);
-    }
-  }
-  read_normalization(cfg, folder, config, source);
-  if (kind.transcoder && config.normalization != Normalization::none)
-    fail("{}: \"normalize_activations\": found {}, expected none for a transcoder, whose output SAELens does not bring back", source,
-         cfg["normalize_activations"].dump());
-  config.metadata = cfg.value("metadata", Json::object());
-  if (!config.metadata.is_object()) fail("{}: \"metadata\": found {}, expected an object", source, config.metadata.type_name());
-  read_sites(config.metadata, kind.transcoder, config);
+  config = read_config(cfg, kind, folder, source);
 
   const std::string weights_source = (folder / kWeights).string();
   WeightReader reader(read_safetensors(folder / kWeights).tensors, weights_source);
