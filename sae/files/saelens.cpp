@@ -154,6 +154,7 @@ void read_sites(Json& metadata, bool transcoder, AutoencoderConfig& out) {
 std::vector<int64_t> read_widths(const Json& cfg, int64_t latents, std::string_view source) {
   std::vector<int64_t> widths;
   const Json list = cfg.value("matryoshka_widths", Json::array());
+  if (!list.is_array()) fail("{}: \"matryoshka_widths\": found {}, expected an array of numbers", source, list.type_name());
   for (size_t i = 0; i < list.size(); ++i) {
     const Json entry = {{"matryoshka_widths", list[i]}};
     widths.push_back(json_integer(entry, "matryoshka_widths", source, 1, latents));
