@@ -25,7 +25,7 @@ TensorMap samples(bool bfloat16) {
 void check_same(const TensorMap& actual, const TensorMap& expected) {
   CHECK(actual.size() == expected.size());
   for (const auto& [name, tensor] : expected) {
-    CHECK(actual.at(name).scalar_type() == tensor.scalar_type());
+    CHECK((actual.at(name).scalar_type() == tensor.scalar_type()));
     CHECK(actual.at(name).is_contiguous());
     CHECK(at::equal(actual.at(name), tensor));
   }
