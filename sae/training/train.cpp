@@ -5,9 +5,9 @@
 
 #include <cmath>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "core/error.h"
 #include "core/folder_lock.h"
@@ -46,9 +46,9 @@ Json record_of(const TrainOptions& options, const ActivationSource& source, cons
 
 void require_same(const Json& now, const Json& then, const fs::path& checkpoint) {
   const auto compare = [&](const Json& ours, const Json& theirs, std::string_view prefix, std::string_view fix) {
-    std::set<std::string> keys;
+    std::vector<std::string> keys{"architecture", "latents", "batch", "steps"};  // first, since a recipe derives others from them
     for (const Json* object : {&ours, &theirs})
-      for (const auto& [key, value] : object->items()) keys.insert(key);
+      for (const auto& [key, value] : object->items()) keys.push_back(key);
     for (const std::string& key : keys) {
       const Json found = ours.value(key, Json()), expected = theirs.value(key, Json());
       if (found != expected)

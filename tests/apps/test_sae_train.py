@@ -26,10 +26,10 @@ def store(drivers, tiny_model, tmp_path_factory):
     return folder / "store"
 
 
-def options(store, out, *more, **changed):
+def options(store, folder, *more, **changed):
     """Command-line options; `changed` replaces some, None leaves one out."""
     values = {"activations": store, "architecture": "topk", "latents": 128, "k": 4, "batch": 128, "lr": 2e-3, "steps": 400,
-              "checkpoint_every": 20, "dead_after": 3000, "threads": 1, "out": out, **changed}
+              "checkpoint_every": 20, "dead_after": 3000, "threads": 1, "out": folder, **changed}
     given = [(f"--{name.replace('_', '-')}", str(value)) for name, value in values.items() if value is not None]
     return [part for option in given for part in option] + list(more)
 
