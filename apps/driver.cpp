@@ -28,8 +28,7 @@ std::string first_line(std::string text) {
 
 // Output that never arrived (a full disk, a closed pipe) is a failure, and only the last flush knows.
 void flush_stdout() {
-  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
-    fail("stdout: cannot write; the output is not complete");
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) fail("stdout: cannot write; the output is not complete");
 }
 
 }  // namespace
@@ -41,8 +40,7 @@ c10::Device CommonOptions::torch_device() const {
   } catch (const c10::Error&) {
     throw UsageError(fmt::format("--device {}: no such device, expected cpu, cuda or cuda:N", device));
   }
-  if (parsed.is_cuda() && !at::globalContext().hasCUDA())
-    fail("--device {}: this LibTorch finds no CUDA device; use --device cpu", device);
+  if (parsed.is_cuda() && !at::globalContext().hasCUDA()) fail("--device {}: this LibTorch finds no CUDA device; use --device cpu", device);
   return parsed;
 }
 
@@ -58,13 +56,11 @@ Driver::Driver(std::string name, std::string usage, std::string summary, std::st
       own_("options", 100, 50),
       shared_("common options", 100, 50) {
   shared_.add_options()("help,h", "show this")("version", "show the version of vyx and of LibTorch")(
-      "json", po::bool_switch(&common_.json), "print one JSON object on stdout")(
-      "quiet,q", po::bool_switch(&common_.quiet), "no progress, no warnings")(
+      "json", po::bool_switch(&common_.json), "print one JSON object on stdout")("quiet,q", po::bool_switch(&common_.quiet),
+                                                                                 "no progress, no warnings")(
       "seed", po::value(&common_.seed)->default_value(common_.seed)->value_name("N"), "of everything random")(
-      "threads", po::value(&common_.threads)->default_value(common_.threads)->value_name("N"),
-      "CPU threads; 0: one a core")(
-      "device", po::value(&common_.device)->default_value(common_.device)->value_name("NAME"),
-      "cpu, cuda or cuda:N");
+      "threads", po::value(&common_.threads)->default_value(common_.threads)->value_name("N"), "CPU threads; 0: one a core")(
+      "device", po::value(&common_.device)->default_value(common_.device)->value_name("NAME"), "cpu, cuda or cuda:N");
 }
 
 void Driver::print_help() const {
@@ -80,8 +76,7 @@ int Driver::parse_and_work(int argc, char** argv, const std::function<Json(const
   po::variables_map values;
   // Without guessing: an abbreviation that is unique today is ambiguous with the next option.
   const int style = po::command_line_style::default_style & ~po::command_line_style::allow_guessing;
-  po::store(po::command_line_parser(argc, argv).options(all).positional(positional_).style(style).run(),
-            values);
+  po::store(po::command_line_parser(argc, argv).options(all).positional(positional_).style(style).run(), values);
   if (values.count("help") != 0) {
     print_help();
   } else if (values.count("version") != 0) {

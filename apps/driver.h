@@ -24,8 +24,7 @@ struct CommonOptions {
   int threads = 0;  // 0: as many as there are cores
   std::string device = "cpu";
 
-  c10::Device torch_device()
-      const;  // throws UsageError for a name that is none, Error for a device that is not there
+  c10::Device torch_device() const;  // throws UsageError for a name that is none, Error for a device that is not there
   bool progress() const { return !quiet && !json; }
   void warn(const std::string& message) const;  // one line on stderr
 };

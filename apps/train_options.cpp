@@ -20,7 +20,8 @@ std::vector<int64_t> parse_prefixes(const std::string& text, int64_t latents) {
     int64_t number = 0;
     const auto [next, error] = std::from_chars(at, end, number);
     if (error != std::errc() || (next != end && *next != ',') || number <= (prefixes.empty() ? 0 : prefixes.back()) || number > latents)
-      throw UsageError(fmt::format("--prefixes: found '{}', expected rising numbers from 1 to the {} latents, such as 256,1024", text, latents));
+      throw UsageError(
+          fmt::format("--prefixes: found '{}', expected rising numbers from 1 to the {} latents, such as 256,1024", text, latents));
     prefixes.push_back(number);
     at = next + 1;
   }
@@ -40,8 +41,8 @@ po::typed_value<T>* RecipeOptions::overriding(Field field, const char* unit) {
 RecipeOptions::RecipeOptions(Driver& driver) {
   using Options = sae::TrainOptions;
   driver.options()("architecture,a", po::value(&architecture_)->default_value(architecture_)->value_name("NAME"),
-                   "relu, gated, topk, batch-topk or jump-relu")(
-      "latents", po::value(&recipe_.latents)->required()->value_name("N"), "size of the dictionary")(
+                   "relu, gated, topk, batch-topk or jump-relu")("latents", po::value(&recipe_.latents)->required()->value_name("N"),
+                                                                 "size of the dictionary")(
       "k", overriding<int64_t>([](Options& o) -> auto& { return o.autoencoder.k; }, "N"), "topk, batch-topk: latents a token; 32")(
       "prefixes", po::value(&prefixes_)->value_name("N,…"), "batch-topk: Matryoshka's numbers of latents that reconstruct on their own")(
       "tokens", po::value<uint64_t>()->value_name("N")->notifier([this](uint64_t tokens) { tokens_ = tokens; }),
@@ -50,34 +51,37 @@ RecipeOptions::RecipeOptions(Driver& driver) {
       "batch", po::value(&recipe_.batch)->default_value(recipe_.batch)->value_name("N"), "tokens a step");
   driver.options()("lr", overriding<double>([](Options& o) -> auto& { return o.learning_rate; }, "X"),
                    "learning rate; as this and all below: the architecture's published recipe if not given")(
-      "lr-warmup", overriding<uint64_t>([](Options& o) -> auto& { return o.warmup_steps; }, "STEPS"), "while the learning rate rises from 0")(
-      "lr-decay", overriding<uint64_t>([](Options& o) -> auto& { return o.decay_steps; }, "STEPS"), "at the end, while it falls to 0")(
+      "lr-warmup", overriding<uint64_t>([](Options& o) -> auto& { return o.warmup_steps; }, "STEPS"),
+      "while the learning rate rises from 0")("lr-decay", overriding<uint64_t>([](Options& o) -> auto& { return o.decay_steps; }, "STEPS"),
+                                              "at the end, while it falls to 0")(
       "clip", overriding<double>([](Options& o) -> auto& { return o.adam.clip_norm; }, "X"), "norm of the gradient at most; 0: any")(
       "sparsity", overriding<double>([](Options& o) -> auto& { return o.objective.sparsity; }, "X"), "relu, gated, jump-relu: λ")(
-      "sparsity-warmup", overriding<uint64_t>([](Options& o) -> auto& { return o.sparsity_warmup_steps; }, "STEPS"), "while λ rises from 0")(
-      "sparsity-form", po::value(&sparsity_form_)->default_value(sparsity_form_)->value_name("NAME"), "jump-relu: l0, l0-target or tanh")(
+      "sparsity-warmup", overriding<uint64_t>([](Options& o) -> auto& { return o.sparsity_warmup_steps; }, "STEPS"),
+      "while λ rises from 0")("sparsity-form", po::value(&sparsity_form_)->default_value(sparsity_form_)->value_name("NAME"),
+                              "jump-relu: l0, l0-target or tanh")(
       "l0-target", overriding<double>([](Options& o) -> auto& { return o.objective.l0_target; }, "X"), "of --sparsity-form l0-target")(
-      "bandwidth", overriding<double>([](Options& o) -> auto& { return o.objective.bandwidth; }, "X"), "jump-relu: of the straight-through estimator")(
-      "auxiliary", overriding<double>([](Options& o) -> auto& { return o.objective.auxiliary; }, "X"), "topk, batch-topk: weight of AuxK; 0: none")(
+      "bandwidth", overriding<double>([](Options& o) -> auto& { return o.objective.bandwidth; }, "X"),
+      "jump-relu: of the straight-through estimator")("auxiliary",
+                                                      overriding<double>([](Options& o) -> auto& { return o.objective.auxiliary; }, "X"),
+                                                      "topk, batch-topk: weight of AuxK; 0: none")(
       "auxiliary-k", overriding<int64_t>([](Options& o) -> auto& { return o.objective.auxiliary_k; }, "N"), "its k; 0: half the width")(
-      "dead-after", overriding<uint64_t>([](Options& o) -> auto& { return o.dead_after; }, "TOKENS"), "without firing, when a latent is dead")(
-      "resample-every", overriding<uint64_t>([](Options& o) -> auto& { return o.resample_every; }, "STEPS"),
-      "begin dead latents anew; 0: never")(
+      "dead-after", overriding<uint64_t>([](Options& o) -> auto& { return o.dead_after; }, "TOKENS"),
+      "without firing, when a latent is dead")("resample-every",
+                                               overriding<uint64_t>([](Options& o) -> auto& { return o.resample_every; }, "STEPS"),
+                                               "begin dead latents anew; 0: never")(
       "skip", po::bool_switch()->notifier([this](bool on) { overrides_.push_back([on](Options& o) { o.initialize.skip = on; }); }),
       "a transcoder with a linear connection from x to its output")(
       "threshold-decay", overriding<double>([](Options& o) -> auto& { return o.threshold_decay; }, "X"),
       "batch-topk: of the moving average that becomes the threshold")(
-      "normalization",
-      po::value<std::string>()->value_name("NAME")->notifier([this](const std::string& name) {
+      "normalization", po::value<std::string>()->value_name("NAME")->notifier([this](const std::string& name) {
         if (name != "scale" && name != "none") throw UsageError(fmt::format("--normalization: found '{}', expected scale or none", name));
-        overrides_.push_back([name](Options& o) {
-          o.autoencoder.normalization = name == "scale" ? sae::Normalization::scale : sae::Normalization::none;
-        });
+        overrides_.push_back(
+            [name](Options& o) { o.autoencoder.normalization = name == "scale" ? sae::Normalization::scale : sae::Normalization::none; });
       }),
       "of activations: scale (to a mean norm of √width; folded into the weights at the end) or none")(
       "bf16", po::bool_switch()->notifier([this](bool on) { overrides_.push_back([on](Options& o) { o.objective.bfloat16 = on; }); }),
-      "the encoder's products in bfloat16")(
-      "log-every", overriding<uint64_t>([](Options& o) -> auto& { return o.log_every; }, "STEPS"), "a line of metrics.jsonl; 10")(
+      "the encoder's products in bfloat16")("log-every", overriding<uint64_t>([](Options& o) -> auto& { return o.log_every; }, "STEPS"),
+                                            "a line of metrics.jsonl; 10")(
       "checkpoint-every", overriding<uint64_t>([](Options& o) -> auto& { return o.checkpoint_every; }, "STEPS"), "500");
 }
 
@@ -93,9 +97,11 @@ sae::TrainOptions RecipeOptions::options(int64_t width, uint64_t rows, uint64_t 
   if (input.latents <= 0) throw UsageError(fmt::format("--latents: found {}, expected at least 1", input.latents));
   if (input.batch <= 0 || input.batch > 1 << 24) throw UsageError(fmt::format("--batch: found {}, expected 1 to 2^24 tokens", input.batch));
   if (tokens_ && steps_) throw UsageError("expected one of --tokens and --steps");
-  if (tokens_ && (*tokens_ == 0 || *tokens_ > kMaxTokens)) throw UsageError(fmt::format("--tokens: found {}, expected 1 to 2^53", *tokens_));
+  if (tokens_ && (*tokens_ == 0 || *tokens_ > kMaxTokens))
+    throw UsageError(fmt::format("--tokens: found {}, expected 1 to 2^53", *tokens_));
   const uint64_t max_steps = kMaxTokens / static_cast<uint64_t>(input.batch);
-  if (steps_ && (*steps_ == 0 || *steps_ > max_steps)) throw UsageError(fmt::format("--steps: found {}, expected 1 to {}", *steps_, max_steps));
+  if (steps_ && (*steps_ == 0 || *steps_ > max_steps))
+    throw UsageError(fmt::format("--steps: found {}, expected 1 to {}", *steps_, max_steps));
   input.tokens = tokens_ ? *tokens_ : steps_ ? *steps_ * static_cast<uint64_t>(input.batch) : rows;
 
   sae::TrainOptions options = sae::recipe(input);

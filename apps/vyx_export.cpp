@@ -32,8 +32,8 @@ Json export_model(const Options& options, const apps::CommonOptions& common) {
   const ScriptArchive archive = load_script(options.model, extras);
   save_script(bake(archive.module, edits, options.coefficient), options.out, archive.extra_files);
   if (!common.json)
-    fmt::print("{}: {} edited at {} sites, coefficient {}, {:.0f} MB, in {:.1f} s\n", options.out, options.model, edits.size(), options.coefficient,
-               std::filesystem::file_size(options.out) / 1e6, stopwatch.seconds());
+    fmt::print("{}: {} edited at {} sites, coefficient {}, {:.0f} MB, in {:.1f} s\n", options.out, options.model, edits.size(),
+               options.coefficient, std::filesystem::file_size(options.out) / 1e6, stopwatch.seconds());
   Json sites = Json::array();
   for (const SiteEdit& edit : edits) sites.push_back(edit.site.name());
   return {{"model", options.out},
@@ -56,8 +56,8 @@ Json export_autoencoder(const Options& options, const apps::CommonOptions& commo
     sae::save_autoencoder(autoencoder, options.out, format);
   }
   if (!common.json)
-    fmt::print("{}: {} with {} latents from {}, as {}\n", options.out, sae::name_of(autoencoder.config.architecture), autoencoder.config.latents,
-               options.sae, options.format);
+    fmt::print("{}: {} with {} latents from {}, as {}\n", options.out, sae::name_of(autoencoder.config.architecture),
+               autoencoder.config.latents, options.sae, options.format);
   return {{"sae", options.out},
           {"format", options.format},
           {"architecture", sae::name_of(autoencoder.config.architecture)},
@@ -68,17 +68,16 @@ Json export_autoencoder(const Options& options, const apps::CommonOptions& commo
 
 int main(int argc, char** argv) {
   Options options{.format = "torchscript"};
-  apps::Driver driver(
-      "vyx-export", "(--model model.pt --vector happy.gguf | --sae folder) --out steered.pt",
-      "Writes control vectors into the model itself: an archive that steers in stock Python, with torch alone.\n"
-      "    m = torch.jit.load('steered.pt'); m.set_coefficient(4.0); logits = m(ids)  # [batch, seq, vocab]\n"
-      "Or an autoencoder, read in any format, as such an archive or in the files of another library.\n"
-      "    s = torch.jit.load('sae.pt'); f = s.encode(x); y = s.decode(f, x)  # [.., latents], [.., d]",
-      "  vyx-export --model smollm2.pt --vector happy.gguf --sites 'model.layers.{8..21}' --out steered.pt\n"
-      "  vyx-export --model smollm2.pt --vector happy.gguf=1 --vector formal.gguf=0.5 --coefficient 4 \\\n"
-      "             --out steered.pt\n"
-      "  vyx-export --sae runs/sae --out sae.pt\n"
-      "  vyx-export --sae gemma/params.npz --format saelens --out gemma_saelens");
+  apps::Driver driver("vyx-export", "(--model model.pt --vector happy.gguf | --sae folder) --out steered.pt",
+                      "Writes control vectors into the model itself: an archive that steers in stock Python, with torch alone.\n"
+                      "    m = torch.jit.load('steered.pt'); m.set_coefficient(4.0); logits = m(ids)  # [batch, seq, vocab]\n"
+                      "Or an autoencoder, read in any format, as such an archive or in the files of another library.\n"
+                      "    s = torch.jit.load('sae.pt'); f = s.encode(x); y = s.decode(f, x)  # [.., latents], [.., d]",
+                      "  vyx-export --model smollm2.pt --vector happy.gguf --sites 'model.layers.{8..21}' --out steered.pt\n"
+                      "  vyx-export --model smollm2.pt --vector happy.gguf=1 --vector formal.gguf=0.5 --coefficient 4 \\\n"
+                      "             --out steered.pt\n"
+                      "  vyx-export --sae runs/sae --out sae.pt\n"
+                      "  vyx-export --sae gemma/params.npz --format saelens --out gemma_saelens");
   driver.options()("model,m", apps::po::value(&options.model)->value_name("FILE"), "the archive of vyx-import")(
       "sae", apps::po::value(&options.sae)->value_name("PATH"), "an autoencoder's folder or file")(
       "out,o", apps::po::value(&options.out)->required()->value_name("PATH"), "the archive or folder to write")(

@@ -19,27 +19,20 @@ int main(int argc, char** argv) {
                       "  vyx-generate --model smollm2.pt --chat --prompt 'How was your day?'\n"
                       "  vyx-generate --model smollm2.pt --chat --prompt 'How was your day?' \\\n"
                       "               --vector happy.gguf=-6 --sites 'model.layers.{8..21}'");
-  driver.options()("model,m", apps::po::value(&model_path)->required()->value_name("FILE"),
-                   "the archive of vyx-import")(
+  driver.options()("model,m", apps::po::value(&model_path)->required()->value_name("FILE"), "the archive of vyx-import")(
       "prompt,p", apps::po::value(&prompt)->required()->value_name("TEXT"), "the text to continue")(
       "chat", apps::po::bool_switch(&chat), "the prompt is a user's message; the model answers");
   vector_options.add_to(driver);
-  driver.options()("max-tokens,n",
-                   apps::po::value(&options.max_tokens)->default_value(options.max_tokens)->value_name("N"),
+  driver.options()("max-tokens,n", apps::po::value(&options.max_tokens)->default_value(options.max_tokens)->value_name("N"),
                    "tokens to generate, at most")(
-      "temperature",
-      apps::po::value(&sampling.temperature)->default_value(sampling.temperature)->value_name("T"),
-      "0: the most probable token each time")(
-      "top-k", apps::po::value(&sampling.top_k)->default_value(sampling.top_k)->value_name("K"),
-      "keep the K most probable tokens; 0: all")(
+      "temperature", apps::po::value(&sampling.temperature)->default_value(sampling.temperature)->value_name("T"),
+      "0: the most probable token each time")("top-k", apps::po::value(&sampling.top_k)->default_value(sampling.top_k)->value_name("K"),
+                                              "keep the K most probable tokens; 0: all")(
       "top-p", apps::po::value(&sampling.top_p)->default_value(sampling.top_p)->value_name("P"),
-      "keep the fewest tokens with probability P")(
-      "min-p", apps::po::value(&sampling.min_p)->default_value(sampling.min_p)->value_name("P"),
-      "keep tokens with this share of the best one's probability")(
-      "repetition-penalty",
-      apps::po::value(&sampling.repetition_penalty)
-          ->default_value(sampling.repetition_penalty)
-          ->value_name("R"),
+      "keep the fewest tokens with probability P")("min-p",
+                                                   apps::po::value(&sampling.min_p)->default_value(sampling.min_p)->value_name("P"),
+                                                   "keep tokens with this share of the best one's probability")(
+      "repetition-penalty", apps::po::value(&sampling.repetition_penalty)->default_value(sampling.repetition_penalty)->value_name("R"),
       "of tokens seen; 1: none")("stop", apps::po::value(&options.stop)->value_name("TEXT"),
                                  "end before this text; may be given more than once")(
       "ignore-end", apps::po::bool_switch(&options.ignore_end), "go on after the model's end token");
@@ -67,8 +60,8 @@ int main(int argc, char** argv) {
 
     if (!common.json) fmt::print("\n");
     if (common.progress())
-      fmt::print(stderr, "[{} tokens, {:.1f} tokens/s, ended by {}]\n", statistics.generated_tokens,
-                 statistics.tokens_per_second(), rows[0].stop_reason);
+      fmt::print(stderr, "[{} tokens, {:.1f} tokens/s, ended by {}]\n", statistics.generated_tokens, statistics.tokens_per_second(),
+                 rows[0].stop_reason);
     return {{"prompt", prompt},
             {"text", rows[0].text},
             {"tokens", rows[0].tokens},

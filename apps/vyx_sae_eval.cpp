@@ -5,6 +5,7 @@
 #include <cmath>
 #include <filesystem>
 #include <numeric>
+#include <optional>
 
 #include "apps/driver.h"
 #include "core/error.h"
@@ -12,10 +13,10 @@
 #include "core/random.h"
 #include "core/tensor_file.h"
 #include "models/packing.h"
-#include "sae/store/activation_store.h"
 #include "sae/files/autoencoder_file.h"
 #include "sae/metrics/metrics.h"
 #include "sae/metrics/recovered.h"
+#include "sae/store/activation_store.h"
 
 namespace {
 
@@ -37,8 +38,7 @@ struct Options {
 void validate(const Options& options) {
   if (options.activations.empty() && options.model.empty())
     throw vyx::UsageError("found nothing to measure on, expected --activations, or --model and --text");
-  if (options.model.empty() != options.text.empty())
-    throw vyx::UsageError("found only one of --model and --text, expected both");
+  if (options.model.empty() != options.text.empty()) throw vyx::UsageError("found only one of --model and --text, expected both");
   if (options.activations.empty() && !options.latents.empty())
     throw vyx::UsageError("--latents-out without --activations; expected a store to measure the latents on");
   for (const std::string& path : {options.out, options.latents})
@@ -68,7 +68,7 @@ MetricsAccumulator measure_store(const Autoencoder& sae, const Options& options,
   for (uint64_t first = 0; first < count; first += rows.size()) {
     rows.clear();
     for (uint64_t i = first; i < std::min(count, first + kRowsAtOnce); ++i) rows.push_back(order(i));
-    std::sort(rows.begin(), rows.end());  // read as they lie
+    std::sort(rows.begin(), rows.end());              // read as they lie
     const at::Tensor x = store.gather(rows, inputs);  // [rows, d_in]
     add(accumulator, sae, x, transcoder ? store.gather(rows, targets) : at::Tensor());
     progress.advance(rows.size());
@@ -81,10 +81,9 @@ Rows read_rows(const vyx::models::LanguageModel& model, const Options& options) 
   const auto& config = model.config();
   if (options.context > config.context_length)
     throw vyx::UsageError(fmt::format("--context {}: expected at most the model's {} tokens", options.context, config.context_length));
-  vyx::models::Packer packer(vyx::models::TextSource({options.text.begin(), options.text.end()}), model.tokenizer(),
-                             {.context = options.context,
-                              .begin_token = config.add_bos ? config.bos_token : -1,
-                              .pad_token = model.pad_token()});
+  vyx::models::Packer packer(
+      vyx::models::TextSource({options.text.begin(), options.text.end()}), model.tokenizer(),
+      {.context = options.context, .begin_token = config.add_bos ? config.bos_token : -1, .pad_token = model.pad_token()});
   const uint64_t limit = options.tokens == 0 ? UINT64_MAX : options.tokens;
   Rows rows;
   uint64_t tokens = 0;
@@ -168,8 +167,7 @@ int main(int argc, char** argv) {
       "replaced by its reconstruction, against replacing it by zero and by its mean.",
       "  vyx-sae-eval --sae sae --activations store\n"
       "  vyx-sae-eval --sae sae --activations store --model smollm2.pt --text heldout.txt --out report.json");
-  driver.options()("sae", apps::po::value(&options.sae)->required()->value_name("FOLDER"),
-                   "the autoencoder, in any format that vyx reads")(
+  driver.options()("sae", apps::po::value(&options.sae)->required()->value_name("FOLDER"), "the autoencoder, in any format that vyx reads")(
       "activations", apps::po::value(&options.activations)->value_name("FOLDER"), "a store of vyx-harvest")(
       "rows", apps::po::value(&options.rows)->default_value(options.rows)->value_name("N"), "of the store, drawn at random; 0: all")(
       "model", apps::po::value(&options.model)->value_name("FILE"), "the archive of vyx-import")(
@@ -180,15 +178,14 @@ int main(int argc, char** argv) {
       "replace special tokens and attention sinks too (rows whose norm is more than 10 times the median)")(
       "site", apps::po::value(&options.sites)->composing()->value_name("SITE"), "where the autoencoder belongs, if its file does not say")(
       "latents-out", apps::po::value(&options.latents)->value_name("FILE"),
-      "safetensors of each latent's firings and largest activation on the rows")(
-      "out,o", apps::po::value(&options.out)->value_name("FILE"), "the report as JSON");
+      "safetensors of each latent's firings and largest activation on the rows")("out,o", apps::po::value(&options.out)->value_name("FILE"),
+                                                                                 "the report as JSON");
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
     validate(options);
     Autoencoder sae = load_autoencoder(options.sae);
     if (!options.sites.empty()) sae.config.sites = options.sites;
-    if (sae.config.sites.empty())
-      fail("{}: found no site in it, expected the one that it was trained on; give --site", options.sae);
+    if (sae.config.sites.empty()) fail("{}: found no site in it, expected the one that it was trained on; give --site", options.sae);
 
     const auto& config = sae.config;
     Json report{{"sae", options.sae},
@@ -196,21 +193,26 @@ int main(int argc, char** argv) {
                 {"latents", config.latents},
                 {"width", config.d_in},
                 {"sites", config.sites}};
-    if (!common.json)
-      fmt::print("{}: {}, {} latents of {} at {}\n", options.sae, name_of(config.architecture), config.latents, config.d_in,
-                 fmt::join(config.sites, ", "));
+    std::optional<Metrics> metrics;
     if (!options.activations.empty()) {
       const MetricsAccumulator accumulator = measure_store(sae, options, common);
       if (!options.latents.empty())
-        write_safetensors(options.latents, TensorMap{{"firings", accumulator.latents().firings}, {"maximum", accumulator.latents().maximum}},
+        write_safetensors(options.latents,
+                          TensorMap{{"firings", accumulator.latents().firings}, {"maximum", accumulator.latents().maximum}},
                           {{"rows", std::to_string(accumulator.metrics().tokens)}});
-      report["metrics"] = to_json(accumulator.metrics());
-      if (!common.json) print(accumulator.metrics());
+      metrics = accumulator.metrics();
+      report["metrics"] = to_json(*metrics);
     }
+    std::optional<Recovered> recovered;
     if (!options.model.empty()) {
-      const Recovered recovered = measure_text(sae, options, common);
-      report["recovered"] = to_json(recovered);
-      if (!common.json) print(recovered);
+      recovered = measure_text(sae, options, common);
+      report["recovered"] = to_json(*recovered);
+    }
+    if (!common.json) {
+      fmt::print("{}: {}, {} latents of {} at {}\n", options.sae, name_of(config.architecture), config.latents, config.d_in,
+                 fmt::join(config.sites, ", "));
+      if (metrics) print(*metrics);
+      if (recovered) print(*recovered);
     }
     if (!options.out.empty()) write_file(options.out, report.dump(2) + "\n");
     return report;

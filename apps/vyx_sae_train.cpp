@@ -38,7 +38,8 @@ Data open_store(const DataOptions& options, int64_t batch, uint64_t seed) {
   data.sites = options.sites;
   if (data.sites.empty())  // all but the target
     for (const auto& site : store->manifest().sites)
-      if (std::find(options.target_sites.begin(), options.target_sites.end(), site.site) == options.target_sites.end()) data.sites.push_back(site.site);
+      if (std::find(options.target_sites.begin(), options.target_sites.end(), site.site) == options.target_sites.end())
+        data.sites.push_back(site.site);
   const auto open = [&](const std::vector<std::string>& sites) {
     return std::make_unique<sae::StoreSource>(store, sae::StoreSourceOptions{.sites = sites, .batch = batch, .seed = seed});
   };
@@ -101,15 +102,15 @@ int main(int argc, char** argv) {
       "  vyx-sae-train --model smollm2.pt --text corpus.jsonl.gz --site model.layers.14 --latents 9216 --tokens 1000000 --out sae");
   driver.options()("activations", apps::po::value(&data_options.store)->value_name("FOLDER"), "the store of vyx-harvest")(
       "model,m", apps::po::value(&data_options.model)->value_name("FILE"), "instead: harvest meanwhile from this archive of vyx-import …")(
-      "text,t", apps::po::value(&data_options.text)->multitoken()->value_name("FILE…"), "… over this text, JSON Lines (.jsonl), or either as .gz")(
+      "text,t", apps::po::value(&data_options.text)->multitoken()->value_name("FILE…"),
+      "… over this text, JSON Lines (.jsonl), or either as .gz")(
       "context", apps::po::value(&data_options.input.context)->default_value(data_options.input.context)->value_name("N"),
-      "… in so many tokens at a time")(
-      "site,s", apps::po::value(&data_options.sites)->multitoken()->value_name("SITE…"),
-      "of the activations; several are a crosscoder's; all of the store's if not given")(
-      "target-site", apps::po::value(&data_options.target_sites)->multitoken()->value_name("SITE…"), "of the store, what a transcoder reconstructs")(
-      "out,o", apps::po::value(&out)->required()->value_name("FOLDER"), "the run's folder")(
-      "resume", apps::po::bool_switch(&resume), "go on from the newest checkpoint")(
-      "overwrite", apps::po::bool_switch(&overwrite), "start again, whatever --out holds");
+      "… in so many tokens at a time")("site,s", apps::po::value(&data_options.sites)->multitoken()->value_name("SITE…"),
+                                       "of the activations; several are a crosscoder's; all of the store's if not given")(
+      "target-site", apps::po::value(&data_options.target_sites)->multitoken()->value_name("SITE…"),
+      "of the store, what a transcoder reconstructs")("out,o", apps::po::value(&out)->required()->value_name("FOLDER"), "the run's folder")(
+      "resume", apps::po::bool_switch(&resume), "go on from the newest checkpoint")("overwrite", apps::po::bool_switch(&overwrite),
+                                                                                    "start again, whatever --out holds");
   apps::RecipeOptions recipe_options(driver);
 
   bool stopped = false;

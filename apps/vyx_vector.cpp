@@ -16,8 +16,8 @@ void print_table(const ControlVector& vector) {
   fmt::print("{:<32} {:>10} {:>9} {:>6} {:>9}\n", "site", "norm of x", "eigengap", "vote", "held out");
   for (const auto& [site, direction] : vector.directions) {
     const auto& s = direction.statistics;
-    fmt::print("{:<32} {:>10.1f} {:>9.3f} {:>6.2f} {:>9.3f}\n", site.name(), s.median_norm, s.eigengap,
-               s.sign_vote_margin, s.held_out_accuracy);
+    fmt::print("{:<32} {:>10.1f} {:>9.3f} {:>6.2f} {:>9.3f}\n", site.name(), s.median_norm, s.eigengap, s.sign_vote_margin,
+               s.held_out_accuracy);
   }
 }
 
@@ -42,40 +42,32 @@ int main(int argc, char** argv) {
   steering::ExtractOptions options;
   std::string model_path, contrast, contrast_template, out, method{steering::name_of(options.method)};
 
-  apps::Driver driver(
-      "vyx-vector", "--model model.pt (--contrast pairs.jsonl | --template concept.json) --out concept.gguf",
-      "Extracts a control vector: the direction that separates the activations of contrasting inputs, at\n"
-      "each site. llama.cpp and repeng read the file too.",
-      "  vyx-vector --model smollm2.pt --template apps/data/happy.json --out happy.gguf\n"
-      "  vyx-vector --model smollm2.pt --contrast pairs.jsonl --method mean --sites 'model.layers.{8..20}' "
-      "\\\n"
-      "             --out vector.gguf");
-  driver.options()("model,m", apps::po::value(&model_path)->required()->value_name("FILE"),
-                   "the archive of vyx-import")(
-      "contrast", apps::po::value(&contrast)->value_name("FILE"),
-      "JSON Lines of {\"positive\": …, \"negative\": …}, whole prompts")(
+  apps::Driver driver("vyx-vector", "--model model.pt (--contrast pairs.jsonl | --template concept.json) --out concept.gguf",
+                      "Extracts a control vector: the direction that separates the activations of contrasting inputs, at\n"
+                      "each site. llama.cpp and repeng read the file too.",
+                      "  vyx-vector --model smollm2.pt --template apps/data/happy.json --out happy.gguf\n"
+                      "  vyx-vector --model smollm2.pt --contrast pairs.jsonl --method mean --sites 'model.layers.{8..20}' "
+                      "\\\n"
+                      "             --out vector.gguf");
+  driver.options()("model,m", apps::po::value(&model_path)->required()->value_name("FILE"), "the archive of vyx-import")(
+      "contrast", apps::po::value(&contrast)->value_name("FILE"), "JSON Lines of {\"positive\": …, \"negative\": …}, whole prompts")(
       "template", apps::po::value(&contrast_template)->value_name("FILE"),
       "JSON of a prompt, personas and sentence beginnings (apps/data/README.md)")(
-      "method", apps::po::value(&method)->default_value(method)->value_name("NAME"),
-      "pca-center, pca-diff or mean")(
+      "method", apps::po::value(&method)->default_value(method)->value_name("NAME"), "pca-center, pca-diff or mean")(
       "sites", apps::po::value(&options.sites)->value_name("GLOB"),
       "where, e.g. 'model.layers.{8..20}' or '*.mlp'; every block's output but the first one's if not given")(
       "out,o", apps::po::value(&out)->required()->value_name("FILE"), "the control vector to write")(
       "batch-tokens",
-      apps::po::value(&options.activations.max_batch_tokens)
-          ->default_value(options.activations.max_batch_tokens)
-          ->value_name("N"),
+      apps::po::value(&options.activations.max_batch_tokens)->default_value(options.activations.max_batch_tokens)->value_name("N"),
       "tokens of one forward, at most");
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
-    if (contrast.empty() == contrast_template.empty())
-      throw UsageError("expected one of --contrast and --template");
+    if (contrast.empty() == contrast_template.empty()) throw UsageError("expected one of --contrast and --template");
     options.method = steering::method_from_name(method);
     require_writable(out);
     auto model = models::LanguageModel::load(model_path, common.torch_device());
-    const auto set = contrast.empty()
-                         ? steering::read_contrast_template(contrast_template, model.config().chat_format)
-                         : steering::read_contrast_set(contrast);
+    const auto set = contrast.empty() ? steering::read_contrast_template(contrast_template, model.config().chat_format)
+                                      : steering::read_contrast_set(contrast);
 
     const Stopwatch stopwatch;
     uint64_t prompt_tokens = 0;
@@ -96,15 +88,10 @@ int main(int argc, char** argv) {
 
     if (!common.json) {
       print_table(vector);
-      fmt::print("{}: {} of {} pairs at {} sites, {} tokens in {:.1f} s\n", out, method, set.pairs.size(),
-                 vector.directions.size(), prompt_tokens, seconds);
+      fmt::print("{}: {} of {} pairs at {} sites, {} tokens in {:.1f} s\n", out, method, set.pairs.size(), vector.directions.size(),
+                 prompt_tokens, seconds);
     }
-    return {{"vector", out},
-            {"method", method},
-            {"pairs", set.pairs.size()},
-            {"prompt_tokens", prompt_tokens},
-            {"seconds", seconds},
-            {"width", vector.width()},
-            {"sites", sites_json(vector)}};
+    return {{"vector", out},      {"method", method},        {"pairs", set.pairs.size()},  {"prompt_tokens", prompt_tokens},
+            {"seconds", seconds}, {"width", vector.width()}, {"sites", sites_json(vector)}};
   });
 }

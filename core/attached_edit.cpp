@@ -23,8 +23,7 @@ struct Coefficients {
     if (!given.defined()) return;
     const auto terms = static_cast<int64_t>(edit.terms().size());
     if (given.dim() > 2 || (given.dim() == 2 && given.size(1) != terms)) {
-      fail("the coefficients are {}, expected a scalar, [batch] or [batch, {}]", fmt::streamed(given.sizes()),
-           terms);
+      fail("the coefficients are {}, expected a scalar, [batch] or [batch, {}]", fmt::streamed(given.sizes()), terms);
     }
     if (!given.isfinite().all().item<bool>()) fail("the coefficients are not all finite");
     if (given.dim() == 0 && !given.requires_grad()) {
@@ -42,8 +41,8 @@ struct Coefficients {
 /// `mask` [batch, seq] against x [batch, seq, .., d].
 at::Tensor broadcast_mask(const at::Tensor& mask, const at::Tensor& x) {
   if (x.dim() < 3 || x.size(0) != mask.size(0) || x.size(1) != mask.size(1)) {
-    fail("the activation is {}, the token mask is {}; expected [batch, seq, .., d] to go with [batch, seq]",
-         fmt::streamed(x.sizes()), fmt::streamed(mask.sizes()));
+    fail("the activation is {}, the token mask is {}; expected [batch, seq, .., d] to go with [batch, seq]", fmt::streamed(x.sizes()),
+         fmt::streamed(mask.sizes()));
   }
   std::vector<int64_t> shape(static_cast<size_t>(x.dim()), 1);
   shape[0] = mask.size(0);
@@ -110,9 +109,8 @@ struct AttachedEdit::State {
 AttachedEdit attach(HookedModule& module, const Site& site, Edit edit, AttachOptions options) {
   AttachedEdit attached;
   attached.state_ = std::make_shared<AttachedEdit::State>(site, std::move(edit), std::move(options));
-  attached.handle_ = module.hook(
-      std::span(&site, 1),
-      [state = attached.state_](const Site&, const c10::IValue& value) { return (*state)(value); });
+  attached.handle_ =
+      module.hook(std::span(&site, 1), [state = attached.state_](const Site&, const c10::IValue& value) { return (*state)(value); });
   return attached;
 }
 

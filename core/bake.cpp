@@ -113,8 +113,7 @@ class SiteBaker {
       Node* parts = graph.insertNode(graph.createTupleUnpack(value));
       std::vector<Value*> elements(parts->outputs().begin(), parts->outputs().end());
       const size_t chosen = first_with_tensor(elements, type->repr_str());
-      elements[chosen] =
-          edited(graph, elements[chosen], tensor_follows || any_tensor_after(elements, chosen));
+      elements[chosen] = edited(graph, elements[chosen], tensor_follows || any_tensor_after(elements, chosen));
       return graph.insertNode(graph.createTuple(elements, tuple->schema() ? tuple : nullptr))->output();
     }
     return call(graph, container_method(type, tensor_follows), value, type);
@@ -183,8 +182,7 @@ class SiteBaker {
   }
 
   [[noreturn]] void refuse(const TypePtr& type, const char* why) const {
-    fail("{}: found a value of type {}, {}; hook the site instead of baking it, or choose another",
-         site_.name(), type->repr_str(), why);
+    fail("{}: found a value of type {}, {}; hook the site instead of baking it, or choose another", site_.name(), type->repr_str(), why);
   }
 
   Module object_;
@@ -218,8 +216,7 @@ Module bake_edits(const Module& module, const std::vector<SiteEdit>& edits, doub
   std::map<std::string, Module> object_at;
   for (auto& [path, object] : module_paths(baked)) {
     const auto methods = object.type()->methods();
-    if (std::none_of(methods.begin(), methods.end(),
-                     [](const auto* method) { return is_forward(method->name()); })) {
+    if (std::none_of(methods.begin(), methods.end(), [](const auto* method) { return is_forward(method->name()); })) {
       continue;
     }
     for (const Port port : {Port::input, Port::output}) names.push_back(Site{path, port}.name());
@@ -237,8 +234,7 @@ Module bake_edits(const Module& module, const std::vector<SiteEdit>& edits, doub
     Module object = found->second;
     if (prepared.insert(object._ivalue().get()).second) {
       object.register_attribute(kCoefficient, c10::FloatType::get(), coefficient);
-      object.define(
-          fmt::format("def {}(self, c: float) -> None:\n    self.{} = c\n", kSiteSetter, kCoefficient));
+      object.define(fmt::format("def {}(self, c: float) -> None:\n    self.{} = c\n", kSiteSetter, kCoefficient));
       setter += fmt::format("    {}.{}(c)\n", expression_of(baked, site), kSiteSetter);
     }
     SiteBaker baker(object, site, edit, k);

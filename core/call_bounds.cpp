@@ -49,8 +49,7 @@ CallBounds::Calls CallBounds::calls_by(torch::jit::Node& node) {
       for (torch::jit::Block* body : node.blocks()) calls.add(calls_in(*body), kMany);
   }
   // Forks run whenever and on whatever thread they like.
-  if (node.hasAttribute(c10::attr::Subgraph))
-    calls.add(calls_in(*node.g(c10::attr::Subgraph)->block()), kMany);
+  if (node.hasAttribute(c10::attr::Subgraph)) calls.add(calls_in(*node.g(c10::attr::Subgraph)->block()), kMany);
   return calls;
 }
 

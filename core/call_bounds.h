@@ -15,9 +15,8 @@ class CallBounds {
 
  private:
   struct Calls {
-    std::unordered_map<const torch::jit::Function*, int>
-        at_most;           // 1 or 2; those that are not here are not called
-    bool unknown = false;  // something is called, but not known what
+    std::unordered_map<const torch::jit::Function*, int> at_most;  // 1 or 2; those that are not here are not called
+    bool unknown = false;                                          // something is called, but not known what
 
     void add(const Calls& other, int times);
     void take_larger(const Calls& other);

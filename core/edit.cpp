@@ -16,8 +16,7 @@ at::Tensor unit(const at::Tensor& direction) {
   if (!direction.defined()) fail("edit: the direction is undefined");
   const at::Tensor wide = direction.detach().to(at::kDouble);
   const double norm = wide.norm().item<double>();
-  if (!(norm > 0) || !std::isfinite(norm))
-    fail("edit: found a direction of norm {}, expected one that is not zero", norm);
+  if (!(norm > 0) || !std::isfinite(norm)) fail("edit: found a direction of norm {}, expected one that is not zero", norm);
   return wide / norm;
 }
 
@@ -25,12 +24,10 @@ at::Tensor unit(const at::Tensor& direction) {
 at::Tensor checked(const at::Tensor& vector, const char* role, size_t term, int64_t width) {
   if (!vector.defined()) fail("edit: term {} has no {}", term, role);
   if (vector.dim() != 1 || vector.size(0) != width || width == 0) {
-    fail("edit: the {} of term {} has shape {}, expected [{}], as the first writer", role, term,
-         fmt::streamed(vector.sizes()), width);
+    fail("edit: the {} of term {} has shape {}, expected [{}], as the first writer", role, term, fmt::streamed(vector.sizes()), width);
   }
   at::Tensor wide = vector.detach().to(at::kDouble);
-  if (!wide.isfinite().all().item<bool>())
-    fail("edit: the {} of term {} has values that are not finite", role, term);
+  if (!wide.isfinite().all().item<bool>()) fail("edit: the {} of term {} has values that are not finite", role, term);
   return wide;
 }
 
@@ -68,8 +65,7 @@ Term clamp(const at::Tensor& direction, double value) {
 
 Edit::Edit(std::vector<Term> terms) : terms_(std::move(terms)) {
   if (terms_.empty()) fail("edit: found no term, expected at least one");
-  width_ =
-      terms_.front().writer.defined() && terms_.front().writer.dim() == 1 ? terms_.front().writer.size(0) : 0;
+  width_ = terms_.front().writer.defined() && terms_.front().writer.dim() == 1 ? terms_.front().writer.size(0) : 0;
   std::vector<at::Tensor> constants, readers, writers, gates;
   std::vector<double> biases;
   std::vector<int64_t> constant_of, reader_of;
@@ -107,18 +103,16 @@ Edit::Edit(std::vector<Term> terms) : terms_(std::move(terms)) {
     table_.gates = stack_as_float(gates).t().contiguous().to(device);
     table_.writers = stack_as_float(writers);
   }
-  for (double* part :
-       {&table_.uses.constant, &table_.uses.linear, &table_.uses.rectified, &table_.uses.step}) {
+  for (double* part : {&table_.uses.constant, &table_.uses.linear, &table_.uses.rectified, &table_.uses.step}) {
     *part = *part != 0;
   }
 }
 
 // bake.cpp writes the operators of the next two functions, one by one, as TorchScript: change them together.
 at::Tensor Edit::gate(const at::Tensor& x) const {
-  const at::Tensor z =
-      at::linear(x.to(at::kFloat), on(table_.readers, x), on(table_.biases, x));  // [.., reading]
-  const at::Tensor gates = on(table_.gates, x);                                   // [4, reading]
-  at::Tensor sum;                                                                 // [.., reading]
+  const at::Tensor z = at::linear(x.to(at::kFloat), on(table_.readers, x), on(table_.biases, x));  // [.., reading]
+  const at::Tensor gates = on(table_.gates, x);                                                    // [4, reading]
+  at::Tensor sum;                                                                                  // [.., reading]
   const auto plus = [&](const at::Tensor& part) { sum = sum.defined() ? sum + part : part; };
   if (table_.uses.linear != 0) plus(z * gates[1]);
   if (table_.uses.rectified != 0) plus(at::relu(z) * gates[2]);
@@ -146,8 +140,7 @@ at::Tensor Edit::apply_scaled(const at::Tensor& x, double coefficient) const {
 
 at::Tensor Edit::apply(const at::Tensor& x, const at::Tensor& coefficients) const {
   if (!coefficients.defined()) return apply_scaled(x, 1);
-  if (coefficients.dim() == 0 && !coefficients.requires_grad())
-    return apply_scaled(x, coefficients.item<double>());
+  if (coefficients.dim() == 0 && !coefficients.requires_grad()) return apply_scaled(x, coefficients.item<double>());
   apply_scaled(x, 0);  // the checks
   const at::Tensor c = coefficients.to(x.device(), at::kFloat);
   if (c.dim() == 0) return x + (vector_at(x) * c).to(x.scalar_type());
@@ -161,16 +154,13 @@ at::Tensor Edit::apply(const at::Tensor& x, const at::Tensor& coefficients) cons
   if (c.dim() == 1) return x + (vector_at(x) * by_row(c.unsqueeze(1), x)).to(x.scalar_type());
 
   if (c.size(1) != static_cast<int64_t>(terms_.size())) {
-    fail("the coefficients are {}, expected [batch, {}], one for each term", fmt::streamed(c.sizes()),
-         terms_.size());
+    fail("the coefficients are {}, expected [batch, {}], one for each term", fmt::streamed(c.sizes()), terms_.size());
   }
   at::Tensor v;  // [batch, .., d]
-  if (constants_.defined())
-    v = by_row(at::matmul(c.index_select(1, on(constant_of_, x)), on(constants_, x)), x);
+  if (constants_.defined()) v = by_row(at::matmul(c.index_select(1, on(constant_of_, x)), on(constants_, x)), x);
   if (table_.readers.defined()) {
-    const at::Tensor gates =
-        gate(x) * by_row(c.index_select(1, on(reader_of_, x)), x);     // [batch, .., reading]
-    const at::Tensor read = at::matmul(gates, on(table_.writers, x));  // [batch, .., d]
+    const at::Tensor gates = gate(x) * by_row(c.index_select(1, on(reader_of_, x)), x);  // [batch, .., reading]
+    const at::Tensor read = at::matmul(gates, on(table_.writers, x));                    // [batch, .., d]
     v = v.defined() ? v + read : read;
   }
   return x + v.to(x.scalar_type());

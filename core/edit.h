@@ -43,7 +43,7 @@ class Edit {
   /// Throws Error when the terms' widths differ, a value is not finite, or a gate reads without a reader.
   explicit Edit(std::vector<Term> terms);
 
-  int64_t width() const { return width_; }          // d
+  int64_t width() const { return width_; }  // d
   const std::vector<Term>& terms() const { return terms_; }
 
   /// y [.., d] for x [.., d], computed in float32 and returned in x's type. `coefficients` is c: undefined (1), a scalar [],
@@ -70,7 +70,7 @@ class Edit {
 
   std::vector<Term> terms_;
   Table table_;
-  at::Tensor constants_;               // constant_k · v_k of the terms that read nothing [constants, d]
+  at::Tensor constants_;                // constant_k · v_k of the terms that read nothing [constants, d]
   at::Tensor constant_of_, reader_of_;  // which terms these are, and which read [constants], [reading] int64
   int64_t width_ = 0;
 };

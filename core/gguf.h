@@ -40,14 +40,13 @@ bool can_dequantize(GgmlType type);
 void dequantize(GgmlType type, std::span<const std::byte> data, std::span<float> out);
 
 /// A metadata value. Arrays hold one element type; arrays of arrays are refused.
-using GgufArray =
-    std::variant<std::vector<uint8_t>, std::vector<int8_t>, std::vector<uint16_t>, std::vector<int16_t>,
-                 std::vector<uint32_t>, std::vector<int32_t>, std::vector<float>, std::vector<bool>,
-                 std::vector<std::string>, std::vector<uint64_t>, std::vector<int64_t>, std::vector<double>>;
-using GgufValue = std::variant<uint8_t, int8_t, uint16_t, int16_t, uint32_t, int32_t, float, bool,
-                               std::string, uint64_t, int64_t, double, GgufArray>;
+using GgufArray = std::variant<std::vector<uint8_t>, std::vector<int8_t>, std::vector<uint16_t>, std::vector<int16_t>,
+                               std::vector<uint32_t>, std::vector<int32_t>, std::vector<float>, std::vector<bool>, std::vector<std::string>,
+                               std::vector<uint64_t>, std::vector<int64_t>, std::vector<double>>;
+using GgufValue =
+    std::variant<uint8_t, int8_t, uint16_t, int16_t, uint32_t, int32_t, float, bool, std::string, uint64_t, int64_t, double, GgufArray>;
 using GgufMetadata = std::vector<std::pair<std::string, GgufValue>>;  // in file order
-std::string type_name(const GgufValue& value);  // "u32", "[str]": for messages and vyx-inspect
+std::string type_name(const GgufValue& value);                        // "u32", "[str]": for messages and vyx-inspect
 
 struct GgufTensor {
   std::string name;
@@ -98,8 +97,7 @@ class Gguf {
 /// A mapped GGUF file with its directory.
 class GgufFile {
  public:
-  explicit GgufFile(const std::filesystem::path& path)
-      : file_(path), gguf_(Gguf::parse(file_.bytes(), path.string())) {}
+  explicit GgufFile(const std::filesystem::path& path) : file_(path), gguf_(Gguf::parse(file_.bytes(), path.string())) {}
   const Gguf& operator*() const { return gguf_; }
   const Gguf* operator->() const { return &gguf_; }
   std::span<const std::byte> bytes() const { return file_.bytes(); }
@@ -118,8 +116,7 @@ struct GgufTensorData {
 };
 
 /// Writes GGUF version 3, aligned to 32 bytes, atomically. What Gguf::parse would refuse is not written.
-void write_gguf(const std::filesystem::path& path, const GgufMetadata& metadata,
-                const std::vector<GgufTensorData>& tensors);
+void write_gguf(const std::filesystem::path& path, const GgufMetadata& metadata, const std::vector<GgufTensorData>& tensors);
 /// The same bytes in memory, for tests.
 std::string gguf_bytes(const GgufMetadata& metadata, const std::vector<GgufTensorData>& tensors);
 

@@ -10,8 +10,7 @@
 namespace vyx {
 namespace {
 
-static_assert(std::endian::native == std::endian::little,
-              "GGUF data are little-endian and are read in place");
+static_assert(std::endian::native == std::endian::little, "GGUF data are little-endian and are read in place");
 
 // Without branches and in signed integers, so that it vectorises. NaNs keep their payload, as in NumPy.
 float float_of_half(uint16_t half) {
@@ -174,10 +173,9 @@ void dequantize(GgmlType type, std::span<const std::byte> data, std::span<float>
         "of these",
         traits.name);
   const size_t blocks = out.size() / traits.block.elements;
-  if (out.size() % traits.block.elements != 0 || data.size() / traits.block.bytes != blocks ||
-      data.size() % traits.block.bytes != 0)
-    fail("dequantize: found {} bytes of {} for {} elements, expected {} bytes for each {} elements",
-         data.size(), traits.name, out.size(), traits.block.bytes, traits.block.elements);
+  if (out.size() % traits.block.elements != 0 || data.size() / traits.block.bytes != blocks || data.size() % traits.block.bytes != 0)
+    fail("dequantize: found {} bytes of {} for {} elements, expected {} bytes for each {} elements", data.size(), traits.name, out.size(),
+         traits.block.bytes, traits.block.elements);
   traits.expand_all(data.data(), blocks, out.data());
 }
 

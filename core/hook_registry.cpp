@@ -97,11 +97,9 @@ void HookSlot::check(const c10::IValue& replacement, const Site& site) const {
   }
 }
 
-HookHandle::HookHandle(std::vector<std::shared_ptr<Registration>> registrations)
-    : registrations_(std::move(registrations)) {}
+HookHandle::HookHandle(std::vector<std::shared_ptr<Registration>> registrations) : registrations_(std::move(registrations)) {}
 
-HookHandle::HookHandle(HookHandle&& other) noexcept
-    : registrations_(std::exchange(other.registrations_, {})) {}
+HookHandle::HookHandle(HookHandle&& other) noexcept : registrations_(std::exchange(other.registrations_, {})) {}
 
 HookHandle& HookHandle::operator=(HookHandle&& other) noexcept {
   if (this != &other) {

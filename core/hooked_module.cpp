@@ -24,13 +24,12 @@ struct HookedModule::Impl {
 
   const std::vector<TappedMethod>& methods_at(const Site& site) const;
   torch::jit::Method method(const std::string& name) const;
-  c10::IValue run(const std::string& method, Arguments args, const KeywordArguments& kwargs,
-                  std::shared_ptr<Run> run);
+  c10::IValue run(const std::string& method, Arguments args, const KeywordArguments& kwargs, std::shared_ptr<Run> run);
   int calls_at_most(const torch::jit::Function& entry, const torch::jit::Function& callee);
 
-  torch::jit::Module original;                     // owns the functions and script classes that the copy uses
-  torch::jit::Module module;                       // the instrumented copy
-  std::vector<std::vector<TappedMethod>> objects;  // that have a forward method
+  torch::jit::Module original;                        // owns the functions and script classes that the copy uses
+  torch::jit::Module module;                          // the instrumented copy
+  std::vector<std::vector<TappedMethod>> objects;     // that have a forward method
   std::unordered_map<std::string, size_t> object_at;  // path → index into objects
   std::vector<std::string> paths, site_names;         // of objects, in the order of the tree
   std::mutex bounds_mutex;
@@ -70,8 +69,7 @@ HookedModule::Impl::Impl(const torch::jit::Module& to_hook)
 const std::vector<TappedMethod>& HookedModule::Impl::methods_at(const Site& site) const {
   const auto found = object_at.find(site.path);
   if (found == object_at.end()) {
-    fail("{}: no site {}; the nearest are {}", class_name(module), site.name(),
-         join(nearest(site.name(), site_names)));
+    fail("{}: no site {}; the nearest are {}", class_name(module), site.name(), join(nearest(site.name(), site_names)));
   }
   return objects[found->second];
 }
@@ -83,8 +81,7 @@ torch::jit::Method HookedModule::Impl::method(const std::string& name) const {
   fail("{}: no method {}; it has {}", class_name(module), name, join(names));
 }
 
-c10::IValue HookedModule::Impl::run(const std::string& name, Arguments args, const KeywordArguments& kwargs,
-                                    std::shared_ptr<Run> run) {
+c10::IValue HookedModule::Impl::run(const std::string& name, Arguments args, const KeywordArguments& kwargs, std::shared_ptr<Run> run) {
   const torch::jit::Method to_run = method(name);
   const RunFrameScope scope(run);
   try {
@@ -118,8 +115,7 @@ std::vector<Site> HookedModule::match(std::string_view pattern) const {
     for (const Port port : {Port::input, Port::output}) {
       Site site{path, port};
       if (!chosen.matches(site)) continue;
-      if (taken[static_cast<int>(port)].insert(impl_->object_at.at(path)).second)
-        sites.push_back(std::move(site));
+      if (taken[static_cast<int>(port)].insert(impl_->object_at.at(path)).second) sites.push_back(std::move(site));
     }
   }
   if (sites.empty()) {
@@ -181,13 +177,12 @@ void HookedModule::harvest(const std::string& method, Arguments args, const Keyw
 int HookedModule::calls_at_most(const std::string& method, const Site& site) const {
   const torch::jit::Function& entry = impl_->method(method).function();
   int calls = 0;
-  for (const TappedMethod& tapped : impl_->methods_at(site))
-    calls += impl_->calls_at_most(entry, *tapped.function);
+  for (const TappedMethod& tapped : impl_->methods_at(site)) calls += impl_->calls_at_most(entry, *tapped.function);
   return std::min(calls, 2);
 }
 
-std::map<std::string, std::vector<at::Tensor>> capture(HookedModule& module, std::string_view pattern,
-                                                       Arguments args, const std::string& method) {
+std::map<std::string, std::vector<at::Tensor>> capture(HookedModule& module, std::string_view pattern, Arguments args,
+                                                       const std::string& method) {
   const std::vector<Site> sites = module.match(pattern);
   std::map<std::string, std::vector<at::Tensor>> captured;
   for (const Site& site : sites) captured[site.name()];
@@ -195,17 +190,15 @@ std::map<std::string, std::vector<at::Tensor>> capture(HookedModule& module, std
   // Another thread may be running the module too; this run of it is the one inside this frame.
   const auto mine = std::make_shared<Run>();
   const RunFrameScope scope(mine);
-  const HookHandle handle =
-      module.hook(sites, [&](const Site& site, const c10::IValue& value) -> std::optional<c10::IValue> {
-        const RunFrame* frame = current_frame();
-        if (!frame || frame->outer != mine) return std::nullopt;
-        auto activation = activation_of(value);
-        if (!activation)
-          fail("{}: found {}, expected a value that holds a tensor", site.name(), value.tagKind());
-        const std::lock_guard lock(mutex);
-        captured.at(site.name()).push_back(std::move(*activation));
-        return std::nullopt;
-      });
+  const HookHandle handle = module.hook(sites, [&](const Site& site, const c10::IValue& value) -> std::optional<c10::IValue> {
+    const RunFrame* frame = current_frame();
+    if (!frame || frame->outer != mine) return std::nullopt;
+    auto activation = activation_of(value);
+    if (!activation) fail("{}: found {}, expected a value that holds a tensor", site.name(), value.tagKind());
+    const std::lock_guard lock(mutex);
+    captured.at(site.name()).push_back(std::move(*activation));
+    return std::nullopt;
+  });
   module.harvest(method, std::move(args));
   for (const auto& [site, activations] : captured) {
     if (activations.empty()) fail("{}: {} never called this site", site, method);

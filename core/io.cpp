@@ -131,13 +131,11 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   const Input input(path);
   if (input.size == 0) return;  // mmap refuses an empty range
   void* data = ::mmap(nullptr, input.size, PROT_READ, MAP_PRIVATE, input.fd, 0);
-  if (data == MAP_FAILED)
-    fail("{}: cannot map {} bytes ({})", path.string(), input.size, std::strerror(errno));
+  if (data == MAP_FAILED) fail("{}: cannot map {} bytes ({})", path.string(), input.size, std::strerror(errno));
   bytes_ = {static_cast<const std::byte*>(data), input.size};
 }
 
-MappedFile::MappedFile(MappedFile&& other) noexcept
-    : path_(std::move(other.path_)), bytes_(std::exchange(other.bytes_, {})) {}
+MappedFile::MappedFile(MappedFile&& other) noexcept : path_(std::move(other.path_)), bytes_(std::exchange(other.bytes_, {})) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
@@ -166,14 +164,12 @@ std::string read_text_file(const std::filesystem::path& path, uint64_t max_bytes
   }
 }
 
-AtomicFile::AtomicFile(std::filesystem::path path, FileSystem& fs)
-    : path_(std::move(path)), target_(resolve_links(path_)), fs_(fs) {
+AtomicFile::AtomicFile(std::filesystem::path path, FileSystem& fs) : path_(std::move(path)), target_(resolve_links(path_)), fs_(fs) {
   if (!target_.has_filename()) fail_unchanged(path_, "no file name, expected FOLDER/NAME");
   struct stat old = {};
   const bool exists = ::lstat(target_.c_str(), &old) == 0;
   if (exists) {
-    if (!S_ISREG(old.st_mode))
-      fail_unchanged(path_, fmt::format("{}, not a regular file", kind_of(old.st_mode)));
+    if (!S_ISREG(old.st_mode)) fail_unchanged(path_, fmt::format("{}, not a regular file", kind_of(old.st_mode)));
     // A rename would replace even a file that its owner protected.
     if (::access(target_.c_str(), W_OK) != 0) fail_unchanged(path_, std::strerror(errno));
   } else if (errno != ENOENT) {
@@ -235,8 +231,7 @@ void AtomicFile::commit() {
   // Some file systems cannot sync a folder (EINVAL); nothing more can be done there.
   const std::filesystem::path folder = folder_of(target_);
   if (retry([&] { return fs_.fsync_directory(folder.c_str()); }) != 0 && errno != EINVAL)
-    fail("{}: written, but its folder cannot be synced ({}); a power cut could undo it", path_.string(),
-         std::strerror(errno));
+    fail("{}: written, but its folder cannot be synced ({}); a power cut could undo it", path_.string(), std::strerror(errno));
 }
 
 void AtomicFile::fail_and_discard() {

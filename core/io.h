@@ -16,8 +16,7 @@ namespace vyx {
 class FileSystem {
  public:
   virtual ~FileSystem() = default;
-  virtual int open_exclusive(
-      const char* path);  // O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, mode 0666 & ~umask
+  virtual int open_exclusive(const char* path);  // O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, mode 0666 & ~umask
   virtual long write(int fd, const void* data, size_t size);
   virtual int fsync(int fd);
   virtual int close(int fd);

@@ -22,9 +22,9 @@ constexpr uint64_t kMaxHeaderBytes = 10'000;  // as numpy.load has it
 constexpr size_t kMaxDimensions = 8;
 
 constexpr std::pair<std::string_view, ElementType> kTypes[] = {
-    {"<f4", ElementType::f32}, {"<f2", ElementType::f16}, {"<f8", ElementType::f64}, {"<i8", ElementType::i64}, {"<i4", ElementType::i32},
-    {"<i2", ElementType::i16}, {"|i1", ElementType::i8},  {"<u8", ElementType::u64}, {"<u4", ElementType::u32}, {"<u2", ElementType::u16},
-    {"|u1", ElementType::u8},  {"|b1", ElementType::boolean}};
+    {"<f4", ElementType::f32}, {"<f2", ElementType::f16}, {"<f8", ElementType::f64}, {"<i8", ElementType::i64},
+    {"<i4", ElementType::i32}, {"<i2", ElementType::i16}, {"|i1", ElementType::i8},  {"<u8", ElementType::u64},
+    {"<u4", ElementType::u32}, {"<u2", ElementType::u16}, {"|u1", ElementType::u8},  {"|b1", ElementType::boolean}};
 
 // The header is a Python dictionary, {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }: just that is read, in any order.
 class HeaderReader {

@@ -65,7 +65,8 @@ uint32_t code_point(std::string_view character) {
 
 // Characters that change how what follows is shown: C1 controls, line separators, marks, embeddings, overrides and isolates of direction.
 bool is_invisible_control(uint32_t c) {
-  return (c >= 0x7f && c < 0xa0) || (c >= 0x200b && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) || (c >= 0x2060 && c <= 0x206f) || c == 0xfeff;
+  return (c >= 0x7f && c < 0xa0) || (c >= 0x200b && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) || (c >= 0x2060 && c <= 0x206f) ||
+         c == 0xfeff;
 }
 
 // 1234567 as "1.235M", 0.00012345 as "0.0001234".
@@ -84,9 +85,7 @@ struct Axis {
   bool logarithmic = false;
   std::vector<double> ticks;
 
-  double share(double value) const {
-    return logarithmic ? std::log10(value / low) / std::log10(high / low) : (value - low) / (high - low);
-  }
+  double share(double value) const { return logarithmic ? std::log10(value / low) / std::log10(high / low) : (value - low) / (high - low); }
 };
 
 Axis linear_axis(double low, double high, int intervals) {
@@ -170,7 +169,8 @@ class Drawing {
       out += fmt::format(R"(<text x="{}" y="{:.1f}" text-anchor="end">{}</text>)", kLeft - 6, at_y(tick) + 5, number_text(tick));
     }
     for (const double tick : x_.ticks)
-      out += fmt::format(R"(<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>)", at_x(tick), kHeight - kBottom + 18, number_text(tick));
+      out +=
+          fmt::format(R"(<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>)", at_x(tick), kHeight - kBottom + 18, number_text(tick));
     out += fmt::format(R"(<text x="{}" y="{}" text-anchor="middle">{}</text>)", (kLeft + kWidth - kRight) / 2, kHeight - 4,
                        escape_html(chart_.x_label));
     out += fmt::format(R"(<text x="{}" y="15">{}</text>)", 4, escape_html(chart_.y_label));
@@ -235,15 +235,24 @@ std::string escape_html(std::string_view text) {
   std::string out;
   while (!text.empty()) {
     const std::string_view character = text.substr(0, std::max<size_t>(1, utf8_length(text)));
-    if (utf8_length(text) == 0) out += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[0]));
-    else if (const uint32_t c = code_point(character); c == '<') out += "&lt;";
-    else if (c == '>') out += "&gt;";
-    else if (c == '&') out += "&amp;";
-    else if (c == '"') out += "&quot;";
-    else if (c == '\'') out += "&#39;";
-    else if (c < 0x20 && c != '\n') out += fmt::format("\\x{:02x}", c);
-    else if (is_invisible_control(c)) out += fmt::format("\\u{:04x}", c);
-    else out += character;
+    if (utf8_length(text) == 0)
+      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[0]));
+    else if (const uint32_t c = code_point(character); c == '<')
+      out += "&lt;";
+    else if (c == '>')
+      out += "&gt;";
+    else if (c == '&')
+      out += "&amp;";
+    else if (c == '"')
+      out += "&quot;";
+    else if (c == '\'')
+      out += "&#39;";
+    else if (c < 0x20 && c != '\n')
+      out += fmt::format("\\x{:02x}", c);
+    else if (is_invisible_control(c))
+      out += fmt::format("\\u{:04x}", c);
+    else
+      out += character;
     text.remove_prefix(character.size());
   }
   return out;

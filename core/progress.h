@@ -29,7 +29,6 @@ class Progress {
 };
 
 /// The text of the line, without the terminal: "Extracting  1,024/4,096 tokens  512 tokens/s  6 s left".
-std::string progress_line(std::string_view label, uint64_t done, uint64_t total, std::string_view unit,
-                          double seconds);
+std::string progress_line(std::string_view label, uint64_t done, uint64_t total, std::string_view unit, double seconds);
 
 }  // namespace vyx

@@ -15,8 +15,8 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "safetensors files are little-endian and are read in place");
 
-constexpr uint64_t kLengthBytes = 8;                 // of the header, in front of it
-constexpr uint64_t kMaxHeaderBytes = 100'000'000;    // as safetensors has it
+constexpr uint64_t kLengthBytes = 8;               // of the header, in front of it
+constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // as safetensors has it
 constexpr uint64_t kMaxTensors = 1u << 18;
 constexpr size_t kMaxDimensions = 8;
 constexpr const char* kMetadata = "__metadata__";
@@ -251,9 +251,8 @@ void SafetensorsWriter::commit() {
 }
 
 void write_safetensors(const std::filesystem::path& path, std::vector<SafetensorsTensor> tensors, const SafetensorsMetadata& metadata) {
-  std::sort(tensors.begin(), tensors.end(), [](const SafetensorsTensor& a, const SafetensorsTensor& b) {
-    return std::tie(b.type, a.name) < std::tie(a.type, b.name);
-  });
+  std::sort(tensors.begin(), tensors.end(),
+            [](const SafetensorsTensor& a, const SafetensorsTensor& b) { return std::tie(b.type, a.name) < std::tie(a.type, b.name); });
   SafetensorsWriter writer(path, {tensors.begin(), tensors.end()}, metadata);
   for (const SafetensorsTensor& tensor : tensors) {
     if (tensor.data.size() != byte_count(tensor.type, tensor.shape))

@@ -16,13 +16,11 @@ namespace vyx {
 namespace {
 
 /// Throws Error for what is recognisably not a TorchScript archive; returns which of `extra_files` it has.
-torch::jit::ExtraFilesMap inspect(const std::filesystem::path& path,
-                                  const std::vector<std::string>& extra_files) {
+torch::jit::ExtraFilesMap inspect(const std::filesystem::path& path, const std::vector<std::string>& extra_files) {
   const MappedFile file(path);
   const auto bytes = file.bytes();
   constexpr std::string_view kZip = "PK\x03\x04";
-  const std::string_view start(reinterpret_cast<const char*>(bytes.data()),
-                               std::min(bytes.size(), kZip.size()));
+  const std::string_view start(reinterpret_cast<const char*>(bytes.data()), std::min(bytes.size(), kZip.size()));
   if (start != kZip) {
     fail(
         "{}: not a TorchScript archive, which is a zip file; save one with "
@@ -33,14 +31,11 @@ torch::jit::ExtraFilesMap inspect(const std::filesystem::path& path,
   try {
     archive.emplace(path.string());
   } catch (const std::exception& error) {
-    fail("{}: the zip file is truncated or damaged ({}); fetch or write it again", path.string(),
-         reason_of(error));
+    fail("{}: the zip file is truncated or damaged ({}); fetch or write it again", path.string(), reason_of(error));
   }
   if (!archive->hasRecord("constants.pkl")) {
-    fail("{}: found {}, expected a TorchScript archive; save one with torch.jit.script(model).save(path)",
-         path.string(),
-         archive->hasRecord("data.pkl") ? "a pickle of torch.save (weights without code)"
-                                        : "a zip file of another kind");
+    fail("{}: found {}, expected a TorchScript archive; save one with torch.jit.script(model).save(path)", path.string(),
+         archive->hasRecord("data.pkl") ? "a pickle of torch.save (weights without code)" : "a zip file of another kind");
   }
   torch::jit::ExtraFilesMap present;
   for (const std::string& name : extra_files) {
@@ -51,14 +46,12 @@ torch::jit::ExtraFilesMap inspect(const std::filesystem::path& path,
 
 }  // namespace
 
-ScriptArchive load_script(const std::filesystem::path& path, const std::vector<std::string>& extra_files,
-                          c10::Device device) {
+ScriptArchive load_script(const std::filesystem::path& path, const std::vector<std::string>& extra_files, c10::Device device) {
   ScriptArchive archive;
   torch::jit::ExtraFilesMap extra = inspect(path, extra_files);
   try {
     archive.module = torch::jit::load(path.string(), device, extra);
-  } catch (const std::exception&
-               error) {  // not only c10::Error: its unpickler throws bad_alloc and bad_function_call too
+  } catch (const std::exception& error) {  // not only c10::Error: its unpickler throws bad_alloc and bad_function_call too
     fail("{}: not loadable as TorchScript: {}", path.string(), reason_of(error));
   }
   archive.module.eval();
@@ -83,8 +76,7 @@ void save_script(const torch::jit::Module& module, const std::filesystem::path& 
     return size;
   };
   try {
-    torch::jit::ExportModule(module, write,
-                             torch::jit::ExtraFilesMap(extra_files.begin(), extra_files.end()));
+    torch::jit::ExportModule(module, write, torch::jit::ExtraFilesMap(extra_files.begin(), extra_files.end()));
   } catch (const std::exception& error) {
     if (!failure) fail("{}: the module could not be saved: {}", path.string(), reason_of(error));
   }

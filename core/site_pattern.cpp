@@ -77,8 +77,7 @@ std::vector<std::string> expand(std::string_view text, std::string_view pattern)
   }
   std::vector<std::string> expanded;
   for (const std::string& choice : choices) {
-    for (const std::string& tail : tails)
-      expanded.push_back(std::string(text.substr(0, open)) + choice + tail);
+    for (const std::string& tail : tails) expanded.push_back(std::string(text.substr(0, open)) + choice + tail);
   }
   return expanded;
 }
@@ -117,15 +116,13 @@ bool glob(const Pattern& pattern, const Items& items, IsStar is_star, Matches ma
 }
 
 bool matches_segment(std::string_view pattern, std::string_view segment) {
-  return glob(
-      pattern, segment, [](char c) { return c == '*'; }, [](char p, char c) { return p == '?' || p == c; });
+  return glob(pattern, segment, [](char c) { return c == '*'; }, [](char p, char c) { return p == '?' || p == c; });
 }
 
 bool matches_path(std::string_view pattern, std::string_view path) {
   std::vector<std::string_view> parts = segments_of(pattern);
   if (parts.size() > 1 && parts.front() == "*") parts.front() = "**";  // a leading `*.` is any prefix
-  return glob(
-      parts, segments_of(path), [](std::string_view part) { return part == "**"; }, matches_segment);
+  return glob(parts, segments_of(path), [](std::string_view part) { return part == "**"; }, matches_segment);
 }
 
 size_t edit_distance(std::string_view a, std::string_view b) {
@@ -161,8 +158,7 @@ SitePattern::SitePattern(std::string_view pattern) : text_(pattern) {
 
 bool SitePattern::matches(const Site& site) const {
   return site.port == port_ &&
-         std::any_of(alternatives_.begin(), alternatives_.end(),
-                     [&](const std::string& path) { return matches_path(path, site.path); });
+         std::any_of(alternatives_.begin(), alternatives_.end(), [&](const std::string& path) { return matches_path(path, site.path); });
 }
 
 std::vector<std::string> nearest(std::string_view name, std::span<const std::string> names, size_t count) {

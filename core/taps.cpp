@@ -70,8 +70,7 @@ const torch::jit::RegisterOperators kOperators({
     Operator(kOutputTap, output_tap, c10::AliasAnalysisKind::CONSERVATIVE),
 });
 
-Node* insert_tap(Graph& graph, c10::Symbol kind, at::ArrayRef<Value*> values,
-                 const c10::intrusive_ptr<HookSlot>& slot) {
+Node* insert_tap(Graph& graph, c10::Symbol kind, at::ArrayRef<Value*> values, const c10::intrusive_ptr<HookSlot>& slot) {
   Node* tap = graph.insertNode(graph.create(kind, values, values.size()));
   tap->ival_(kSlot, IValue::make_capsule(slot));
   for (size_t i = 0; i < values.size(); ++i) tap->output(i)->setType(values[i]->type());
@@ -96,8 +95,7 @@ c10::intrusive_ptr<HookSlot> tap_input(Graph& graph) {
   const auto slot = c10::make_intrusive<HookSlot>(c10::TupleType::create(std::move(types)));
   const torch::jit::WithInsertPoint start(*graph.nodes().begin());
   Node* tap = insert_tap(graph, kInputTap, arguments, slot);
-  for (size_t i = 0; i < arguments.size(); ++i)
-    arguments[i]->replaceAllUsesAfterNodeWith(tap, tap->output(i));
+  for (size_t i = 0; i < arguments.size(); ++i) arguments[i]->replaceAllUsesAfterNodeWith(tap, tap->output(i));
   return slot;
 }
 

@@ -18,11 +18,12 @@ namespace vyx {
 namespace {
 
 constexpr std::pair<ElementType, at::ScalarType> kTypes[] = {
-    {ElementType::f32, at::kFloat},  {ElementType::f64, at::kDouble}, {ElementType::f16, at::kHalf},    {ElementType::bf16, at::kBFloat16},
-    {ElementType::i64, at::kLong},   {ElementType::i32, at::kInt},    {ElementType::i16, at::kShort},   {ElementType::i8, at::kChar},
-    {ElementType::u8, at::kByte},    {ElementType::u16, at::kUInt16}, {ElementType::u32, at::kUInt32},  {ElementType::u64, at::kUInt64},
-    {ElementType::boolean, at::kBool}, {ElementType::c64, at::kComplexFloat},
-    {ElementType::f8_e4m3, at::kFloat8_e4m3fn}, {ElementType::f8_e5m2, at::kFloat8_e5m2}};
+    {ElementType::f32, at::kFloat},          {ElementType::f64, at::kDouble},       {ElementType::f16, at::kHalf},
+    {ElementType::bf16, at::kBFloat16},      {ElementType::i64, at::kLong},         {ElementType::i32, at::kInt},
+    {ElementType::i16, at::kShort},          {ElementType::i8, at::kChar},          {ElementType::u8, at::kByte},
+    {ElementType::u16, at::kUInt16},         {ElementType::u32, at::kUInt32},       {ElementType::u64, at::kUInt64},
+    {ElementType::boolean, at::kBool},       {ElementType::c64, at::kComplexFloat}, {ElementType::f8_e4m3, at::kFloat8_e4m3fn},
+    {ElementType::f8_e5m2, at::kFloat8_e5m2}};
 
 /// A copy: data in a file may begin at any byte, and their file may go.
 at::Tensor copy(ElementType type, at::IntArrayRef shape, std::span<const std::byte> data, std::string_view source, std::string_view name) {
@@ -36,7 +37,8 @@ at::Tensor copy(ElementType type, at::IntArrayRef shape, std::span<const std::by
 
 ElementType type_to_write(const at::Tensor& tensor, std::string_view source, const std::string& name) {
   const std::optional<ElementType> type = element_type_of(tensor.scalar_type());
-  if (!type) fail("{}: tensor {}: found {}, expected a type that such files have", source, quote(name), c10::toString(tensor.scalar_type()));
+  if (!type)
+    fail("{}: tensor {}: found {}, expected a type that such files have", source, quote(name), c10::toString(tensor.scalar_type()));
   return *type;
 }
 

@@ -12,8 +12,8 @@ namespace {
 void require_mask(const at::Tensor& mask, const char* name) {
   if (!mask.defined()) return;
   if (mask.dim() != 2 || mask.scalar_type() != at::kBool) {
-    fail("token mask: found {} {} of shape {}, expected bool [batch, seq]", name,
-         c10::toString(mask.scalar_type()), fmt::streamed(mask.sizes()));
+    fail("token mask: found {} {} of shape {}, expected bool [batch, seq]", name, c10::toString(mask.scalar_type()),
+         fmt::streamed(mask.sizes()));
   }
 }
 

@@ -21,9 +21,9 @@ constexpr uint64_t kMaxPickleBytes = 512u << 10;
 constexpr size_t kMaxDepth = 64, kMaxValues = 100'000, kMaxDimensions = 8;
 
 constexpr std::pair<std::string_view, ElementType> kStorages[] = {
-    {"torch FloatStorage", ElementType::f32},  {"torch DoubleStorage", ElementType::f64},    {"torch HalfStorage", ElementType::f16},
-    {"torch LongStorage", ElementType::i64},   {"torch BFloat16Storage", ElementType::bf16}, {"torch IntStorage", ElementType::i32},
-    {"torch ShortStorage", ElementType::i16},  {"torch CharStorage", ElementType::i8},       {"torch ByteStorage", ElementType::u8},
+    {"torch FloatStorage", ElementType::f32},   {"torch DoubleStorage", ElementType::f64},    {"torch HalfStorage", ElementType::f16},
+    {"torch LongStorage", ElementType::i64},    {"torch BFloat16Storage", ElementType::bf16}, {"torch IntStorage", ElementType::i32},
+    {"torch ShortStorage", ElementType::i16},   {"torch CharStorage", ElementType::i8},       {"torch ByteStorage", ElementType::u8},
     {"torch BoolStorage", ElementType::boolean}};
 constexpr std::string_view kOrderedDict = "collections OrderedDict";
 constexpr std::string_view kRebuildTensor = "torch._utils _rebuild_tensor_v2";
@@ -31,24 +31,50 @@ constexpr std::string_view kRebuildParameter = "torch._utils _rebuild_parameter"
 
 // Pickle's opcodes, protocol 2 (Python's pickletools.py): those that torch.save makes of tensors and plain values.
 enum Opcode : uint8_t {
-  kProto = 0x80, kStop = '.', kMark = '(', kNone = 'N', kTrue = 0x88, kFalse = 0x89,
-  kInt = 'J', kInt1 = 'K', kInt2 = 'M', kLong1 = 0x8a, kFloat = 'G', kText = 'X',
-  kEmptyTuple = ')', kTuple = 't', kTuple1 = 0x85, kTuple2 = 0x86, kTuple3 = 0x87,
-  kEmptyList = ']', kAppend = 'a', kAppends = 'e', kEmptyDict = '}', kSetItem = 's', kSetItems = 'u',
-  kPut = 'q', kLongPut = 'r', kGet = 'h', kLongGet = 'j',
-  kGlobal = 'c', kReduce = 'R', kBuild = 'b', kPersistent = 'Q',
+  kProto = 0x80,
+  kStop = '.',
+  kMark = '(',
+  kNone = 'N',
+  kTrue = 0x88,
+  kFalse = 0x89,
+  kInt = 'J',
+  kInt1 = 'K',
+  kInt2 = 'M',
+  kLong1 = 0x8a,
+  kFloat = 'G',
+  kText = 'X',
+  kEmptyTuple = ')',
+  kTuple = 't',
+  kTuple1 = 0x85,
+  kTuple2 = 0x86,
+  kTuple3 = 0x87,
+  kEmptyList = ']',
+  kAppend = 'a',
+  kAppends = 'e',
+  kEmptyDict = '}',
+  kSetItem = 's',
+  kSetItems = 'u',
+  kPut = 'q',
+  kLongPut = 'r',
+  kGet = 'h',
+  kLongGet = 'j',
+  kGlobal = 'c',
+  kReduce = 'R',
+  kBuild = 'b',
+  kPersistent = 'Q',
 };
 
 enum class Kind { none, boolean, integer, number, text, tuple, list, dictionary, global, storage, tensor };
-constexpr const char* kKindNames[] = {"None", "a bool", "an int", "a float", "a str", "a tuple", "a list", "a dict", "a name", "a storage", "a tensor"};
+constexpr const char* kKindNames[] = {"None",   "a bool", "an int", "a float",   "a str",   "a tuple",
+                                      "a list", "a dict", "a name", "a storage", "a tensor"};
 
 using Ref = uint32_t;  // of a value
 struct Value {
   Kind kind = Kind::none;
-  int64_t integer = 0;      // or the index of a tensor or storage
+  int64_t integer = 0;  // or the index of a tensor or storage
   double number = 0;
-  std::string text;         // or "module name" of a global
-  std::vector<Ref> parts;   // of a tuple or list; keys and values in turns of a dictionary
+  std::string text;        // or "module name" of a global
+  std::vector<Ref> parts;  // of a tuple or list; keys and values in turns of a dictionary
 };
 
 struct Storage {
@@ -149,41 +175,71 @@ class Unpickler {
 
   void step(Opcode opcode) {
     switch (opcode) {
-      case kStop: return;
-      case kMark: return marks_.push_back(stack_.size());
-      case kNone: return push({});
-      case kTrue: return push({.kind = Kind::boolean, .integer = 1});
-      case kFalse: return push({.kind = Kind::boolean});
-      case kInt: return push_integer(take<int32_t>());
-      case kInt1: return push_integer(take<uint8_t>());
-      case kInt2: return push_integer(take<uint16_t>());
-      case kLong1: return push_integer(take_long());
-      case kFloat: return push({.kind = Kind::number, .number = std::bit_cast<double>(__builtin_bswap64(take<uint64_t>()))});
-      case kText: return push({.kind = Kind::text, .text = std::string(take_text(take<uint32_t>()))});
-      case kEmptyTuple: return push({.kind = Kind::tuple});
-      case kTuple: return push({.kind = Kind::tuple, .parts = pop_to_mark()});
-      case kTuple1: return push({.kind = Kind::tuple, .parts = pop(1)});
-      case kTuple2: return push({.kind = Kind::tuple, .parts = pop(2)});
-      case kTuple3: return push({.kind = Kind::tuple, .parts = pop(3)});
-      case kEmptyList: return push({.kind = Kind::list});
-      case kAppend: return extend(Kind::list, pop(1));
-      case kAppends: return extend(Kind::list, pop_to_mark());
-      case kEmptyDict: return push({.kind = Kind::dictionary});
-      case kSetItem: return extend(Kind::dictionary, pop(2));
-      case kSetItems: return extend(Kind::dictionary, pop_to_mark());
-      case kPut: return put(take<uint8_t>());
-      case kLongPut: return put(take<uint32_t>());
-      case kGet: return get(take<uint8_t>());
-      case kLongGet: return get(take<uint32_t>());
-      case kGlobal: return push_global();
-      case kReduce: return reduce();
+      case kStop:
+        return;
+      case kMark:
+        return marks_.push_back(stack_.size());
+      case kNone:
+        return push({});
+      case kTrue:
+        return push({.kind = Kind::boolean, .integer = 1});
+      case kFalse:
+        return push({.kind = Kind::boolean});
+      case kInt:
+        return push_integer(take<int32_t>());
+      case kInt1:
+        return push_integer(take<uint8_t>());
+      case kInt2:
+        return push_integer(take<uint16_t>());
+      case kLong1:
+        return push_integer(take_long());
+      case kFloat:
+        return push({.kind = Kind::number, .number = std::bit_cast<double>(__builtin_bswap64(take<uint64_t>()))});
+      case kText:
+        return push({.kind = Kind::text, .text = std::string(take_text(take<uint32_t>()))});
+      case kEmptyTuple:
+        return push({.kind = Kind::tuple});
+      case kTuple:
+        return push({.kind = Kind::tuple, .parts = pop_to_mark()});
+      case kTuple1:
+        return push({.kind = Kind::tuple, .parts = pop(1)});
+      case kTuple2:
+        return push({.kind = Kind::tuple, .parts = pop(2)});
+      case kTuple3:
+        return push({.kind = Kind::tuple, .parts = pop(3)});
+      case kEmptyList:
+        return push({.kind = Kind::list});
+      case kAppend:
+        return extend(Kind::list, pop(1));
+      case kAppends:
+        return extend(Kind::list, pop_to_mark());
+      case kEmptyDict:
+        return push({.kind = Kind::dictionary});
+      case kSetItem:
+        return extend(Kind::dictionary, pop(2));
+      case kSetItems:
+        return extend(Kind::dictionary, pop_to_mark());
+      case kPut:
+        return put(take<uint8_t>());
+      case kLongPut:
+        return put(take<uint32_t>());
+      case kGet:
+        return get(take<uint8_t>());
+      case kLongGet:
+        return get(take<uint32_t>());
+      case kGlobal:
+        return push_global();
+      case kReduce:
+        return reduce();
       case kBuild: {  // attributes of an OrderedDict: a state_dict's _metadata, which nobody needs
         pop(1);
         top(Kind::dictionary);
         return;
       }
-      case kPersistent: return push_storage();
-      default: refuse(fmt::format("opcode {:#04x}", static_cast<uint8_t>(opcode)), "one that torch.save makes of tensors and plain values");
+      case kPersistent:
+        return push_storage();
+      default:
+        refuse(fmt::format("opcode {:#04x}", static_cast<uint8_t>(opcode)), "one that torch.save makes of tensors and plain values");
     }
   }
 
@@ -223,7 +279,8 @@ class Unpickler {
     const std::vector<Ref> popped = pop(1);
     const std::vector<Ref>& parts = values_[popped[0]].parts;
     const bool good = values_[popped[0]].kind == Kind::tuple && parts.size() == 5 && values_[parts[0]].text == "storage" &&
-                      values_[parts[1]].kind == Kind::global && values_[parts[2]].kind == Kind::text && values_[parts[4]].kind == Kind::integer;
+                      values_[parts[1]].kind == Kind::global && values_[parts[2]].kind == Kind::text &&
+                      values_[parts[4]].kind == Kind::integer;
     if (!good) refuse("a reference of another kind", "one to a tensor's storage");
     const auto* type = std::find_if(std::begin(kStorages), std::end(kStorages),
                                     [&](const auto& storage) { return storage.first == values_[parts[1]].text; });
@@ -235,7 +292,8 @@ class Unpickler {
     if (record->deflated) refuse("a compressed record " + quote(name), "a stored one");
     const int64_t shape[] = {elements};
     if (byte_count(type->second, shape) != record->size)
-      refuse(fmt::format("{} bytes in the record {}", record->size, quote(name)), fmt::format("{} elements of {}", elements, name_of(type->second)));
+      refuse(fmt::format("{} bytes in the record {}", record->size, quote(name)),
+             fmt::format("{} elements of {}", elements, name_of(type->second)));
     auto bytes = read_records_.find(name);
     if (bytes == read_records_.end()) bytes = read_records_.emplace(name, zip_.read(*record).bytes).first;
     push({.kind = Kind::storage, .integer = static_cast<int64_t>(storages_.size())});
@@ -255,7 +313,8 @@ class Unpickler {
 
   // (storage, offset, sizes, strides, requires_grad, hooks)
   void push_tensor(const std::vector<Ref>& arguments) {
-    if (values_[arguments[0]].kind != Kind::storage || values_[arguments[1]].kind != Kind::integer) refuse("a tensor of something else", "of a storage");
+    if (values_[arguments[0]].kind != Kind::storage || values_[arguments[1]].kind != Kind::integer)
+      refuse("a tensor of something else", "of a storage");
     const Storage& storage = storages_[static_cast<size_t>(values_[arguments[0]].integer)];
     TorchTensor tensor = {storage.type, integers(arguments[2]), integers(arguments[3]), values_[arguments[1]].integer, storage.bytes};
     if (!fits(tensor, storage.elements))
@@ -279,7 +338,8 @@ class Unpickler {
     uint64_t reach = 0;  // of the last element
     for (const auto& [stride, times] : steps) {
       uint64_t further = 0;
-      if (stride <= reach || __builtin_mul_overflow(stride, times, &further) || __builtin_add_overflow(reach, further, &reach)) return false;
+      if (stride <= reach || __builtin_mul_overflow(stride, times, &further) || __builtin_add_overflow(reach, further, &reach))
+        return false;
     }
     return static_cast<uint64_t>(tensor.offset) < elements && reach < elements - static_cast<uint64_t>(tensor.offset);
   }
@@ -291,10 +351,14 @@ class Unpickler {
     const Value& value = values_[ref];
     const auto member = [&](const std::string& key) { return path.empty() ? key : path + '.' + key; };
     switch (value.kind) {
-      case Kind::none: return nullptr;
-      case Kind::boolean: return value.integer != 0;
-      case Kind::integer: return value.integer;
-      case Kind::number: return value.number;
+      case Kind::none:
+        return nullptr;
+      case Kind::boolean:
+        return value.integer != 0;
+      case Kind::integer:
+        return value.integer;
+      case Kind::number:
+        return value.number;
       case Kind::text:
         if (!is_utf8(value.text)) refuse(quote(value.text), "UTF-8");
         return value.text;
@@ -308,7 +372,8 @@ class Unpickler {
         Json object = Json::object();
         for (size_t i = 0; i < value.parts.size(); i += 2) {
           const Value& key = values_[value.parts[i]];
-          if (key.kind != Kind::text && key.kind != Kind::integer) refuse(std::string("the key ") + kind_name(value.parts[i]), "a str or an int");
+          if (key.kind != Kind::text && key.kind != Kind::integer)
+            refuse(std::string("the key ") + kind_name(value.parts[i]), "a str or an int");
           const std::string name = key.kind == Kind::text ? key.text : std::to_string(key.integer);
           if (!is_utf8(name)) refuse(quote(name), "UTF-8");
           const bool is_tensor = values_[value.parts[i + 1]].kind == Kind::tensor;
@@ -321,7 +386,8 @@ class Unpickler {
         if (!archive.tensors.emplace(path, tensors_[static_cast<size_t>(value.integer)]).second)
           refuse("the tensor " + quote(path) + " again", "each once");
         return nullptr;
-      default: refuse(kind_name(ref), "tensors and plain values");
+      default:
+        refuse(kind_name(ref), "tensors and plain values");
     }
   }
 
@@ -395,7 +461,8 @@ class Pickler {
   }
 
   void put_tensor(const TorchTensor& tensor, const std::string& record) {
-    const auto* type = std::find_if(std::begin(kStorages), std::end(kStorages), [&](const auto& storage) { return storage.second == tensor.type; });
+    const auto* type =
+        std::find_if(std::begin(kStorages), std::end(kStorages), [&](const auto& storage) { return storage.second == tensor.type; });
     if (type == std::end(kStorages)) fail("a tensor of {} cannot be written for torch.load", name_of(tensor.type));
     put_global(kRebuildTensor);
     put(kMark);
@@ -459,7 +526,8 @@ std::string folder_of(const ZipArchive& zip) {
       folder = entry.name.substr(0, slash + 1);
   if (folder.empty()) fail("{}: found no data.pkl in the archive, expected a file of torch.save", zip.source());
   for (const ZipEntry& entry : zip.entries())
-    if (!entry.name.starts_with(folder)) fail("{}: found {} outside {}, expected one folder", zip.source(), quote(entry.name), quote(folder));
+    if (!entry.name.starts_with(folder))
+      fail("{}: found {} outside {}, expected one folder", zip.source(), quote(entry.name), quote(folder));
   if (zip.find(folder + "constants.pkl") != nullptr)
     fail("{}: found a TorchScript archive, expected tensors of torch.save(module.state_dict(), path)", zip.source());
   return folder;
@@ -480,7 +548,8 @@ TorchArchive parse_torch_archive(std::span<const std::byte> bytes, std::string s
     if (found != "little") fail("{}: found byte order {}, expected \"little\"", zip.source(), quote(found));
   }
   const ZipEntry& pickle = *zip.find(folder + "data.pkl");
-  if (pickle.size > kMaxPickleBytes) fail("{}: found a data.pkl of {} bytes, expected at most {}", zip.source(), pickle.size, kMaxPickleBytes);
+  if (pickle.size > kMaxPickleBytes)
+    fail("{}: found a data.pkl of {} bytes, expected at most {}", zip.source(), pickle.size, kMaxPickleBytes);
   const ZipContent content = zip.read(pickle);
   return Unpickler(content.bytes, zip, folder).read();
 }

@@ -37,18 +37,15 @@ class Unsharing {
     // Methods come last: a traced method may take a module from anywhere in the tree.
     for (const auto& [from, to] : copies_) {
       for (const Function* method : from.type()->methods()) to.type()->addMethod(copy_function(*method, to));
-      for (const Function* hook : from.type()->getForwardPreHooks())
-        to.type()->addForwardPreHook(copy_function(*hook, to));
-      for (const Function* hook : from.type()->getForwardHooks())
-        to.type()->addForwardHook(copy_function(*hook, to));
+      for (const Function* hook : from.type()->getForwardPreHooks()) to.type()->addForwardPreHook(copy_function(*hook, to));
+      for (const Function* hook : from.type()->getForwardHooks()) to.type()->addForwardHook(copy_function(*hook, to));
     }
     return result;
   }
 
  private:
   Module copy_object(const Module& from) {
-    if (const auto known = copy_of_.find(from._ivalue().get()); known != copy_of_.end())
-      return Module(known->second);
+    if (const auto known = copy_of_.find(from._ivalue().get()); known != copy_of_.end()) return Module(known->second);
     const ClassTypePtr cls = from.type();
     Module to(*cls->name(), unit_, /*shouldMangle=*/true);
     copy_of_.emplace(from._ivalue().get(), to._ivalue());
@@ -81,8 +78,7 @@ class Unsharing {
     const c10::FunctionSchema& schema = from.getSchema();
     std::vector<c10::Argument> arguments;
     for (const c10::Argument& argument : schema.arguments()) {
-      arguments.push_back(
-          argument.cloneWithType(arguments.empty() ? TypePtr(self.type()) : renewed(argument.type())));
+      arguments.push_back(argument.cloneWithType(arguments.empty() ? TypePtr(self.type()) : renewed(argument.type())));
     }
     Function* to = unit_->create_function(c10::QualifiedName(*self.type()->name(), from.name()), graph);
     to->setSchema(schema.cloneWithArguments(std::move(arguments)));
@@ -95,15 +91,13 @@ class Unsharing {
       const bool from_module = node->kind() == c10::prim::GetAttr && module_class(node->input()->type());
       for (Value* output : node->outputs()) {
         if (!module_class(output->type())) continue;
-        output->setType(from_module
-                            ? module_class(node->input()->type())->getAttribute(node->s(c10::attr::name))
-                            : renewed(output->type()));
+        output->setType(from_module ? module_class(node->input()->type())->getAttribute(node->s(c10::attr::name))
+                                    : renewed(output->type()));
       }
       for (Block* inner : node->blocks()) renew_types(*inner);
       if (node->hasAttribute(c10::attr::Subgraph)) {  // what a fork runs
         Graph& subgraph = *node->g(c10::attr::Subgraph);
-        for (size_t i = 0; i < subgraph.inputs().size(); ++i)
-          subgraph.inputs()[i]->setType(node->input(i)->type());
+        for (size_t i = 0; i < subgraph.inputs().size(); ++i) subgraph.inputs()[i]->setType(node->input(i)->type());
         renew_types(*subgraph.block());
       }
     }

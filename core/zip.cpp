@@ -29,7 +29,9 @@ constexpr uint64_t kMaxDescriptor = 24;  // signature, CRC and two sizes behind 
 constexpr uint64_t kAlignment = 64;
 constexpr uint16_t kExtraPadding = 0x4246;  // "FB", as PyTorch pads
 
-std::string_view text_of(std::span<const std::byte> bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+std::string_view text_of(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
 class Reader {
  public:
@@ -50,8 +52,7 @@ class Reader {
 
   std::span<const std::byte> record(uint64_t at, uint64_t size, uint32_t signature, std::string_view what) const {
     const auto bytes = take(at, size, what);
-    if (get<uint32_t>(bytes, 0) != signature)
-      fail("{}: at byte {}: found no {}; is this a complete zip file?", source_, at, what);
+    if (get<uint32_t>(bytes, 0) != signature) fail("{}: at byte {}: found no {}; is this a complete zip file?", source_, at, what);
     return bytes;
   }
 
@@ -93,7 +94,8 @@ Directory find_directory(const Reader& reader) {
                         (directory32.size == kIn64 || directory32.size == directory.size) &&
                         (total == kEntriesIn64 || total == directory.entries);
     if (!agrees || record != at - kLocator64Bytes - kEnd64Bytes)
-      fail("{}: at byte {}: found a 64-bit end record that does not match the other, expected the same right before it", reader.source(), record);
+      fail("{}: at byte {}: found a 64-bit end record that does not match the other, expected the same right before it", reader.source(),
+           record);
   }
   if (directory.entries > kMaxEntries) fail("{}: found {} entries, expected at most {}", reader.source(), directory.entries, kMaxEntries);
   if (directory.offset > directory.end || directory.size != directory.end - directory.offset)
@@ -150,7 +152,8 @@ ZipEntry read_entry(const Reader& reader, uint64_t& at, std::vector<Placed>& pla
   uint64_t packed = Reader::get<uint32_t>(central, 20), offset = Reader::get<uint32_t>(central, 42);
   entry.size = Reader::get<uint32_t>(central, 24);
   read_extra64(reader.take(at + kCentralBytes + name_size, extra_size, "extra field"), {&entry.size, &packed, &offset}, where);
-  if (!entry.deflated && packed != entry.size) fail("{}: found {} bytes of a stored entry of {}, expected as many", where, packed, entry.size);
+  if (!entry.deflated && packed != entry.size)
+    fail("{}: found {} bytes of a stored entry of {}, expected as many", where, packed, entry.size);
   at += kCentralBytes + name_size + extra_size + Reader::get<uint16_t>(central, 32);
 
   const auto local = reader.record(offset, kLocalBytes, kLocal, "header of an entry");
@@ -184,7 +187,8 @@ std::vector<std::byte> inflate_content(const ZipEntry& entry, std::string_view w
   uint64_t taken = 0, made = 0;
   int result = Z_OK;
   while (result == Z_OK) {
-    const auto in = static_cast<uInt>(std::min(kPiece, entry.packed.size() - taken)), room = static_cast<uInt>(std::min(kPiece, out.size() - made));
+    const auto in = static_cast<uInt>(std::min(kPiece, entry.packed.size() - taken)),
+               room = static_cast<uInt>(std::min(kPiece, out.size() - made));
     stream.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(entry.packed.data() + taken));
     stream.avail_in = in;
     stream.next_out = reinterpret_cast<Bytef*>(out.data() + made);
@@ -254,7 +258,9 @@ ZipContent ZipArchive::read(const ZipEntry& entry) const {
   return content;
 }
 
-void ZipWriter::add(const std::string& name, std::string_view content) { add(name, std::as_bytes(std::span(content))); }
+void ZipWriter::add(const std::string& name, std::string_view content) {
+  add(name, std::as_bytes(std::span(content)));
+}
 
 void ZipWriter::add(const std::string& name, std::span<const std::byte> content) {
   check_name(name, path_);

@@ -16,9 +16,9 @@ namespace vyx {
 
 struct ZipEntry {
   std::string name;
-  bool deflated = false;  // else stored
-  uint32_t crc = 0;       // CRC-32 of the content
-  uint64_t size = 0;      // of the content
+  bool deflated = false;              // else stored
+  uint32_t crc = 0;                   // CRC-32 of the content
+  uint64_t size = 0;                  // of the content
   std::span<const std::byte> packed;  // in the archive's bytes
 };
 

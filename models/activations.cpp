@@ -48,13 +48,11 @@ class Harvester {
   void store(const Site& site, const c10::IValue& value) {
     const auto activation = activation_of(value);  // [batch, seq, d]
     const int64_t batch = rows_.size(0);
-    if (!activation || activation->dim() != 3 || activation->size(0) != batch ||
-        activation->size(1) <= last_.max().item<int64_t>()) {
+    if (!activation || activation->dim() != 3 || activation->size(0) != batch || activation->size(1) <= last_.max().item<int64_t>()) {
       fail("{}: found {}, expected an activation [batch, seq, d]; choose another site", site.name(),
            activation ? fmt::format("shape [{}]", fmt::join(activation->sizes(), ", ")) : "no tensor");
     }
-    const at::Tensor last =
-        activation->index({at::arange(batch, rows_.options()), last_}).to(at::kFloat);  // [batch, d]
+    const at::Tensor last = activation->index({at::arange(batch, rows_.options()), last_}).to(at::kFloat);  // [batch, d]
     at::Tensor& result = results_[index_.at(site)];
     if (!result.defined()) result = at::empty({prompts_, last.size(1)}, last.options());
     result.index_copy_(0, rows_, last);
@@ -78,10 +76,8 @@ void require_finite(const at::Tensor& activations, const Site& site) {
 
 }  // namespace
 
-std::vector<at::Tensor> last_token_activations(LanguageModel& model,
-                                               std::span<const std::vector<TokenId>> prompts,
-                                               std::span<const Site> sites,
-                                               const ActivationOptions& options) {
+std::vector<at::Tensor> last_token_activations(LanguageModel& model, std::span<const std::vector<TokenId>> prompts,
+                                               std::span<const Site> sites, const ActivationOptions& options) {
   if (prompts.empty()) fail("there are no prompts; give at least one");
   if (sites.empty()) fail("there are no sites; give at least one");
   for (size_t i = 0; i < prompts.size(); ++i) {
@@ -121,8 +117,7 @@ std::vector<at::Tensor> last_token_activations(LanguageModel& model,
         done += prompts[members[row]].size();
       }
       const Batch batch = make_batch(tokens, Padding::right, pad);
-      KvCache cache =
-          model.repeat(prefix, static_cast<int64_t>(rows.size()), prefix_length + batch.ids.size(1));
+      KvCache cache = model.repeat(prefix, static_cast<int64_t>(rows.size()), prefix_length + batch.ids.size(1));
       harvester.run(model, cache, batch, indices);
       if (options.on_tokens) options.on_tokens(done);
     }

@@ -22,9 +22,7 @@ struct ActivationOptions {
 /// d] of the model's blocks. One float32 tensor [prompts, d] a site, in the order of the prompts. Prompts are
 /// batched by length, and a shared prefix changes nothing beyond 1e-5. Throws Error for an empty prompt, and
 /// for a NaN or infinite activation (naming site and prompt).
-std::vector<at::Tensor> last_token_activations(LanguageModel& model,
-                                               std::span<const std::vector<TokenId>> prompts,
-                                               std::span<const Site> sites,
-                                               const ActivationOptions& options = {});
+std::vector<at::Tensor> last_token_activations(LanguageModel& model, std::span<const std::vector<TokenId>> prompts,
+                                               std::span<const Site> sites, const ActivationOptions& options = {});
 
 }  // namespace vyx::models

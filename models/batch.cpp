@@ -30,8 +30,7 @@ Batch make_batch(std::span<const std::vector<TokenId>> rows, Padding padding, To
   for (size_t r = 0; r < rows.size(); ++r) {
     const size_t begin = r * longest + (padding == Padding::left ? longest - rows[r].size() : 0);
     std::copy(rows[r].begin(), rows[r].end(), result.ids.mutable_data_ptr<int64_t>() + begin);
-    if (result.mask.defined())
-      std::fill_n(result.mask.mutable_data_ptr<bool>() + begin, rows[r].size(), true);
+    if (result.mask.defined()) std::fill_n(result.mask.mutable_data_ptr<bool>() + begin, rows[r].size(), true);
   }
   return result;
 }
@@ -80,8 +79,7 @@ std::vector<PrefixGroup> group_by_prefix(std::span<const std::vector<TokenId>> p
   std::vector<PrefixGroup> groups;
   PrefixGroup rest;
   for (size_t end = count; end > 0; end = start[end]) {
-    std::vector<size_t> members(order.begin() + static_cast<int64_t>(start[end]),
-                                order.begin() + static_cast<int64_t>(end));
+    std::vector<size_t> members(order.begin() + static_cast<int64_t>(start[end]), order.begin() + static_cast<int64_t>(end));
     std::sort(members.begin(), members.end());
     if (prefix[end] > 0) {
       groups.push_back({prefix[end], std::move(members)});
@@ -118,8 +116,7 @@ std::vector<std::vector<size_t>> batches_by_length(std::span<const int64_t> leng
   }
   std::vector<std::vector<size_t>> batches;
   for (size_t end = order.size(); end > 0; end = start[end])
-    batches.emplace_back(order.begin() + static_cast<int64_t>(start[end]),
-                         order.begin() + static_cast<int64_t>(end));
+    batches.emplace_back(order.begin() + static_cast<int64_t>(start[end]), order.begin() + static_cast<int64_t>(end));
   return batches;
 }
 

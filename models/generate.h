@@ -45,10 +45,8 @@ struct Generations {
 
 /// Continues each prompt, all in one batch; each row gives what it gives alone. Row r samples with seed + r.
 /// Throws Error for an empty prompt, and when prompt and max_tokens exceed the context length.
-Generations generate(LanguageModel& model, std::span<const std::vector<TokenId>> prompts,
-                     const GenerateOptions& options = {});
+Generations generate(LanguageModel& model, std::span<const std::vector<TokenId>> prompts, const GenerateOptions& options = {});
 /// One prompt.
-Generations generate(LanguageModel& model, std::string_view prompt, const GenerateOptions& options = {},
-                     bool chat = false);
+Generations generate(LanguageModel& model, std::string_view prompt, const GenerateOptions& options = {}, bool chat = false);
 
 }  // namespace vyx::models

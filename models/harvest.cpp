@@ -110,12 +110,13 @@ std::optional<Harvest::Kept> Harvest::run() {
     const at::Tensor& seen = capture_->seen[i];  // [rows, d]
     if (!seen.defined()) fail("{}: the forward never reached this site", site);
     if (count < 0) count = seen.size(0);
-    if (seen.size(0) != count) fail("{}: found {} rows in a forward of {} tokens, expected a row a token; choose another site", site, seen.size(0), count);
+    if (seen.size(0) != count)
+      fail("{}: found {} rows in a forward of {} tokens, expected a row a token; choose another site", site, seen.size(0), count);
     kept.rows.push_back(keep.defined() ? select(seen, keep) : seen);
     kept.norms.push_back(norms_of(kept.rows.back()));
     if (!kept.norms.back().isfinite().all().item<bool>())
-      fail("{}: found NaN or infinity in the activations of {}, expected finite numbers; the model may be damaged, or its type too narrow", site,
-           input_->where());
+      fail("{}: found NaN or infinity in the activations of {}, expected finite numbers; the model may be damaged, or its type too narrow",
+           site, input_->where());
   }
   counts_.tokens += real.defined() ? count_of(real) : static_cast<uint64_t>(count);
   if (special.defined() && !options_.keep_special) counts_.special += count_of(special);
@@ -183,9 +184,8 @@ void Harvest::rewind() {
 }
 
 Json Harvest::cursor() const {
-  return {{"input", input_->cursor()},         {"tokens", counts_.tokens},   {"special", counts_.special},
-          {"sinks", counts_.sinks},            {"median_norms", medians_},   {"mean_norms", means_},
-          {"joint_mean_norm", joint_mean_}};
+  return {{"input", input_->cursor()}, {"tokens", counts_.tokens}, {"special", counts_.special},    {"sinks", counts_.sinks},
+          {"median_norms", medians_},  {"mean_norms", means_},     {"joint_mean_norm", joint_mean_}};
 }
 
 void Harvest::seek(const Json& cursor) {

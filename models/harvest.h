@@ -39,12 +39,13 @@ class HarvestInput {
 };
 
 struct HarvestOptions {
-  std::vector<Site> sites;       // whose activations are [.., d]; all give a row for the same tokens
-  bool keep_special = false;     // rows of special tokens
+  std::vector<Site> sites;    // whose activations are [.., d]; all give a row for the same tokens
+  bool keep_special = false;  // rows of special tokens
   /// Attention sinks (Xiao et al. 2023, arXiv:2309.17453) are left out: rows whose norm, at any of the sites, is beyond so many times the
   /// site's median norm. One such row would ruin every mean. 0: none is.
   double sink_threshold = 10;
-  int64_t calibration_rows = 4096;  // the first ones, whose norms' median it is: fixed from then on, so that a resumed harvest gives the same
+  int64_t calibration_rows =
+      4096;  // the first ones, whose norms' median it is: fixed from then on, so that a resumed harvest gives the same
 };
 void validate(const HarvestOptions& options);  // throws UsageError
 

@@ -105,7 +105,8 @@ class ArgumentInput : public HarvestInput {
 
   Json cursor() const override { return {{"forward", forward_}}; }
   void seek(const Json& cursor) override {
-    forward_ = cursor.is_null() ? 0 : static_cast<uint64_t>(json_integer(cursor, "forward", kCursor, 0, std::numeric_limits<int64_t>::max()));
+    forward_ =
+        cursor.is_null() ? 0 : static_cast<uint64_t>(json_integer(cursor, "forward", kCursor, 0, std::numeric_limits<int64_t>::max()));
   }
   std::string where() const override { return fmt::format("forward {}", forward_); }
   Json provenance() const override { return provenance_; }
@@ -125,7 +126,8 @@ std::unique_ptr<HarvestInput> text_input(LanguageModel& model, TextSource source
   return std::make_unique<TextInput>(model, std::move(source), options);
 }
 
-std::unique_ptr<HarvestInput> argument_input(HookedModule module, std::function<std::optional<Arguments>(uint64_t)> arguments, Json provenance) {
+std::unique_ptr<HarvestInput> argument_input(HookedModule module, std::function<std::optional<Arguments>(uint64_t)> arguments,
+                                             Json provenance) {
   return std::make_unique<ArgumentInput>(std::move(module), std::move(arguments), std::move(provenance));
 }
 
@@ -135,7 +137,8 @@ std::unique_ptr<HarvestInput> tensor_input(HookedModule module, std::vector<at::
   const int64_t count = inputs[0].dim() == 0 ? 0 : inputs[0].size(0);
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (inputs[i].dim() == 0 || inputs[i].size(0) != count || count == 0)
-      fail("input {}: found {} rows, expected {}, as many as input 1", i + 1, inputs[i].dim() == 0 ? 0 : inputs[i].size(0), std::max<int64_t>(count, 1));
+      fail("input {}: found {} rows, expected {}, as many as input 1", i + 1, inputs[i].dim() == 0 ? 0 : inputs[i].size(0),
+           std::max<int64_t>(count, 1));
   }
   at::Tensor any = inputs[0];  // on the module's device, when it has any
   for (const at::Tensor& parameter : module.module().parameters()) {

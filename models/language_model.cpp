@@ -39,14 +39,11 @@ LanguageModel LanguageModel::load(const std::filesystem::path& path, c10::Device
   ScriptArchive archive = load_script(path, {kConfigFile, kTokenizerFile}, device);
   for (const char* file : {kConfigFile, kTokenizerFile}) {
     if (!archive.extra_files.contains(file))
-      fail("{}: found a TorchScript archive without {}, expected a language model; make one with vyx-import",
-           path.string(), file);
+      fail("{}: found a TorchScript archive without {}, expected a language model; make one with vyx-import", path.string(), file);
   }
   const std::string source = path.string();
-  LanguageModelConfig config =
-      config_from_json(archive.extra_files[kConfigFile], source + ": " + kConfigFile);
-  Tokenizer tokenizer =
-      Tokenizer::from_json(archive.extra_files[kTokenizerFile], source + ": " + kTokenizerFile);
+  LanguageModelConfig config = config_from_json(archive.extra_files[kConfigFile], source + ": " + kConfigFile);
+  Tokenizer tokenizer = Tokenizer::from_json(archive.extra_files[kTokenizerFile], source + ": " + kTokenizerFile);
   if (tokenizer.vocabulary_size() > config.vocabulary)
     fail(
         "{}: found {} tokens, expected at most the model's vocabulary of {}; the archive's parts are of "
@@ -54,14 +51,12 @@ LanguageModel LanguageModel::load(const std::filesystem::path& path, c10::Device
         source, tokenizer.vocabulary_size(), config.vocabulary);
   for (const char* method : {"forward", "hidden", "logits"}) {
     if (!archive.module.find_method(method))
-      fail("{}: found no method {}, expected forward, hidden and logits; import the model again", source,
-           method);
+      fail("{}: found no method {}, expected forward, hidden and logits; import the model again", source, method);
   }
   return LanguageModel(archive.module, std::move(config), std::move(tokenizer));
 }
 
-LanguageModel::LanguageModel(const torch::jit::Module& module, LanguageModelConfig config,
-                             Tokenizer tokenizer)
+LanguageModel::LanguageModel(const torch::jit::Module& module, LanguageModelConfig config, Tokenizer tokenizer)
     : module_(module), config_(std::move(config)), tokenizer_(std::move(tokenizer)), device_(c10::kCPU) {
   for (const at::Tensor& parameter : module.parameters()) {
     device_ = parameter.device();
@@ -71,8 +66,7 @@ LanguageModel::LanguageModel(const torch::jit::Module& module, LanguageModelConf
 }
 
 Site LanguageModel::block_output(int64_t block) const {
-  if (block < 0 || block >= config_.layers)
-    fail("{}: found block {}, expected 0 to {}", config_.name, block, config_.layers - 1);
+  if (block < 0 || block >= config_.layers) fail("{}: found block {}, expected 0 to {}", config_.name, block, config_.layers - 1);
   return {fmt::format("{}.{}", config_.block_path, block), Port::output};
 }
 
@@ -86,8 +80,7 @@ std::vector<TokenId> LanguageModel::encode_prompt(std::string_view text, bool ch
     text = templated;
   }
   std::vector<TokenId> tokens = tokenizer_.encode(text);
-  if (config_.add_bos && (tokens.empty() || tokens.front() != config_.bos_token))
-    tokens.insert(tokens.begin(), config_.bos_token);
+  if (config_.add_bos && (tokens.empty() || tokens.front() != config_.bos_token)) tokens.insert(tokens.begin(), config_.bos_token);
   return tokens;
 }
 
@@ -95,15 +88,13 @@ at::Tensor LanguageModel::logits(const Batch& batch) {
   const ForwardScope scope;
   const at::Tensor mask = batch.mask.defined() ? batch.mask.to(device_) : at::Tensor();
   const TokenMaskScope tokens({.real = mask, .generated = {}});
-  return module_.forward({batch.ids.to(device_), mask.defined() ? c10::IValue(mask) : c10::IValue()})
-      .toTensor()
-      .to(at::kFloat);
+  return module_.forward({batch.ids.to(device_), mask.defined() ? c10::IValue(mask) : c10::IValue()}).toTensor().to(at::kFloat);
 }
 
 at::Tensor LanguageModel::token_log_probabilities(const Batch& batch) {
   const at::NoGradGuard no_grad;
   const int64_t seq = batch.ids.size(1);
-  const at::Tensor scores = logits(batch).narrow(1, 0, seq - 1);  // [batch, seq − 1, vocabulary]
+  const at::Tensor scores = logits(batch).narrow(1, 0, seq - 1);                     // [batch, seq − 1, vocabulary]
   const at::Tensor next = batch.ids.to(device_).narrow(1, 1, seq - 1).unsqueeze(2);  // [batch, seq − 1, 1]
   at::Tensor result = scores.gather(2, next).squeeze(2) - scores.logsumexp(2);
   if (batch.mask.defined()) {
@@ -125,15 +116,12 @@ KvCache LanguageModel::make_cache(int64_t batch, int64_t capacity) const {
 }
 
 KvCache LanguageModel::repeat(const KvCache& cache, int64_t times, int64_t capacity) const {
-  if (capacity < cache.length)
-    fail("a cache of {} tokens does not fit a capacity of {}", cache.length, capacity);
+  if (capacity < cache.length) fail("a cache of {} tokens does not fit a capacity of {}", cache.length, capacity);
   const at::NoGradGuard no_grad;
   KvCache result = make_cache(cache.batch * times, capacity);
   result.length = cache.length;
   const auto copy_rows = [&](const at::Tensor& from, at::Tensor& to, int64_t tokens) {
-    to.unflatten(0, {cache.batch, times})
-        .narrow(tokens + 1, 0, cache.length)
-        .copy_(from.unsqueeze(1).narrow(tokens + 1, 0, cache.length));
+    to.unflatten(0, {cache.batch, times}).narrow(tokens + 1, 0, cache.length).copy_(from.unsqueeze(1).narrow(tokens + 1, 0, cache.length));
   };
   for (size_t block = 0; block < cache.keys.size(); ++block) {
     copy_rows(cache.keys[block], result.keys[block], 2);
@@ -154,17 +142,14 @@ struct LanguageModel::Step {
 
 LanguageModel::Step LanguageModel::step(KvCache& cache, const Batch& batch, bool generated) const {
   const int64_t rows = batch.ids.size(0), seq = batch.ids.size(1), end = cache.length + seq;
-  if (rows != cache.batch)
-    fail("a batch of {} rows behind a cache of {}; expected as many", rows, cache.batch);
+  if (rows != cache.batch) fail("a batch of {} rows behind a cache of {}; expected as many", rows, cache.batch);
   if (end > cache.capacity)
-    fail("{} tokens behind the {} of a cache exceed its capacity of {}; make it larger", seq, cache.length,
-         cache.capacity);
+    fail("{} tokens behind the {} of a cache exceed its capacity of {}; make it larger", seq, cache.length, cache.capacity);
   const at::Tensor ids = batch.ids.to(device_);
   Step step;
   if (batch.mask.defined()) step.tokens.real = batch.mask.to(device_);
   if (generated) step.tokens.generated = at::ones_like(ids, at::kBool);
-  if (batch.mask.defined() && !cache.mask.defined())
-    cache.mask = at::ones({cache.batch, cache.capacity}, step.tokens.real.options());
+  if (batch.mask.defined() && !cache.mask.defined()) cache.mask = at::ones({cache.batch, cache.capacity}, step.tokens.real.options());
   if (cache.mask.defined()) {
     if (batch.mask.defined()) {
       cache.mask.narrow(1, cache.length, seq).copy_(step.tokens.real);
@@ -172,8 +157,8 @@ LanguageModel::Step LanguageModel::step(KvCache& cache, const Batch& batch, bool
       cache.mask.narrow(1, cache.length, seq).fill_(true);
     }
   }
-  step.arguments = {ids, cache.mask.defined() ? c10::IValue(cache.mask.narrow(1, 0, end)) : c10::IValue(),
-                    as_list(cache.keys), as_list(cache.values), cache.length};
+  step.arguments = {ids, cache.mask.defined() ? c10::IValue(cache.mask.narrow(1, 0, end)) : c10::IValue(), as_list(cache.keys),
+                    as_list(cache.values), cache.length};
   cache.length = end;
   return step;
 }
@@ -204,8 +189,8 @@ at::Tensor LanguageModel::head(const at::Tensor& hidden) {
   return module_.run("logits", {hidden}).toTensor().to(at::kFloat);
 }
 
-void save_language_model(const torch::jit::Module& module, const LanguageModelConfig& config,
-                         std::string_view tokenizer_json, const std::filesystem::path& path) {
+void save_language_model(const torch::jit::Module& module, const LanguageModelConfig& config, std::string_view tokenizer_json,
+                         const std::filesystem::path& path) {
   validate(config, path.string());
   save_script(module, path, {{kConfigFile, to_json(config)}, {kTokenizerFile, std::string(tokenizer_json)}});
 }

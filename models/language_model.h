@@ -28,8 +28,8 @@ namespace vyx::models {
 /// Keys and values of the tokens so far, with room for more.
 struct KvCache {
   std::vector<at::Tensor> keys, values;  // a block: [batch, kv_heads, capacity, head_dim]
-  at::Tensor mask;     // [batch, capacity] bool, true = real; undefined while no row is padded
-  int64_t length = 0;  // tokens held, padding included
+  at::Tensor mask;                       // [batch, capacity] bool, true = real; undefined while no row is padded
+  int64_t length = 0;                    // tokens held, padding included
   int64_t capacity = 0;
   int64_t batch = 0;
 };
@@ -88,7 +88,7 @@ class LanguageModel {
 
 /// Writes a model as an archive that LanguageModel::load and stock torch.jit.load read. `tokenizer_json` as
 /// in tokenizer.h.
-void save_language_model(const torch::jit::Module& module, const LanguageModelConfig& config,
-                         std::string_view tokenizer_json, const std::filesystem::path& path);
+void save_language_model(const torch::jit::Module& module, const LanguageModelConfig& config, std::string_view tokenizer_json,
+                         const std::filesystem::path& path);
 
 }  // namespace vyx::models

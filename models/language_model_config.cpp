@@ -16,19 +16,15 @@ constexpr int64_t kMaxLayers = 4096, kMaxWidth = 1 << 20, kMaxTokens = 1 << 24, 
 
 void check_range(std::string_view source, const char* what, int64_t value, int64_t max) {
   if (value < 1 || value > max)
-    fail("{}: found {} = {}, expected 1 to {}; the file is damaged or no language model", source, what, value,
-         max);
+    fail("{}: found {} = {}, expected 1 to {}; the file is damaged or no language model", source, what, value, max);
 }
 
 void check_positive(std::string_view source, const char* what, double value) {
-  if (!std::isfinite(value) || value <= 0)
-    fail("{}: found {} = {}, expected a positive number", source, what, value);
+  if (!std::isfinite(value) || value <= 0) fail("{}: found {} = {}, expected a positive number", source, what, value);
 }
 
 void check_token(std::string_view source, const char* what, int64_t token, int64_t vocabulary) {
-  if (token >= vocabulary)
-    fail("{}: found {} = {}, expected less than the vocabulary of {} tokens", source, what, token,
-         vocabulary);
+  if (token >= vocabulary) fail("{}: found {} = {}, expected less than the vocabulary of {} tokens", source, what, token, vocabulary);
 }
 
 const Json& member(const Json& object, const char* key, std::string_view source) {
@@ -116,16 +112,13 @@ void validate(const LanguageModelConfig& config, std::string_view source) {
   check_positive(source, "rope_base", config.rope_base);
   check_positive(source, "norm_epsilon", config.norm_epsilon);
   if (config.heads % config.kv_heads != 0)
-    fail("{}: found {} heads and {} key-value heads, expected a multiple", source, config.heads,
-         config.kv_heads);
+    fail("{}: found {} heads and {} key-value heads, expected a multiple", source, config.heads, config.kv_heads);
   if (config.head_dim % 2 != 0)
-    fail("{}: found head_dim = {}, expected an even number, for rotary positions turn pairs", source,
-         config.head_dim);
+    fail("{}: found head_dim = {}, expected an even number, for rotary positions turn pairs", source, config.head_dim);
   check_token(source, "bos_token", config.bos_token, config.vocabulary);
   check_token(source, "pad_token", config.pad_token, config.vocabulary);
   for (const int64_t end : config.end_tokens) check_token(source, "an end token", end, config.vocabulary);
-  if (config.add_bos && config.bos_token < 0)
-    fail("{}: prompts are to begin with bos_token, and there is none", source);
+  if (config.add_bos && config.bos_token < 0) fail("{}: prompts are to begin with bos_token, and there is none", source);
 }
 
 }  // namespace vyx::models

@@ -23,7 +23,7 @@ struct LanguageModelConfig {
   int64_t bos_token = -1, pad_token = -1;   // -1: none
   bool add_bos = false;                     // a prompt begins with bos_token
   std::vector<int64_t> end_tokens;          // generation stops at any of them
-  std::string source_sha256;  // of the file that the model was imported from: the model's identity
+  std::string source_sha256;                // of the file that the model was imported from: the model's identity
 
   friend bool operator==(const LanguageModelConfig&, const LanguageModelConfig&) = default;
 };

@@ -14,8 +14,8 @@
 namespace vyx::models {
 
 struct PackingOptions {
-  int64_t context = 256;        // tokens a row
-  TokenId begin_token = -1;     // put before each segment (a model's bos_token, when its prompts begin with it); -1: none
+  int64_t context = 256;     // tokens a row
+  TokenId begin_token = -1;  // put before each segment (a model's bos_token, when its prompts begin with it); -1: none
   TokenId pad_token = 0;
   bool special_in_text = false;  // "<|im_end|>" in the text is that token; false: it is the plain characters
 };
@@ -28,8 +28,8 @@ struct PackedBatch {
 
 /// A place between two rows.
 struct PackingCursor {
-  TextCursor text;                  // of the document that goes on, or of the next
-  uint64_t token = 0;               // how many of its tokens are in earlier rows
+  TextCursor text;                   // of the document that goes on, or of the next
+  uint64_t token = 0;                // how many of its tokens are in earlier rows
   uint64_t bytes_without_token = 0;  // of earlier documents: left out, since the vocabulary cannot spell them
 };
 Json to_json(const PackingCursor& cursor);
@@ -58,10 +58,10 @@ class Packer {
   std::vector<bool> special_;  // by token
 
   std::string document_;
-  std::vector<TokenId> tokens_;                     // of document_
-  size_t done_ = 0;                                 // of them
-  TextCursor document_cursor_;                      // of document_
-  uint64_t dropped_ = 0, dropped_before_ = 0;       // bytes without token: with document_, without it
+  std::vector<TokenId> tokens_;                // of document_
+  size_t done_ = 0;                            // of them
+  TextCursor document_cursor_;                 // of document_
+  uint64_t dropped_ = 0, dropped_before_ = 0;  // bytes without token: with document_, without it
 };
 
 }  // namespace vyx::models

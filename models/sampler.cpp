@@ -25,8 +25,7 @@ size_t best_of(std::span<const float> scores) {
     if (scores[i] > scores[best]) best = i;
   }
   if (nan || scores.empty() || !std::isfinite(scores[best]))
-    fail("the model's logits hold {}, expected finite numbers; a coefficient may be far too large",
-         nan ? "NaN" : "no finite maximum");
+    fail("the model's logits hold {}, expected finite numbers; a coefficient may be far too large", nan ? "NaN" : "no finite maximum");
   return best;
 }
 
@@ -41,8 +40,8 @@ void validate(const SamplingOptions& options) {
   check(options.top_k >= 0, "top_k", options.top_k, "a number of tokens, or 0 for all");
   check(options.top_p > 0 && options.top_p <= 1, "top_p", options.top_p, "more than 0 and at most 1");
   check(options.min_p >= 0 && options.min_p <= 1, "min_p", options.min_p, "0 to 1");
-  check(options.repetition_penalty > 0 && std::isfinite(options.repetition_penalty), "repetition_penalty",
-        options.repetition_penalty, "a positive number");
+  check(options.repetition_penalty > 0 && std::isfinite(options.repetition_penalty), "repetition_penalty", options.repetition_penalty,
+        "a positive number");
 }
 
 Sampler::Sampler(const SamplingOptions& options) : options_(options), random_(options.seed) {
@@ -64,8 +63,7 @@ TokenId Sampler::sample(std::span<const float> logits, std::span<const TokenId> 
   }
   keep_top_k();
   keep_top_p();
-  if (options_.min_p > 0)
-    std::erase_if(candidates_, [&](const Candidate& c) { return c.first < options_.min_p; });
+  if (options_.min_p > 0) std::erase_if(candidates_, [&](const Candidate& c) { return c.first < options_.min_p; });
 
   double total = 0;
   for (const auto& [weight, token] : candidates_) total += weight;
@@ -94,8 +92,7 @@ std::span<const float> Sampler::penalize(std::span<const float> logits, std::spa
 void Sampler::keep_top_k() {
   const auto k = static_cast<size_t>(options_.top_k);
   if (k == 0 || k >= candidates_.size()) return;
-  std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<int64_t>(k), candidates_.end(),
-                   before);
+  std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<int64_t>(k), candidates_.end(), before);
   candidates_.resize(k);
   std::sort(candidates_.begin(), candidates_.end(),
             before);  // one order, whatever the library's nth_element leaves

@@ -13,14 +13,13 @@ namespace {
 
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF", kReplacement = "\xEF\xBF\xBD";
 
-constexpr std::pair<const char*, uint64_t TextCounts::*> kCounts[] = {
-    {"documents", &TextCounts::documents},
-    {"bytes", &TextCounts::bytes},
-    {"empty", &TextCounts::empty},
-    {"carriage_returns", &TextCounts::carriage_returns},
-    {"byte_order_marks", &TextCounts::byte_order_marks},
-    {"nul_bytes", &TextCounts::nul_bytes},
-    {"malformed", &TextCounts::malformed}};
+constexpr std::pair<const char*, uint64_t TextCounts::*> kCounts[] = {{"documents", &TextCounts::documents},
+                                                                      {"bytes", &TextCounts::bytes},
+                                                                      {"empty", &TextCounts::empty},
+                                                                      {"carriage_returns", &TextCounts::carriage_returns},
+                                                                      {"byte_order_marks", &TextCounts::byte_order_marks},
+                                                                      {"nul_bytes", &TextCounts::nul_bytes},
+                                                                      {"malformed", &TextCounts::malformed}};
 
 bool is_blank(std::string_view text) {
   return text.find_first_not_of(" \t\r\n\f\v") == std::string_view::npos;

@@ -28,11 +28,11 @@ struct TextOptions {
 /// What was read, and what was not as text should be.
 struct TextCounts {
   uint64_t documents = 0, bytes = 0;
-  uint64_t empty = 0;               // documents of nothing but white space, left out
-  uint64_t carriage_returns = 0;    // before a line end, left out
-  uint64_t byte_order_marks = 0;    // at the start of a file, left out
-  uint64_t nul_bytes = 0;           // left out
-  uint64_t malformed = 0;           // sequences that are not UTF-8, replaced by U+FFFD (JSON Lines refuse them)
+  uint64_t empty = 0;             // documents of nothing but white space, left out
+  uint64_t carriage_returns = 0;  // before a line end, left out
+  uint64_t byte_order_marks = 0;  // at the start of a file, left out
+  uint64_t nul_bytes = 0;         // left out
+  uint64_t malformed = 0;         // sequences that are not UTF-8, replaced by U+FFFD (JSON Lines refuse them)
 
   friend bool operator==(const TextCounts&, const TextCounts&) = default;
 };

@@ -37,9 +37,9 @@ Normalized normalize(const AutoencoderConfig& config, const at::Tensor& x) {
       return {x / spread, {}, spread};
     }
     case Normalization::layer_norm: {
-      const at::Tensor center = x.mean({-1}, /*keepdim=*/true);                         // [.., 1]
-      const at::Tensor spread = x.std({-1}, /*unbiased=*/true, /*keepdim=*/true);       // [.., 1]
-      return {(x - center) / (spread + kLayerNormEpsilon), center, spread};  // on the way back without it, as OpenAI and SAELens
+      const at::Tensor center = x.mean({-1}, /*keepdim=*/true);                    // [.., 1]
+      const at::Tensor spread = x.std({-1}, /*unbiased=*/true, /*keepdim=*/true);  // [.., 1]
+      return {(x - center) / (spread + kLayerNormEpsilon), center, spread};        // on the way back without it, as OpenAI and SAELens
     }
   }
   fail("a normalisation that vyx does not know");

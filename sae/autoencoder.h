@@ -19,9 +19,10 @@
 namespace vyx::sae {
 
 enum class Architecture {
-  relu,        // f = relu(z) (Bricken et al. 2023; loss and recipe of Anthropic, April 2024)
-  gated,       // f = [π > 0]·relu((x' − b_dec)·(W_enc·e^r_mag)ᵀ + b_mag), π = z with b_gate as its bias (Rajamanoharan et al. 2024, arXiv:2404.16014)
-  topk,        // the k largest z of a token, relu (Gao et al. 2024, arXiv:2406.04093)
+  relu,   // f = relu(z) (Bricken et al. 2023; loss and recipe of Anthropic, April 2024)
+  gated,  // f = [π > 0]·relu((x' − b_dec)·(W_enc·e^r_mag)ᵀ + b_mag), π = z with b_gate as its bias (Rajamanoharan et al. 2024,
+          // arXiv:2404.16014)
+  topk,   // the k largest z of a token, relu (Gao et al. 2024, arXiv:2406.04093)
   batch_topk,  // the k·batch largest z of a batch, relu; a fixed threshold after training (Bussmann et al. 2024, arXiv:2412.06410)
   jump_relu,   // f = z·[z > θ] (Rajamanoharan et al. 2024, arXiv:2407.14435)
 };
@@ -39,14 +40,14 @@ enum class Normalization {
 struct AutoencoderConfig {
   Architecture architecture = Architecture::topk;
   int64_t d_in = 0, d_out = 0, latents = 0;
-  int64_t k = 32;                     // topk and batch_topk: latents a token (batch_topk: on average)
-  std::vector<int64_t> prefixes;      // Matryoshka: numbers of latents that reconstruct on their own, rising, the last = latents; empty: none
+  int64_t k = 32;                 // topk and batch_topk: latents a token (batch_topk: on average)
+  std::vector<int64_t> prefixes;  // Matryoshka: numbers of latents that reconstruct on their own, rising, the last = latents; empty: none
   bool subtract_decoder_bias = true;  // the encoder sees x' − b_dec
   Normalization normalization = Normalization::none;
-  double scale = 1;                   // s, for Normalization::scale
-  std::vector<std::string> sites;     // whose activations x is made of, side by side; several: a crosscoder
+  double scale = 1;                       // s, for Normalization::scale
+  std::vector<std::string> sites;         // whose activations x is made of, side by side; several: a crosscoder
   std::vector<std::string> target_sites;  // a transcoder's; empty: x itself is the target
-  Json metadata = Json::object();     // provenance: model name and digest, training recipe, tokens seen, …; kept, not interpreted
+  Json metadata = Json::object();         // provenance: model name and digest, training recipe, tokens seen, …; kept, not interpreted
 };
 /// Throws Error naming `source` unless sizes are positive, k ≤ latents, prefixes rise to latents, and so on.
 void validate(const AutoencoderConfig& config, std::string_view source);
@@ -67,7 +68,7 @@ struct Parameters {
   template <class Visit>
   void visit(Visit&& visit) const {
     const std::pair<const char*, const at::Tensor*> all[] = {
-        {"W_enc", &encoder}, {"b_enc", &encoder_bias}, {"W_dec", &decoder}, {"b_dec", &decoder_bias},
+        {"W_enc", &encoder},         {"b_enc", &encoder_bias},   {"W_dec", &decoder},       {"b_dec", &decoder_bias},
         {"r_mag", &magnitude_scale}, {"b_mag", &magnitude_bias}, {"threshold", &threshold}, {"W_skip", &skip}};
     for (const auto& [name, tensor] : all)
       if (tensor->defined()) visit(name, *tensor);

@@ -17,8 +17,7 @@ namespace {
 constexpr std::string_view kPersona = "{persona}";
 
 /// Calls `take` with each line that is not blank, and with "file:line".
-void for_each_line(const std::filesystem::path& path,
-                   const std::function<void(std::string_view line, const std::string& where)>& take) {
+void for_each_line(const std::filesystem::path& path, const std::function<void(std::string_view line, const std::string& where)>& take) {
   const std::string text = read_text_file(path);
   std::string_view rest = text;
   for (int64_t number = 1; !rest.empty(); ++number) {
@@ -86,8 +85,7 @@ ContrastSet read_contrast_set(const std::filesystem::path& path) {
     set.pairs.push_back(std::move(pair));
   });
   if (set.pairs.empty()) {
-    fail("{}: holds no pair; expected a line {{\"positive\": \"…\", \"negative\": \"…\"}} a pair",
-         path.string());
+    fail("{}: holds no pair; expected a line {{\"positive\": \"…\", \"negative\": \"…\"}} a pair", path.string());
   }
   set.sha256 = digest_of(set.pairs);
   return set;
@@ -103,15 +101,13 @@ ContrastSet read_contrast_template(const std::filesystem::path& path, std::strin
   const std::vector<std::string> positive = personas(json, "positive", where);
   const std::vector<std::string> negative = personas(json, "negative", where);
   if (positive.size() != negative.size()) {
-    fail("{}: {} positive and {} negative personas; the i-th ones are a pair, so give as many of both", where,
-         positive.size(), negative.size());
+    fail("{}: {} positive and {} negative personas; the i-th ones are a pair, so give as many of both", where, positive.size(),
+         negative.size());
   }
   std::vector<std::string> beginnings;
   const std::filesystem::path beginnings_path = path.parent_path() / json_string(json, "beginnings", where);
-  for_each_line(beginnings_path,
-                [&](std::string_view line, const std::string&) { beginnings.emplace_back(line); });
-  if (beginnings.empty())
-    fail("{}: holds no sentence beginning; expected one a line", beginnings_path.string());
+  for_each_line(beginnings_path, [&](std::string_view line, const std::string&) { beginnings.emplace_back(line); });
+  if (beginnings.empty()) fail("{}: holds no sentence beginning; expected one a line", beginnings_path.string());
 
   ContrastSet set{where, {}, {}};
   for (size_t i = 0; i < positive.size(); ++i) {
@@ -130,8 +126,7 @@ std::vector<ContinuationPair> read_continuation_pairs(const std::filesystem::pat
   std::vector<ContinuationPair> pairs;
   for_each_line(path, [&](std::string_view line, const std::string& where) {
     const Json json = parse_json(line, where);
-    ContinuationPair pair{json_string(json, "prompt", where), json_string(json, "positive", where),
-                          json_string(json, "negative", where)};
+    ContinuationPair pair{json_string(json, "prompt", where), json_string(json, "positive", where), json_string(json, "negative", where)};
     if (pair.prompt.empty()) fail("{}: \"prompt\" is empty; continuations need something to continue", where);
     require_two_sides(pair.positive, pair.negative, where);
     pairs.push_back(std::move(pair));

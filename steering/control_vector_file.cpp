@@ -57,8 +57,7 @@ struct Block {
 std::optional<uint64_t> parse_index(std::string_view digits) {
   uint64_t index = 0;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
-  if (error != std::errc{} || end != digits.data() + digits.size() || index >= kMostBlocks)
-    return std::nullopt;
+  if (error != std::errc{} || end != digits.data() + digits.size() || index >= kMostBlocks) return std::nullopt;
   return index;
 }
 
@@ -104,14 +103,13 @@ std::string tensor_name(const std::vector<Block>& blocks, size_t i) {
 /// The tensor's values [d] float32.
 at::Tensor read_direction(const GgufTensor& tensor, const std::string& source) {
   if (tensor.type != GgmlType::f32 || tensor.shape.size() != 1) {
-    fail("{}: tensor {} is {} with {} dimensions, expected F32 with one; it isn't a direction", source,
-         quote(tensor.name), name_of(tensor.type), tensor.shape.size());
+    fail("{}: tensor {} is {} with {} dimensions, expected F32 with one; it isn't a direction", source, quote(tensor.name),
+         name_of(tensor.type), tensor.shape.size());
   }
   at::Tensor vector = at::empty({static_cast<int64_t>(tensor.shape[0])}, at::kFloat);
   std::memcpy(vector.mutable_data_ptr<float>(), tensor.data.data(), tensor.data.size());
   if (vector.numel() == 0 || !at::isfinite(vector).all().item<bool>()) {
-    fail("{}: tensor {} is empty or holds NaN or infinity; extract the vector again", source,
-         quote(tensor.name));
+    fail("{}: tensor {} is empty or holds NaN or infinity; extract the vector again", source, quote(tensor.name));
   }
   return vector;
 }
@@ -139,8 +137,7 @@ void read_statistics(const Gguf& gguf, std::vector<SiteDirection>& directions) {
   const std::vector<double>& all = gguf.array<double>(kEigenvalues);
   std::span<const double> rest = all;
   for (size_t i = 0; i < counts.size(); ++i) {
-    if (counts[i] > rest.size())
-      fail("{}: {} has too few values; the file is damaged", gguf.source(), kEigenvalues);
+    if (counts[i] > rest.size()) fail("{}: {} has too few values; the file is damaged", gguf.source(), kEigenvalues);
     directions[i].direction.statistics.eigenvalues.assign(rest.begin(), rest.begin() + counts[i]);
     rest = rest.subspan(counts[i]);
   }
@@ -149,11 +146,9 @@ void read_statistics(const Gguf& gguf, std::vector<SiteDirection>& directions) {
 /// A file with our keys: vyx.sites says where each direction belongs.
 std::vector<SiteDirection> read_own(const Gguf& gguf) {
   std::vector<SiteDirection> directions;
-  for (const std::string& name : gguf.array<std::string>(kSites))
-    directions.push_back({Site::parse(name), {}});
+  for (const std::string& name : gguf.array<std::string>(kSites)) directions.push_back({Site::parse(name), {}});
   if (directions.size() != gguf.tensors().size()) {
-    fail("{}: {} tensors for {} sites, expected one each; the file is damaged", gguf.source(),
-         gguf.tensors().size(), directions.size());
+    fail("{}: {} tensors for {} sites, expected one each; the file is damaged", gguf.source(), gguf.tensors().size(), directions.size());
   }
   const std::vector<Block> blocks = blocks_of(directions);
   for (size_t i = 0; i < directions.size(); ++i) {
@@ -193,8 +188,8 @@ void require_one_width(const ControlVector& vector, const std::string& file) {
   if (vector.directions.empty()) fail("{}: holds no direction; extract the vector again", file);
   for (const auto& [site, direction] : vector.directions) {
     if (direction.vector.numel() != vector.width()) {
-      fail("{}: widths differ: {} at {} and {} at {}; a model has one width", file, vector.width(),
-           vector.directions.front().site.name(), direction.vector.numel(), site.name());
+      fail("{}: widths differ: {} at {} and {} at {}; a model has one width", file, vector.width(), vector.directions.front().site.name(),
+           direction.vector.numel(), site.name());
     }
   }
 }
@@ -218,8 +213,7 @@ void write_control_vector(const ControlVector& vector, const std::filesystem::pa
     counts.push_back(static_cast<uint32_t>(own.size()));
     eigenvalues.insert(eigenvalues.end(), own.begin(), own.end());
     vectors.push_back(direction.vector.to(at::kCPU, at::kFloat).contiguous());
-    const std::span<const float> values(vectors.back().const_data_ptr<float>(),
-                                        static_cast<size_t>(vectors.back().numel()));
+    const std::span<const float> values(vectors.back().const_data_ptr<float>(), static_cast<size_t>(vectors.back().numel()));
     tensors.push_back({tensor_name(blocks, i), {values.size()}, GgmlType::f32, std::as_bytes(values)});
   }
   std::set<std::string_view> names;
@@ -246,21 +240,18 @@ void write_control_vector(const ControlVector& vector, const std::filesystem::pa
   write_gguf(path, metadata, tensors);
 }
 
-ControlVector read_control_vector(const std::filesystem::path& path, const std::string& block_path,
-                                  std::string* warning) {
+ControlVector read_control_vector(const std::filesystem::path& path, const std::string& block_path, std::string* warning) {
   const GgufFile file(path);
   const Gguf& gguf = *file;
-  if (const std::string architecture = text_or_empty(gguf, "general.architecture");
-      architecture != kArchitecture) {
-    fail("{}: general.architecture is {}, expected \"{}\"; this GGUF file is not a control vector",
-         path.string(), quote(architecture), kArchitecture);
+  if (const std::string architecture = text_or_empty(gguf, "general.architecture"); architecture != kArchitecture) {
+    fail("{}: general.architecture is {}, expected \"{}\"; this GGUF file is not a control vector", path.string(), quote(architecture),
+         kArchitecture);
   }
   ControlVector vector{path.string(), {}, {}};
   vector.provenance.model_hint = text_or_empty(gguf, kModelHint);
   if (gguf.find(kSites)) {
     for (const auto& [key, member] : kTexts) vector.provenance.*member = text_or_empty(gguf, key);
-    vector.provenance.pairs =
-        static_cast<int64_t>(gguf.unsigned_integer(kPairs, 0, std::numeric_limits<int64_t>::max()));
+    vector.provenance.pairs = static_cast<int64_t>(gguf.unsigned_integer(kPairs, 0, std::numeric_limits<int64_t>::max()));
     vector.directions = read_own(gguf);
   } else {
     vector.directions = read_foreign(gguf, block_path);

@@ -19,8 +19,7 @@ void write_control_vector(const ControlVector& vector, const std::filesystem::pa
 /// `{block_path}.k:output`. `warning`, when not null, receives what the user should know: a cvector-generator
 /// file is applied one block late by llama.cpp itself (its direction.{k+1} is block k's). Throws Error for
 /// another kind of GGUF, mixed widths, tensors that are not one-dimensional F32, values that are not finite.
-ControlVector read_control_vector(const std::filesystem::path& path,
-                                  const std::string& block_path = "model.layers",
+ControlVector read_control_vector(const std::filesystem::path& path, const std::string& block_path = "model.layers",
                                   std::string* warning = nullptr);
 
 }  // namespace vyx::steering

@@ -13,21 +13,18 @@ namespace vyx::steering {
 namespace {
 
 constexpr int64_t kBatchTokens = 2048;  // of one forward, padding included
-constexpr int64_t kHeadTokens =
-    256;  // of one product with the head: logits of 50 MB at 49,152 tokens of vocabulary
+constexpr int64_t kHeadTokens = 256;    // of one product with the head: logits of 50 MB at 49,152 tokens of vocabulary
 
 double mean(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
 /// The log-probability of each of `targets` [tokens], predicted from `hidden` [tokens, d]: [tokens] float32.
-at::Tensor target_log_probabilities(models::LanguageModel& model, const at::Tensor& hidden,
-                                    const at::Tensor& targets) {
+at::Tensor target_log_probabilities(models::LanguageModel& model, const at::Tensor& hidden, const at::Tensor& targets) {
   std::vector<at::Tensor> parts;
   for (int64_t first = 0; first < targets.size(0); first += kHeadTokens) {
     const at::Tensor logits = model.head(hidden.slice(0, first, first + kHeadTokens));  // [part, vocabulary]
-    const at::Tensor chosen =
-        logits.gather(1, targets.slice(0, first, first + kHeadTokens).unsqueeze(1)).squeeze(1);
+    const at::Tensor chosen = logits.gather(1, targets.slice(0, first, first + kHeadTokens).unsqueeze(1)).squeeze(1);
     parts.push_back(chosen - logits.logsumexp(1));
   }
   return at::cat(parts);
@@ -39,25 +36,22 @@ at::Tensor real_tokens(const models::Batch& batch) {
 
 }  // namespace
 
-EffectMeter::EffectMeter(models::LanguageModel& model, std::vector<ContinuationPair> pairs,
-                         std::string_view neutral, Options options)
+EffectMeter::EffectMeter(models::LanguageModel& model, std::vector<ContinuationPair> pairs, std::string_view neutral, Options options)
     : model_(model) {
   if (pairs.empty()) fail("there are no pairs of continuations to measure the shift with; give at least one");
   if (options.window < 1 || options.max_neutral_tokens < 1) {
-    throw UsageError(fmt::format("a window of {} and at most {} neutral tokens; expected both to be positive",
-                                 options.window, options.max_neutral_tokens));
+    throw UsageError(fmt::format("a window of {} and at most {} neutral tokens; expected both to be positive", options.window,
+                                 options.max_neutral_tokens));
   }
   const models::Tokenizer& tokenizer = model.tokenizer();
   for (const ContinuationPair& pair : pairs) {
-    pairs_.push_back({model.encode_prompt(pair.prompt, options.chat),
-                      tokenizer.encode(pair.positive, {.special_tokens = false}),
+    pairs_.push_back({model.encode_prompt(pair.prompt, options.chat), tokenizer.encode(pair.positive, {.special_tokens = false}),
                       tokenizer.encode(pair.negative, {.special_tokens = false})});
   }
 
   std::vector<int64_t> lengths;
   for (const EncodedPair& pair : pairs_) {
-    lengths.push_back(
-        static_cast<int64_t>(pair.prompt.size() + std::max(pair.positive.size(), pair.negative.size())));
+    lengths.push_back(static_cast<int64_t>(pair.prompt.size() + std::max(pair.positive.size(), pair.negative.size())));
   }
   batches_ = models::batches_by_length(lengths, kBatchTokens / 2);  // two rows a pair
 
@@ -66,8 +60,7 @@ EffectMeter::EffectMeter(models::LanguageModel& model, std::vector<ContinuationP
   tokens.resize(std::min(tokens.size(), static_cast<size_t>(options.max_neutral_tokens)));
   for (size_t first = 0; first < tokens.size(); first += static_cast<size_t>(options.window)) {
     const size_t last = std::min(tokens.size(), first + static_cast<size_t>(options.window));
-    neutral_.emplace_back(tokens.begin() + static_cast<int64_t>(first),
-                          tokens.begin() + static_cast<int64_t>(last));
+    neutral_.emplace_back(tokens.begin() + static_cast<int64_t>(first), tokens.begin() + static_cast<int64_t>(last));
   }
 
   baseline_ = preference();
@@ -106,10 +99,8 @@ void EffectMeter::measure_preference(std::span<const size_t> batch, std::vector<
   const at::Tensor hidden = at::cat({before.repeat_interleave(2, 0), after.slice(1, 0, -1)}, 1);
   const at::Tensor real = real_tokens(continuation).to(hidden.device());
   const at::Tensor targets = continuation.ids.to(hidden.device());
-  const at::Tensor each =
-      target_log_probabilities(model_, hidden.index({real}), targets.index({real}));  // [tokens]
-  const at::Tensor placed =
-      at::zeros(real.sizes(), each.options().dtype(at::kDouble)).masked_scatter(real, each.to(at::kDouble));
+  const at::Tensor each = target_log_probabilities(model_, hidden.index({real}), targets.index({real}));  // [tokens]
+  const at::Tensor placed = at::zeros(real.sizes(), each.options().dtype(at::kDouble)).masked_scatter(real, each.to(at::kDouble));
   const at::Tensor means = (placed.sum(1) / real.sum(1)).cpu();  // [2 · pairs]
   for (size_t i = 0; i < batch.size(); ++i) {
     const auto row = static_cast<int64_t>(2 * i);
@@ -129,8 +120,7 @@ Effect EffectMeter::measure() {
   std::vector<double> shifts = preference();
   for (size_t i = 0; i < shifts.size(); ++i) shifts[i] -= baseline_[i];
   effect.shift = mean(shifts);
-  effect.positive_share = static_cast<double>(std::count_if(shifts.begin(), shifts.end(),
-                                                            [](double shift) { return shift > 0; })) /
+  effect.positive_share = static_cast<double>(std::count_if(shifts.begin(), shifts.end(), [](double shift) { return shift > 0; })) /
                           static_cast<double>(shifts.size());
 
   std::vector<at::Tensor> divergences;

@@ -13,8 +13,7 @@
 namespace vyx::steering {
 
 struct Effect {
-  double shift =
-      0;  // nats a token: how much more the model now prefers the positive continuations (see preference())
+  double shift = 0;           // nats a token: how much more the model now prefers the positive continuations (see preference())
   double positive_share = 0;  // of the pairs, those that moved towards the positive side
   double kl_mean = 0;         // nats: mean over the tokens of the neutral text of KL(steered ‖ unsteered)
   double kl_p95 = 0;          // nats: the 95th percentile over those tokens
@@ -33,8 +32,7 @@ class EffectMeter {
     int64_t window = 128;
     int64_t max_neutral_tokens = 512;
   };
-  EffectMeter(models::LanguageModel& model, std::vector<ContinuationPair> pairs, std::string_view neutral,
-              Options options);
+  EffectMeter(models::LanguageModel& model, std::vector<ContinuationPair> pairs, std::string_view neutral, Options options);
   EffectMeter(models::LanguageModel& model, std::vector<ContinuationPair> pairs, std::string_view neutral)
       : EffectMeter(model, std::move(pairs), neutral, Options{}) {}
 
@@ -53,8 +51,7 @@ class EffectMeter {
   };
 
   void measure_preference(std::span<const size_t> batch, std::vector<double>& preference);
-  at::Tensor neutral_log_probabilities(
-      const std::vector<models::TokenId>& window);  // [seq, vocabulary] float32
+  at::Tensor neutral_log_probabilities(const std::vector<models::TokenId>& window);  // [seq, vocabulary] float32
 
   models::LanguageModel& model_;
   std::vector<EncodedPair> pairs_;

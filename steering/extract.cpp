@@ -18,8 +18,7 @@ std::vector<Site> choose_sites(models::LanguageModel& model, const std::string& 
   std::vector<Site> sites;
   for (int64_t block = 1; block < model.config().layers; ++block) sites.push_back(model.block_output(block));
   if (sites.empty()) {
-    fail("{}: has one block only, and block 0 is left out unless it is asked for; give sites",
-         model.config().name);
+    fail("{}: has one block only, and block 0 is left out unless it is asked for; give sites", model.config().name);
   }
   return sites;
 }
@@ -64,16 +63,14 @@ ControlVector extract(models::LanguageModel& model, const ContrastSet& set, cons
     positive.push_back(each.slice(0, 0, each.size(0), 2));
     negative.push_back(each.slice(0, 1, each.size(0), 2));
   }
-  return {{},
-          provenance_of(model.config(), set, options.method),
-          find_directions(sites, positive, negative, options.method)};
+  return {{}, provenance_of(model.config(), set, options.method), find_directions(sites, positive, negative, options.method)};
 }
 
 std::vector<SiteDirection> find_directions(std::span<const Site> sites, std::span<const at::Tensor> positive,
                                            std::span<const at::Tensor> negative, Method method) {
   if (positive.size() != sites.size() || negative.size() != sites.size()) {
-    fail("{} sites with {} positive and {} negative activations; expected one of each a site", sites.size(),
-         positive.size(), negative.size());
+    fail("{} sites with {} positive and {} negative activations; expected one of each a site", sites.size(), positive.size(),
+         negative.size());
   }
   // A site a thread: faster than threads inside the decompositions, and the result does not depend on their
   // number.

@@ -18,8 +18,7 @@ struct ExtractOptions {
 };
 
 /// Throws Error for a degenerate site (naming it), and for two sides whose tokens are equal.
-ControlVector extract(models::LanguageModel& model, const ContrastSet& set,
-                      const ExtractOptions& options = {});
+ControlVector extract(models::LanguageModel& model, const ContrastSet& set, const ExtractOptions& options = {});
 
 /// The same from activations that are there already, of any module: positive[i] and negative[i] are [n, d] at
 /// sites[i].

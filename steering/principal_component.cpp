@@ -51,10 +51,7 @@ double gap_of(const at::Tensor& eigenvalues) {
 Fit fit(const at::Tensor& differences, double energy, Method method) {
   const double negligible = kActivationRounding * kActivationRounding * energy;
   if (differences.square().sum().item<double>() <= negligible) {
-    return {
-        {},
-        {},
-        "every pair's two activations are the same; the two sides must differ before the token that is read"};
+    return {{}, {}, "every pair's two activations are the same; the two sides must differ before the token that is read"};
   }
   const at::Tensor mean = differences.mean(0);  // [d]
   if (method == Method::mean) {
@@ -94,8 +91,7 @@ void fix_sign(Fit& fit, const at::Tensor& differences, Method method) {
   if (method == Method::mean) return;
   const auto [in_favour, against] = vote(differences, fit.direction);
   const bool tie = in_favour == against;
-  const bool largest_is_negative =
-      fit.direction[fit.direction.abs().argmax().item<int64_t>()].item<double>() < 0;
+  const bool largest_is_negative = fit.direction[fit.direction.abs().argmax().item<int64_t>()].item<double>() < 0;
   if (tie ? largest_is_negative : in_favour < against) fit.direction = -fit.direction;
 }
 
@@ -103,13 +99,11 @@ double held_out_accuracy(const at::Tensor& differences, double energy, Method me
   const int64_t pairs = differences.size(0);
   if (pairs < kFewestPairsToHoldOut) return std::numeric_limits<double>::quiet_NaN();
   const at::Tensor held_out = at::arange(pairs).remainder(kHoldOutEvery) == kHoldOutEvery - 1;  // [n] bool
-  const at::Tensor kept = differences.index({held_out.logical_not()}),
-                   left_out = differences.index({held_out});
+  const at::Tensor kept = differences.index({held_out.logical_not()}), left_out = differences.index({held_out});
   Fit second = fit(kept, energy, method);
   if (!second.degenerate.empty()) return std::numeric_limits<double>::quiet_NaN();
   fix_sign(second, kept, method);
-  return static_cast<double>(vote(left_out, second.direction).in_favour) /
-         static_cast<double>(left_out.size(0));
+  return static_cast<double>(vote(left_out, second.direction).in_favour) / static_cast<double>(left_out.size(0));
 }
 
 void check(const at::Tensor& positive, const at::Tensor& negative, std::string_view where) {
@@ -122,26 +116,23 @@ void check(const at::Tensor& positive, const at::Tensor& negative, std::string_v
     }
     if (!at::isfinite(side).all().item<bool>()) {
       const at::Tensor bad = at::isfinite(side).all(1).logical_not();  // [n]
-      fail("{}: the {} activation of pair {} is not finite; the model overflows there, try it in float32",
-           where, name, bad.nonzero()[0].item<int64_t>() + 1);
+      fail("{}: the {} activation of pair {} is not finite; the model overflows there, try it in float32", where, name,
+           bad.nonzero()[0].item<int64_t>() + 1);
     }
   }
   if (positive.size(0) != negative.size(0)) {
-    fail("{}: {} positive and {} negative activations, expected pairs", where, positive.size(0),
-         negative.size(0));
+    fail("{}: {} positive and {} negative activations, expected pairs", where, positive.size(0), negative.size(0));
   }
   if (positive.size(1) != negative.size(1)) {
-    fail("{}: positive activations of width {}, negative ones of width {}; both must come from one site",
-         where, positive.size(1), negative.size(1));
+    fail("{}: positive activations of width {}, negative ones of width {}; both must come from one site", where, positive.size(1),
+         negative.size(1));
   }
 }
 
 }  // namespace
 
 std::string_view name_of(Method method) {
-  return std::find_if(kMethods.begin(), kMethods.end(),
-                      [&](const auto& known) { return known.first == method; })
-      ->second;
+  return std::find_if(kMethods.begin(), kMethods.end(), [&](const auto& known) { return known.first == method; })->second;
 }
 
 Method method_from_name(std::string_view name) {
@@ -153,18 +144,15 @@ Method method_from_name(std::string_view name) {
   throw UsageError(fmt::format("unknown method \"{}\"; expected one of {}", name, names));
 }
 
-Direction find_direction(const at::Tensor& positive, const at::Tensor& negative, Method method,
-                         std::string_view where) {
-  const at::Tensor p = positive.detach().to(at::kCPU, at::kDouble),
-                   n = negative.detach().to(at::kCPU, at::kDouble);
+Direction find_direction(const at::Tensor& positive, const at::Tensor& negative, Method method, std::string_view where) {
+  const at::Tensor p = positive.detach().to(at::kCPU, at::kDouble), n = negative.detach().to(at::kCPU, at::kDouble);
   check(p, n, where);
   const at::Tensor norms = at::cat({p.norm(2, 1), n.norm(2, 1)});  // [2 n]
   const double energy = norms.square().sum().item<double>();
   const at::Tensor differences = p - n;  // [n, d]
 
   Fit found = fit(differences, energy, method);
-  if (!found.degenerate.empty())
-    fail("{}: {} finds no direction: {}", where, name_of(method), found.degenerate);
+  if (!found.degenerate.empty()) fail("{}: {} finds no direction: {}", where, name_of(method), found.degenerate);
   fix_sign(found, differences, method);
 
   DirectionStatistics statistics;

@@ -25,8 +25,7 @@ struct SteerOptions {
 /// The edits that the vectors make, one a site, with one term a vector in their order: h' = h + Σ_k c_k·v_k.
 /// Throws Error for a vector of another width or (by its SHA-256, or its model hint) another model, a site
 /// that the model lacks, a pattern that chooses none of a vector's sites.
-std::vector<SiteEdit> make_edits(models::LanguageModel& model, std::span<const WeightedVector> vectors,
-                                 const SteerOptions& options = {});
+std::vector<SiteEdit> make_edits(models::LanguageModel& model, std::span<const WeightedVector> vectors, const SteerOptions& options = {});
 
 /// Steers while it lives. Move-only.
 class [[nodiscard]] Steering {
@@ -48,7 +47,6 @@ class [[nodiscard]] Steering {
   int64_t vectors_ = 0;
 };
 
-Steering steer(models::LanguageModel& model, std::span<const WeightedVector> vectors,
-               const SteerOptions& options = {});
+Steering steer(models::LanguageModel& model, std::span<const WeightedVector> vectors, const SteerOptions& options = {});
 
 }  // namespace vyx::steering

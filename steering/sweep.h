@@ -15,7 +15,7 @@ namespace vyx::steering {
 /// at ∓8, fluent but off the point; 2.2 and 2.1 at ∓12, where it breaks.
 struct SweepOptions {
   std::vector<double> coefficients = {2, 4, 6, 8, 10, 12};  // each is tried with both signs
-  double max_kl = 0.5;  // nats a token on neutral text (mean): the side effect that is accepted
+  double max_kl = 0.5;                                      // nats a token on neutral text (mean): the side effect that is accepted
   SteerOptions steer;
 };
 
@@ -33,7 +33,7 @@ struct Sweep {
 /// The choice among rows that are symmetric about 0.
 std::optional<double> choose_coefficient(std::span<const SweepRow> rows, double max_kl);
 
-Sweep sweep(models::LanguageModel& model, std::span<const WeightedVector> vectors, EffectMeter& meter,
-            const SweepOptions& options = {}, const std::function<void(const SweepRow&)>& on_row = {});
+Sweep sweep(models::LanguageModel& model, std::span<const WeightedVector> vectors, EffectMeter& meter, const SweepOptions& options = {},
+            const std::function<void(const SweepRow&)>& on_row = {});
 
 }  // namespace vyx::steering

@@ -25,6 +25,8 @@ get_target_property(vyx_torch_includes torch INTERFACE_INCLUDE_DIRECTORIES)
 target_include_directories(vyx_torch SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
 separate_arguments(vyx_torch_flags UNIX_COMMAND "${TORCH_CXX_FLAGS}")
 target_compile_options(vyx_torch INTERFACE ${vyx_torch_flags})
+# at::parallel_for is inline: in units that are compiled without OpenMP it is a plain loop.
+target_link_libraries(vyx_torch INTERFACE OpenMP::OpenMP_CXX)
 # The wheel brings fmt's headers, of another version than the system's library, and they come first: used without a library.
 target_compile_definitions(vyx_torch INTERFACE FMT_HEADER_ONLY)
 

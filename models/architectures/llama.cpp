@@ -139,13 +139,11 @@ def forward(self, input_ids: Tensor, attention_mask: Optional[Tensor] = None) ->
 /// Makes the objects of the model, one class a kind.
 class LlamaBuilder {
  public:
-  LlamaBuilder(const LanguageModelConfig& config, const WeightSource& weights)
-      : config_(config), weights_(weights) {}
+  LlamaBuilder(const LanguageModelConfig& config, const WeightSource& weights) : config_(config), weights_(weights) {}
 
   torch::jit::Module build() {
     const auto embedding = weight("model.embed_tokens", {config_.vocabulary, config_.d_model});
-    const auto head =
-        config_.tied_embeddings ? embedding : weight("lm_head", {config_.vocabulary, config_.d_model});
+    const auto head = config_.tied_embeddings ? embedding : weight("lm_head", {config_.vocabulary, config_.d_model});
 
     auto layers = make("Layers", "", [&](auto& module) {
       for (int64_t k = 0; k < config_.layers; ++k) module.register_module(std::to_string(k), block(k));
@@ -157,13 +155,11 @@ class LlamaBuilder {
       module.register_module("embed_tokens", make("Embedding", kEmbedding, parameter(embedding)));
       module.register_module("layers", layers);
       module.register_module("norm", norm("model.norm"));
-      module.register_module(
-          "rotary_emb", make("RotaryEmbedding", kRotaryEmbedding, [&](auto& rotary) {
-            const auto exponents =
-                at::arange(0, config_.head_dim, 2, at::kFloat) / static_cast<double>(config_.head_dim);
-            rotary.register_buffer("inv_freq",
-                                   at::pow(config_.rope_base, exponents).reciprocal());  // [head_dim / 2]
-          }));
+      module.register_module("rotary_emb", make("RotaryEmbedding", kRotaryEmbedding, [&](auto& rotary) {
+                               const auto exponents =
+                                   at::arange(0, config_.head_dim, 2, at::kFloat) / static_cast<double>(config_.head_dim);
+                               rotary.register_buffer("inv_freq", at::pow(config_.rope_base, exponents).reciprocal());  // [head_dim / 2]
+                             }));
     });
     return make("LlamaForCausalLM", kRoot, [&](auto& module) {
       module.register_module("model", model);
@@ -188,18 +184,13 @@ class LlamaBuilder {
     return module;
   }
 
-  at::Tensor weight(const std::string& path, std::vector<int64_t> shape) {
-    return weights_(path + ".weight", shape);
-  }
+  at::Tensor weight(const std::string& path, std::vector<int64_t> shape) { return weights_(path + ".weight", shape); }
 
   static auto parameter(at::Tensor weight) {
-    return
-        [weight = std::move(weight)](Module& module) { module.register_parameter("weight", weight, false); };
+    return [weight = std::move(weight)](Module& module) { module.register_parameter("weight", weight, false); };
   }
 
-  Module linear(const std::string& path, int64_t out, int64_t in) {
-    return make("Linear", kLinear, parameter(weight(path, {out, in})));
-  }
+  Module linear(const std::string& path, int64_t out, int64_t in) { return make("Linear", kLinear, parameter(weight(path, {out, in}))); }
 
   Module norm(const std::string& path) {
     return make("RMSNorm", kRmsNorm, [&](Module& module) {

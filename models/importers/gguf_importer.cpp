@@ -61,10 +61,9 @@ double as_written(double value) {
 /// wrong in silence.
 void refuse_unknown_hyperparameters(const Gguf& gguf) {
   static const std::set<std::string_view> kKnown = {
-      "block_count", "context_length", "embedding_length", "feed_forward_length", "vocab_size",
-      "rope.freq_base", "rope.dimension_count", "attention.head_count", "attention.head_count_kv",
-      "attention.key_length", "attention.value_length", "attention.layer_norm_rms_epsilon",
-      "tensor_data_layout",
+      "block_count", "context_length", "embedding_length", "feed_forward_length", "vocab_size", "rope.freq_base", "rope.dimension_count",
+      "attention.head_count", "attention.head_count_kv", "attention.key_length", "attention.value_length",
+      "attention.layer_norm_rms_epsilon", "tensor_data_layout",
       // of how rotary positions were stretched in training; only these two say how to compute them
       "rope.scaling.original_context_length", "rope.scaling.finetuned"};
   // What vyx has not got, and the value with which it does nothing.
@@ -79,18 +78,15 @@ void refuse_unknown_hyperparameters(const Gguf& gguf) {
     if (kKnown.contains(name)) continue;
     if (const auto neutral = kNeutral.find(name); neutral != kNeutral.end()) {
       if (const double found = gguf.number(key); found != neutral->second)
-        fail("{}: found {} = {}, expected {}; vyx does not compute this yet", gguf.source(), key, found,
-             neutral->second);
+        fail("{}: found {} = {}, expected {}; vyx does not compute this yet", gguf.source(), key, found, neutral->second);
       continue;
     }
     if (name == "rope.scaling.type") {
       if (const std::string type = gguf.string(key); type != "none")
-        fail("{}: found {} = {}, expected none; vyx does not scale rotary positions yet", gguf.source(), key,
-             quote(type));
+        fail("{}: found {} = {}, expected none; vyx does not scale rotary positions yet", gguf.source(), key, quote(type));
       continue;
     }
-    fail("{}: found the hyperparameter {}, which vyx does not know; a model without it would be another one",
-         gguf.source(), quote(key));
+    fail("{}: found the hyperparameter {}, which vyx does not know; a model without it would be another one", gguf.source(), quote(key));
   }
 }
 
@@ -99,9 +95,7 @@ int64_t token_of(const Gguf& gguf, const char* name, int64_t vocabulary) {
   const std::string key = fmt::format("tokenizer.ggml.{}_token_id", name);
   if (!gguf.find(key)) return -1;
   const auto token = static_cast<int64_t>(gguf.unsigned_integer(key, 0, kMaxToken));
-  if (token >= vocabulary)
-    fail("{}: {} = {}, expected less than the vocabulary of {} tokens", gguf.source(), key, token,
-         vocabulary);
+  if (token >= vocabulary) fail("{}: {} = {}, expected less than the vocabulary of {} tokens", gguf.source(), key, token, vocabulary);
   return token;
 }
 
@@ -114,8 +108,7 @@ std::string dtype_name(at::ScalarType dtype) {
     case at::kHalf:
       return "float16";
     default:
-      throw UsageError(
-          fmt::format("weights of type {}; expected float32, bfloat16 or float16", c10::toString(dtype)));
+      throw UsageError(fmt::format("weights of type {}; expected float32, bfloat16 or float16", c10::toString(dtype)));
   }
 }
 
@@ -127,17 +120,14 @@ struct WeightPlan {
 };
 
 std::vector<WeightPlan> weights_of(const LanguageModelConfig& config) {
-  const int64_t d = config.d_model, queries = config.heads * config.head_dim,
-                keys = config.kv_heads * config.head_dim;
+  const int64_t d = config.d_model, queries = config.heads * config.head_dim, keys = config.kv_heads * config.head_dim;
   std::vector<WeightPlan> plan = {{"token_embd.weight", "model.embed_tokens.weight", {config.vocabulary, d}},
                                   {"output_norm.weight", "model.norm.weight", {d}}};
   if (!config.tied_embeddings) plan.push_back({"output.weight", "lm_head.weight", {config.vocabulary, d}});
   for (int64_t k = 0; k < config.layers; ++k) {
-    const auto add = [&](const char* theirs, const char* ours, std::vector<int64_t> shape,
-                         int64_t rotated_heads = 0) {
-      plan.push_back({fmt::format("blk.{}.{}.weight", k, theirs),
-                      fmt::format("{}.{}.{}.weight", config.block_path, k, ours), std::move(shape),
-                      rotated_heads});
+    const auto add = [&](const char* theirs, const char* ours, std::vector<int64_t> shape, int64_t rotated_heads = 0) {
+      plan.push_back({fmt::format("blk.{}.{}.weight", k, theirs), fmt::format("{}.{}.{}.weight", config.block_path, k, ours),
+                      std::move(shape), rotated_heads});
     };
     add("attn_norm", "input_layernorm", {d});
     add("attn_q", "self_attn.q_proj", {queries, d}, config.heads);
@@ -161,8 +151,8 @@ void check_tensors(const Gguf& gguf, const std::vector<WeightPlan>& plan) {
     const GgufTensor& tensor = gguf.tensor(weight.gguf_name);
     const std::vector<uint64_t> expected(weight.shape.rbegin(), weight.shape.rend());  // ggml's order
     if (tensor.shape != expected) {
-      fail("{}: tensor {} has the shape [{}], expected [{}] from the hyperparameters", gguf.source(),
-           weight.gguf_name, fmt::join(tensor.shape, ", "), fmt::join(expected, ", "));
+      fail("{}: tensor {} has the shape [{}], expected [{}] from the hyperparameters", gguf.source(), weight.gguf_name,
+           fmt::join(tensor.shape, ", "), fmt::join(expected, ", "));
     }
     if (!can_dequantize(tensor.type))
       fail(
@@ -172,11 +162,10 @@ void check_tensors(const Gguf& gguf, const std::vector<WeightPlan>& plan) {
   }
   for (const GgufTensor& tensor : gguf.tensors()) {
     if (tensor.name.starts_with("rope_freqs") || tensor.name.starts_with("rope_factors"))
-      fail("{}: found the tensor {}; vyx does not scale rotary positions yet", gguf.source(),
-           quote(tensor.name));
+      fail("{}: found the tensor {}; vyx does not scale rotary positions yet", gguf.source(), quote(tensor.name));
     if (!planned.contains(tensor.name))
-      fail("{}: found the tensor {}, which a llama model of {} blocks has no place for", gguf.source(),
-           quote(tensor.name), plan.size() / 9);
+      fail("{}: found the tensor {}, which a llama model of {} blocks has no place for", gguf.source(), quote(tensor.name),
+           plan.size() / 9);
   }
 }
 
@@ -187,8 +176,7 @@ at::Tensor rotate_halves(const at::Tensor& weight, int64_t heads) {  // [heads Â
 }
 
 /// Expands all weights, in pieces of about equal size on all threads.
-std::map<std::string, at::Tensor> expand(const Gguf& gguf, const std::vector<WeightPlan>& plan,
-                                         const ImportOptions& options) {
+std::map<std::string, at::Tensor> expand(const Gguf& gguf, const std::vector<WeightPlan>& plan, const ImportOptions& options) {
   struct Piece {
     const GgufTensor* source;
     at::Tensor target;  // [elements], flat
@@ -202,8 +190,7 @@ std::map<std::string, at::Tensor> expand(const Gguf& gguf, const std::vector<Wei
     const at::Tensor target = at::empty(weight.shape, options.dtype);
     weights.emplace(weight.name, target);
     for (int64_t begin = 0; begin < target.numel(); begin += kPiece)
-      pieces.push_back({&gguf.tensor(weight.gguf_name), target.flatten(), begin,
-                        std::min(begin + kPiece, target.numel())});
+      pieces.push_back({&gguf.tensor(weight.gguf_name), target.flatten(), begin, std::min(begin + kPiece, target.numel())});
     total += target.numel();
   }
   std::atomic<int64_t> done = 0;
@@ -224,16 +211,15 @@ std::map<std::string, at::Tensor> expand(const Gguf& gguf, const std::vector<Wei
         part.copy_(at::from_blob(expanded.data(), {end - begin}, at::kFloat));
       }
       const int64_t now = done += end - begin;
-      if (options.on_progress && at::get_thread_num() == 0)
-        options.on_progress(static_cast<uint64_t>(now), static_cast<uint64_t>(total));
+      if (options.on_progress && at::get_thread_num() == 0) options.on_progress(static_cast<uint64_t>(now), static_cast<uint64_t>(total));
     }
   });
   for (const WeightPlan& weight : plan) {
     at::Tensor& tensor = weights.at(weight.name);
     if (weight.rotated_heads > 0) tensor = rotate_halves(tensor, weight.rotated_heads);
     if (!tensor.isfinite().all().item<bool>())
-      fail("{}: tensor {} holds NaN or infinity as {}, expected finite weights", gguf.source(),
-           weight.gguf_name, dtype_name(options.dtype));
+      fail("{}: tensor {} holds NaN or infinity as {}, expected finite weights", gguf.source(), weight.gguf_name,
+           dtype_name(options.dtype));
   }
   if (options.on_progress) options.on_progress(static_cast<uint64_t>(total), static_cast<uint64_t>(total));
   return weights;
@@ -248,8 +234,7 @@ LanguageModelConfig config_from_gguf(const Gguf& gguf) {
     fail("{}: found the architecture {}, expected llama; vyx has no other yet", source, quote(architecture));
   refuse_unknown_hyperparameters(gguf);
 
-  LanguageModelConfig config{.name = gguf.find("general.name") ? gguf.string("general.name") : "unnamed",
-                             .architecture = "llama"};
+  LanguageModelConfig config{.name = gguf.find("general.name") ? gguf.string("general.name") : "unnamed", .architecture = "llama"};
   config.layers = size_of(gguf, "llama.block_count", 4096);
   config.d_model = size_of(gguf, "llama.embedding_length", kMaxWidth);
   config.d_ff = size_of(gguf, "llama.feed_forward_length", kMaxWidth);
@@ -257,18 +242,15 @@ LanguageModelConfig config_from_gguf(const Gguf& gguf) {
   config.kv_heads = size_or(gguf, "llama.attention.head_count_kv", kMaxWidth, config.heads);
   config.context_length = size_of(gguf, "llama.context_length", 1 << 30);
   config.norm_epsilon = as_written(positive(gguf, "llama.attention.layer_norm_rms_epsilon"));
-  if (gguf.find("llama.rope.freq_base"))
-    config.rope_base = as_written(positive(gguf, "llama.rope.freq_base"));
+  if (gguf.find("llama.rope.freq_base")) config.rope_base = as_written(positive(gguf, "llama.rope.freq_base"));
 
   if (!gguf.find("llama.attention.key_length") && config.d_model % config.heads != 0) {
-    fail("{}: llama.embedding_length = {} is no multiple of llama.attention.head_count = {}", source,
-         config.d_model, config.heads);
+    fail("{}: llama.embedding_length = {} is no multiple of llama.attention.head_count = {}", source, config.d_model, config.heads);
   }
   config.head_dim = size_or(gguf, "llama.attention.key_length", kMaxWidth, config.d_model / config.heads);
   for (const char* key : {"llama.attention.value_length", "llama.rope.dimension_count"}) {
     if (const int64_t found = size_or(gguf, key, kMaxWidth, config.head_dim); found != config.head_dim)
-      fail("{}: found {} = {}, expected the head's width of {}; vyx has no other yet", source, key, found,
-           config.head_dim);
+      fail("{}: found {} = {}, expected the head's width of {}; vyx has no other yet", source, key, found, config.head_dim);
   }
 
   // The embedding has the last word on the vocabulary; it may have rows beyond the tokenizer's.
@@ -280,8 +262,8 @@ LanguageModelConfig config_from_gguf(const Gguf& gguf) {
   if (gguf.find("tokenizer.ggml.tokens")) {
     const size_t tokens = gguf.array<std::string>("tokenizer.ggml.tokens").size();
     if (tokens > static_cast<size_t>(config.vocabulary))
-      fail("{}: found {} tokens in tokenizer.ggml.tokens, expected at most the {} rows of token_embd.weight",
-           source, tokens, config.vocabulary);
+      fail("{}: found {} tokens in tokenizer.ggml.tokens, expected at most the {} rows of token_embd.weight", source, tokens,
+           config.vocabulary);
   }
   config.tied_embeddings = !gguf.find_tensor("output.weight");
 
@@ -289,21 +271,18 @@ LanguageModelConfig config_from_gguf(const Gguf& gguf) {
   config.pad_token = token_of(gguf, "padding", config.vocabulary);
   for (const char* name : {"eos", "eot"}) {
     const int64_t token = token_of(gguf, name, config.vocabulary);
-    if (token >= 0 &&
-        std::find(config.end_tokens.begin(), config.end_tokens.end(), token) == config.end_tokens.end())
+    if (token >= 0 && std::find(config.end_tokens.begin(), config.end_tokens.end(), token) == config.end_tokens.end())
       config.end_tokens.push_back(token);
   }
   // Where the file is silent, Llama 3's tokenizer alone begins with it.
   const bool is_llama3 = gguf.find("tokenizer.ggml.pre") && gguf.string("tokenizer.ggml.pre") == "llama-bpe";
   config.add_bos = config.bos_token >= 0 && flag_or(gguf, "tokenizer.ggml.add_bos_token", is_llama3);
-  if (gguf.find("tokenizer.chat_template"))
-    config.chat_format = detect_chat_format(gguf.string("tokenizer.chat_template"));
+  if (gguf.find("tokenizer.chat_template")) config.chat_format = detect_chat_format(gguf.string("tokenizer.chat_template"));
   validate(config, source);
   return config;
 }
 
-ImportResult import_gguf(const std::filesystem::path& source, const std::filesystem::path& out,
-                         const ImportOptions& options) {
+ImportResult import_gguf(const std::filesystem::path& source, const std::filesystem::path& out, const ImportOptions& options) {
   const std::string dtype = dtype_name(options.dtype);
   require_writable(out);
   const GgufFile file(source);
@@ -318,8 +297,7 @@ ImportResult import_gguf(const std::filesystem::path& source, const std::filesys
   config.source_sha256 = sha256(file.bytes());
 
   const std::map<std::string, at::Tensor> weights = expand(gguf, plan, options);
-  const torch::jit::Module module =
-      make_llama(config, [&](const std::string& name, at::IntArrayRef) { return weights.at(name); });
+  const torch::jit::Module module = make_llama(config, [&](const std::string& name, at::IntArrayRef) { return weights.at(name); });
   save_language_model(module, config, tokenizer_json, out);
 
   ImportResult result{.config = std::move(config), .parameters = 0, .tensors = weights.size()};

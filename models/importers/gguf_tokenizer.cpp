@@ -21,8 +21,7 @@ constexpr const char* kQwen2Words =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
 Json byte_level(bool use_regex) {
-  return {
-      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", use_regex}};
+  return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", use_regex}};
 }
 
 Json sequence(Json first, Json second) {
@@ -48,15 +47,12 @@ Json pre_tokenizer(const Gguf& gguf) {
 /// The array `key`, or Error saying that it is what a tokenizer needs.
 template <class T>
 const std::vector<T>& required_array(const Gguf& gguf, const char* key) {
-  if (!gguf.find(key))
-    fail("{}: the key {} is missing; the file has no tokenizer, convert the model again with it",
-         gguf.source(), key);
+  if (!gguf.find(key)) fail("{}: the key {} is missing; the file has no tokenizer, convert the model again with it", gguf.source(), key);
   return gguf.array<T>(key);
 }
 
 void check_size(const Gguf& gguf, const char* key, size_t found, size_t tokens) {
-  if (found != tokens)
-    fail("{}: {} has {} elements, expected one for each of the {} tokens", gguf.source(), key, found, tokens);
+  if (found != tokens) fail("{}: {} has {} elements, expected one for each of the {} tokens", gguf.source(), key, found, tokens);
 }
 
 }  // namespace
@@ -69,19 +65,15 @@ std::string tokenizer_json_from_gguf(const Gguf& gguf) {
         "with it",
         source);
   if (const std::string kind = gguf.string("tokenizer.ggml.model"); kind != "gpt2")
-    fail(
-        "{}: found tokenizer.ggml.model = {}, expected gpt2 (byte-level BPE); vyx has no other tokenizer yet",
-        source, quote(kind));
+    fail("{}: found tokenizer.ggml.model = {}, expected gpt2 (byte-level BPE); vyx has no other tokenizer yet", source, quote(kind));
 
   const auto& tokens = required_array<std::string>(gguf, "tokenizer.ggml.tokens");
   std::unordered_map<std::string_view, size_t> ids;
   Json vocabulary = Json::object();
   for (size_t id = 0; id < tokens.size(); ++id) {
-    if (!is_utf8(tokens[id]))
-      fail("{}: tokenizer.ggml.tokens[{}] = {} is not UTF-8", source, id, quote(tokens[id]));
+    if (!is_utf8(tokens[id])) fail("{}: tokenizer.ggml.tokens[{}] = {} is not UTF-8", source, id, quote(tokens[id]));
     if (const auto [known, is_new] = ids.emplace(tokens[id], id); !is_new)
-      fail("{}: tokenizer.ggml.tokens {} and {} are both {}, expected each once", source, known->second, id,
-           quote(tokens[id]));
+      fail("{}: tokenizer.ggml.tokens {} and {} are both {}, expected each once", source, known->second, id, quote(tokens[id]));
     vocabulary[tokens[id]] = id;
   }
 
@@ -91,8 +83,7 @@ std::string tokenizer_json_from_gguf(const Gguf& gguf) {
     const auto& types = gguf.array<int32_t>("tokenizer.ggml.token_type");
     check_size(gguf, "tokenizer.ggml.token_type", types.size(), tokens.size());
     for (size_t id = 0; id < types.size(); ++id) {
-      if (types[id] < 1 || types[id] > 6)
-        fail("{}: tokenizer.ggml.token_type[{}] = {}, expected 1 to 6", source, id, types[id]);
+      if (types[id] < 1 || types[id] > 6) fail("{}: tokenizer.ggml.token_type[{}] = {}, expected 1 to 6", source, id, types[id]);
       if (types[id] != kControl && types[id] != kUserDefined) continue;
       added.push_back({{"id", id},
                        {"content", tokens[id]},
@@ -104,21 +95,19 @@ std::string tokenizer_json_from_gguf(const Gguf& gguf) {
     }
   }
   if (gguf.find("tokenizer.ggml.scores"))
-    check_size(gguf, "tokenizer.ggml.scores", gguf.array<float>("tokenizer.ggml.scores").size(),
-               tokens.size());
+    check_size(gguf, "tokenizer.ggml.scores", gguf.array<float>("tokenizer.ggml.scores").size(), tokens.size());
 
   const auto& merges = required_array<std::string>(gguf, "tokenizer.ggml.merges");
   Json pairs = Json::array();
   for (size_t i = 0; i < merges.size(); ++i) {
     const size_t space = merges[i].find(' ', 1);  // the first byte is the left token's, whatever it is
     if (space == std::string::npos || space + 1 == merges[i].size())
-      fail("{}: tokenizer.ggml.merges[{}] = {}, expected two tokens with a space between", source, i,
-           quote(merges[i]));
+      fail("{}: tokenizer.ggml.merges[{}] = {}, expected two tokens with a space between", source, i, quote(merges[i]));
     const std::string left = merges[i].substr(0, space), right = merges[i].substr(space + 1);
     for (const std::string& token : {left, right, left + right}) {
       if (!ids.contains(token))
-        fail("{}: tokenizer.ggml.merges[{}] = {} needs the token {}, which is not in the vocabulary", source,
-             i, quote(merges[i]), quote(token));
+        fail("{}: tokenizer.ggml.merges[{}] = {} needs the token {}, which is not in the vocabulary", source, i, quote(merges[i]),
+             quote(token));
     }
     pairs.push_back({left, right});
   }

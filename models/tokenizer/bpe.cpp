@@ -30,8 +30,7 @@ void refuse_other_kinds(const Json& model, std::string_view source) {
   const std::string type = model.contains("type") ? json_string(model, "type", source) : "BPE";
   if (type != "BPE") fail("{}: model type is {}; vyx reads byte-level BPE", source, quote(type));
   if (model.contains("dropout") && !model["dropout"].is_null() && model["dropout"] != 0.0) {
-    fail("{}: model has dropout {}; encoding would be random; set it to null", source,
-         quote(model["dropout"].dump()));
+    fail("{}: model has dropout {}; encoding would be random; set it to null", source, quote(model["dropout"].dump()));
   }
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     if (const std::string text = optional_text(model, key, source); !text.empty()) {
@@ -59,8 +58,7 @@ MergeText merge_text(const Json& merge, size_t index, std::string_view source) {
       return {text.substr(0, space), text.substr(space + 1)};
     }
   }
-  fail("{}: merge {} is {}, expected \"left right\" or [\"left\", \"right\"]", source, index,
-       quote(merge.dump()));
+  fail("{}: merge {} is {}, expected \"left right\" or [\"left\", \"right\"]", source, index, quote(merge.dump()));
 }
 
 }  // namespace
@@ -89,12 +87,11 @@ void Bpe::read_vocabulary(const Json& vocabulary, std::string_view source) {
   }
   vocabulary_.reserve(vocabulary.size());
   for (const auto& [token, value] : vocabulary.items()) {
-    if (token.find('\0') != std::string::npos)
-      fail("{}: token {} contains a NUL character", source, quote(token));
+    if (token.find('\0') != std::string::npos) fail("{}: token {} contains a NUL character", source, quote(token));
     const int64_t id = value.is_number_integer() ? value.get<int64_t>() : -1;
     if (id < 0 || id > std::numeric_limits<int32_t>::max()) {
-      fail("{}: token {} has the id {}, expected an integer from 0 to {}", source, quote(token),
-           quote(value.dump()), std::numeric_limits<int32_t>::max());
+      fail("{}: token {} has the id {}, expected an integer from 0 to {}", source, quote(token), quote(value.dump()),
+           std::numeric_limits<int32_t>::max());
     }
     vocabulary_.emplace(token, static_cast<int32_t>(id));
   }
@@ -108,8 +105,7 @@ void Bpe::read_vocabulary(const Json& vocabulary, std::string_view source) {
   // Vocabularies without some control characters and bytes that UTF-8 never uses are common (SmolLM2 lacks
   // 21), but what lacks a space or a letter is of another kind.
   if (!missing.empty()) {
-    fail("{}: the vocabulary has no token for the characters {}; a byte-level vocabulary has one for each",
-         source, quote(missing));
+    fail("{}: the vocabulary has no token for the characters {}; a byte-level vocabulary has one for each", source, quote(missing));
   }
 }
 
@@ -121,14 +117,13 @@ void Bpe::read_merges(const Json& merges, std::string_view source) {
   merges_.reserve(merges.size());
   for (size_t rank = 0; rank < merges.size(); ++rank) {
     // merges.txt began with such a line, and old files have it still.
-    if (merges[rank].is_string() && merges[rank].get_ref<const std::string&>().starts_with("#version"))
-      continue;
+    if (merges[rank].is_string() && merges[rank].get_ref<const std::string&>().starts_with("#version")) continue;
     const auto [left, right] = merge_text(merges[rank], rank, source);
     const auto id_of = [&](const std::string& token) {
       const auto id = find(token);
       if (!id) {
-        fail("{}: merge {} ({} with {}) needs the token {}, which is not in the vocabulary", source, rank,
-             quote(left), quote(right), quote(token));
+        fail("{}: merge {} ({} with {}) needs the token {}, which is not in the vocabulary", source, rank, quote(left), quote(right),
+             quote(token));
       }
       return *id;
     };
@@ -158,8 +153,7 @@ void Bpe::push_bytes(std::string_view word, Scratch& scratch) const {
     const bool fused = unknown && fuse_unknown_ && after_unknown;
     if (unknown) token = unknown_;
     after_unknown = unknown;
-    if (token == kNone || fused)
-      continue;  // the neighbours of what is left out may merge, as in `tokenizers`
+    if (token == kNone || fused) continue;  // the neighbours of what is left out may merge, as in `tokenizers`
     const auto at = static_cast<int32_t>(symbols.size());
     symbols.push_back({.token = token, .previous = at - 1, .next = at + 1, .merged_away = false});
   }

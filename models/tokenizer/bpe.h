@@ -62,9 +62,7 @@ class Bpe::Scratch {
   struct Candidate {
     int32_t rank, position, merged;
     // std::push_heap keeps the largest in front: the lowest rank, then the leftmost.
-    bool operator<(const Candidate& other) const {
-      return rank != other.rank ? rank > other.rank : position > other.position;
-    }
+    bool operator<(const Candidate& other) const { return rank != other.rank ? rank > other.rank : position > other.position; }
   };
   std::vector<Symbol> symbols_;
   std::vector<Candidate> heap_;

@@ -10,8 +10,7 @@ namespace {
 
 // GPT-2's, built into `tokenizers`' ByteLevel: contractions, words, numbers and symbols with one space
 // before, blanks.
-constexpr std::string_view kGpt2Pattern =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kGpt2Pattern = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 Regex split_regex(const Json& node, std::string_view source) {
   const Json& pattern = node.contains("pattern") ? node["pattern"] : node;
@@ -37,8 +36,7 @@ PreTokenizer PreTokenizer::from_json(const Json& node, std::string_view source) 
 
 void PreTokenizer::add(const Json& node, std::string_view source) {
   if (!node.is_object()) {
-    fail("{}: a pre_tokenizer is {}, expected an object such as {{\"type\": \"ByteLevel\"}}", source,
-         node.type_name());
+    fail("{}: a pre_tokenizer is {}, expected an object such as {{\"type\": \"ByteLevel\"}}", source, node.type_name());
   }
   if (byte_level_) fail("{}: a pre_tokenizer follows ByteLevel, which must be the last", source);
   const std::string type = json_string(node, "type", source);
@@ -49,8 +47,7 @@ void PreTokenizer::add(const Json& node, std::string_view source) {
     for (const Json& part : node["pretokenizers"]) add(part, source);
   } else if (type == "ByteLevel") {
     if (json_bool(node, "add_prefix_space", source)) {
-      fail("{}: ByteLevel with add_prefix_space is not supported: decoding could not tell the added space",
-           source);
+      fail("{}: ByteLevel with add_prefix_space is not supported: decoding could not tell the added space", source);
     }
     if (!node.contains("use_regex") || json_bool(node, "use_regex", source)) {
       steps_.push_back({.regex = Regex::from_oniguruma(kGpt2Pattern, source)});
@@ -66,12 +63,9 @@ void PreTokenizer::add(const Json& node, std::string_view source) {
       fail("{}: Split with behavior {} is not supported; Isolated and Removed are", source, quote(behavior));
     }
     const bool removed = behavior == "Removed";
-    steps_.push_back({.regex = split_regex(node, source),
-                      .keep_matches = !removed || invert,
-                      .keep_gaps = !removed || !invert});
+    steps_.push_back({.regex = split_regex(node, source), .keep_matches = !removed || invert, .keep_gaps = !removed || !invert});
   } else {
-    fail("{}: pre_tokenizer {} is not supported; ByteLevel, Digits, Split and Sequence are", source,
-         quote(type));
+    fail("{}: pre_tokenizer {} is not supported; ByteLevel, Digits, Split and Sequence are", source, quote(type));
   }
 }
 

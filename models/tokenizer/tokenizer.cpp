@@ -57,15 +57,13 @@ void check_post_processor(const Json& part, std::string_view source) {
 }
 
 void check_parts(const Json& root, std::string_view source) {
-  if (!root.is_object())
-    fail("{}: found {}, expected the object of a tokenizer.json", source, root.type_name());
+  if (!root.is_object()) fail("{}: found {}, expected the object of a tokenizer.json", source, root.type_name());
   if (const Json& version = member(root, "version"); !version.is_null()) {
     const std::string text = json_string(root, "version", source);
     if (text != "1.0") fail("{}: tokenizer version {}, expected \"1.0\"", source, quote(text));
   }
   for (const char* key : {"truncation", "padding"}) {
-    if (!member(root, key).is_null())
-      fail("{}: {} is set; set it to null, texts are encoded whole", source, key);
+    if (!member(root, key).is_null()) fail("{}: {} is set; set it to null, texts are encoded whole", source, key);
   }
   if (const std::string type = type_of(member(root, "normalizer"), "normalizer", source); !type.empty()) {
     fail("{}: normalizer {} is not supported, expected null", source, quote(type));
@@ -84,15 +82,13 @@ std::vector<AddedToken> with_normalized(const std::vector<AddedToken>& tokens, b
 }
 
 /// Every token by its id. Ids may not repeat, nor be so sparse that a table by id is a bomb.
-std::vector<Entry> table_by_id(const Bpe& bpe, const std::vector<AddedToken>& added,
-                               std::string_view source) {
+std::vector<Entry> table_by_id(const Bpe& bpe, const std::vector<AddedToken>& added, std::string_view source) {
   const size_t count = bpe.vocabulary().size() + added.size(), limit = 4 * count + 1024;
   std::vector<Entry> table;
   const auto put = [&](int32_t id, const std::string& token, Entry entry) {
     const auto index = static_cast<size_t>(id);
     if (index >= limit) {
-      fail("{}: token {} has the id {}, expected less than {} (there are {} tokens)", source, quote(token),
-           id, limit, count);
+      fail("{}: token {} has the id {}, expected less than {} (there are {} tokens)", source, quote(token), id, limit, count);
     }
     if (table.size() <= index) table.resize(index + 1);
     if (table[index].known) fail("{}: two tokens have the id {}; one is {}", source, id, quote(token));
@@ -106,12 +102,10 @@ std::vector<Entry> table_by_id(const Bpe& bpe, const std::vector<AddedToken>& ad
   }
   std::unordered_set<std::string_view> contents;
   for (const AddedToken& token : added) {
-    if (!contents.insert(token.content).second)
-      fail("{}: the added token {} is listed twice", source, quote(token.content));
+    if (!contents.insert(token.content).second) fail("{}: the added token {} is listed twice", source, quote(token.content));
     if (const auto id = bpe.find(token.content)) {
       if (*id != token.id) {
-        fail("{}: the added token {} has the id {}, but {} in the vocabulary", source, quote(token.content),
-             token.id, *id);
+        fail("{}: the added token {} has the id {}, but {} in the vocabulary", source, quote(token.content), token.id, *id);
       }
       table[*id] = {.bytes = token.content, .known = true, .special = token.special};
     } else {
@@ -149,9 +143,8 @@ class Tokenizer::Impl::Encoding {
       : tokenizer_(tokenizer), options_(options), budget_(text_bytes) {}
 
   std::vector<TokenId> run(std::string_view text) {
-    add_around(tokenizer_.first, text, [&](std::string_view rest) {
-      add_around(tokenizer_.second, rest, [&](std::string_view plain) { add_plain(plain); });
-    });
+    add_around(tokenizer_.first, text,
+               [&](std::string_view rest) { add_around(tokenizer_.second, rest, [&](std::string_view plain) { add_plain(plain); }); });
     return std::move(tokens_);
   }
 
@@ -173,8 +166,7 @@ class Tokenizer::Impl::Encoding {
   void add_plain(std::string_view text) {
     while (!text.empty()) {
       if (const size_t length = well_formed_prefix(text)) {
-        for (const auto word : tokenizer_.pre_tokenizer.split(text.substr(0, length), budget_))
-          add_word(word);
+        for (const auto word : tokenizer_.pre_tokenizer.split(text.substr(0, length), budget_)) add_word(word);
         text.remove_prefix(length);
       } else {
         const size_t broken = utf8_step(text).length;  // each ill-formed sequence is a word of its own
@@ -219,19 +211,17 @@ Tokenizer Tokenizer::from_json(std::string_view json, std::string_view source) {
   if (!root.contains("model")) fail("{}: no model, expected a tokenizer.json", source);
   Bpe bpe = Bpe::from_json(root["model"], source);
   const Json& list = member(root, "added_tokens");
-  const std::vector<AddedToken> added =
-      list.is_null() ? std::vector<AddedToken>() : read_added_tokens(list, source);
+  const std::vector<AddedToken> added = list.is_null() ? std::vector<AddedToken>() : read_added_tokens(list, source);
   std::vector<Entry> table = table_by_id(bpe, added, source);
   std::unordered_map<std::string, TokenId> added_ids;
   for (const AddedToken& token : added) added_ids.emplace(token.content, token.id);
-  return Tokenizer(std::unique_ptr<const Impl>(
-      new Impl{.source = std::string(source),
-               .bpe = std::move(bpe),
-               .pre_tokenizer = PreTokenizer::from_json(member(root, "pre_tokenizer"), source),
-               .added_ids = std::move(added_ids),
-               .first = AddedTokenMatcher(with_normalized(added, false)),
-               .second = AddedTokenMatcher(with_normalized(added, true)),
-               .table = std::move(table)}));
+  return Tokenizer(std::unique_ptr<const Impl>(new Impl{.source = std::string(source),
+                                                        .bpe = std::move(bpe),
+                                                        .pre_tokenizer = PreTokenizer::from_json(member(root, "pre_tokenizer"), source),
+                                                        .added_ids = std::move(added_ids),
+                                                        .first = AddedTokenMatcher(with_normalized(added, false)),
+                                                        .second = AddedTokenMatcher(with_normalized(added, true)),
+                                                        .table = std::move(table)}));
 }
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {
@@ -266,8 +256,7 @@ std::optional<TokenId> Tokenizer::find(std::string_view token) const {
 }
 
 int64_t Tokenizer::bytes_without_token(std::string_view text) const {
-  return std::count_if(text.begin(), text.end(),
-                       [&](char c) { return !impl_->bpe.has_byte(static_cast<unsigned char>(c)); });
+  return std::count_if(text.begin(), text.end(), [&](char c) { return !impl_->bpe.has_byte(static_cast<unsigned char>(c)); });
 }
 
 }  // namespace vyx::models

@@ -57,7 +57,8 @@ FileFormat recognise_format(const std::filesystem::path& path) {
   if (path.extension() == ".npz") return FileFormat::gemma_scope;
   if (path.extension() == ".pt" || path.extension() == ".pth") return FileFormat::openai;
   if (path.extension() == ".safetensors") return FileFormat::gemma_scope_2;
-  fail("{}: found no file of an autoencoder by its name, expected a folder with one of {}, or a .pt of OpenAI", path.string(), fmt::join(files, ", "));
+  fail("{}: found no file of an autoencoder by its name, expected a folder with one of {}, or a .pt of OpenAI", path.string(),
+       fmt::join(files, ", "));
 }
 
 Autoencoder load_autoencoder(const std::filesystem::path& path) {

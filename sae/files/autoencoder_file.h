@@ -15,8 +15,8 @@ enum class FileFormat {
   gemma_scope,          // a folder: params.npz
   gemma_scope_2,        // a folder: params.safetensors, config.json
 };
-std::string_view name_of(FileFormat format);                // "dictionary-learning"
-FileFormat file_format_from_name(std::string_view name);    // throws UsageError listing them
+std::string_view name_of(FileFormat format);              // "dictionary-learning"
+FileFormat file_format_from_name(std::string_view name);  // throws UsageError listing them
 
 /// Recognises a folder by the files in it, a file by its name. Throws Error naming what was looked for.
 FileFormat recognise_format(const std::filesystem::path& path);

@@ -23,8 +23,8 @@ constexpr const char* kWeights = "ae.pt";
 struct DictClass {
   std::string_view name;
   Architecture architecture;
-  bool linear = true;          // encoder.weight, encoder.bias, decoder.weight; else W_enc, b_enc, W_dec
-  std::string_view bias;       // of the decoder
+  bool linear = true;     // encoder.weight, encoder.bias, decoder.weight; else W_enc, b_enc, W_dec
+  std::string_view bias;  // of the decoder
   bool subtract_bias = true;
 };
 constexpr std::array<DictClass, 7> kClasses{{{"AutoEncoder", Architecture::relu, true, "bias"},
@@ -37,7 +37,8 @@ constexpr std::array<DictClass, 7> kClasses{{{"AutoEncoder", Architecture::relu,
 
 const DictClass& class_named(std::string_view name, std::string_view source) {
   const auto* found = std::find_if(kClasses.begin(), kClasses.end(), [&](const DictClass& each) { return each.name == name; });
-  if (found == kClasses.end()) fail("{}: \"dict_class\": found {}, expected one of dictionary_learning's autoencoders", source, quote(name));
+  if (found == kClasses.end())
+    fail("{}: \"dict_class\": found {}, expected one of dictionary_learning's autoencoders", source, quote(name));
   return *found;
 }
 
@@ -47,7 +48,8 @@ const DictClass& class_of_tensors(const WeightReader& reader) {
   if (reader.has("gate_bias")) return class_named("GatedAutoEncoder", reader.source());
   if (reader.has("bias")) return class_named("AutoEncoder", reader.source());
   if (reader.has("decoder.bias")) return class_named("AutoEncoderNew", reader.source());
-  fail("{}: found no {} beside it, expected one, since it cannot be told from the tensors what this autoencoder is", reader.source(), kConfig);
+  fail("{}: found no {} beside it, expected one, since it cannot be told from the tensors what this autoencoder is", reader.source(),
+       kConfig);
 }
 
 std::vector<int64_t> rising(const at::Tensor& group_sizes) {
@@ -79,8 +81,9 @@ Autoencoder read_dictionary_learning(const std::filesystem::path& path) {
   const at::Tensor group_sizes = content.tensors["group_sizes"];
   if (!group_sizes.defined()) content.tensors.erase("group_sizes");
   WeightReader reader(std::move(content.tensors), weights.string());
-  const DictClass& kind =
-      trainer.contains("dict_class") ? class_named(json_string(trainer, "dict_class", config_path.string()), config_path.string()) : class_of_tensors(reader);
+  const DictClass& kind = trainer.contains("dict_class")
+                              ? class_named(json_string(trainer, "dict_class", config_path.string()), config_path.string())
+                              : class_of_tensors(reader);
 
   Autoencoder sae;
   AutoencoderConfig& config = sae.config;
@@ -105,9 +108,11 @@ Autoencoder read_dictionary_learning(const std::filesystem::path& path) {
   } else {
     w.encoder_bias = reader.take(kind.linear ? "encoder.bias" : "b_enc", {config.latents});
   }
-  if (kind.architecture == Architecture::jump_relu) w.threshold = reader.take("threshold", {config.latents}).clamp_min(0);  // f = relu(z)·[z > θ]
+  if (kind.architecture == Architecture::jump_relu)
+    w.threshold = reader.take("threshold", {config.latents}).clamp_min(0);  // f = relu(z)·[z > θ]
   if (kind.architecture == Architecture::topk || kind.architecture == Architecture::batch_topk) {
-    config.k = reader.has("k") ? static_cast<int64_t>(reader.take_number("k")) : json_integer(trainer, "k", config_path.string(), 1, config.latents);
+    config.k = reader.has("k") ? static_cast<int64_t>(reader.take_number("k"))
+                               : json_integer(trainer, "k", config_path.string(), 1, config.latents);
     // −1: none yet. AutoEncoderTopK keeps one too, but does not use it.
     const double threshold = reader.has("threshold") ? reader.take_number("threshold") : -1;
     if (kind.architecture == Architecture::batch_topk) sae.topk_threshold = std::max(threshold, 0.0);
@@ -153,8 +158,12 @@ void write_dictionary_learning(const Autoencoder& given, const std::filesystem::
     tensors["k"] = at::scalar_tensor(config.k, at::kInt);
     tensors["threshold"] = at::scalar_tensor(kind.architecture == Architecture::topk ? -1 : sae.topk_threshold, at::kFloat);
   }
-  Json trainer = {{"dict_class", kind.name}, {"activation_dim", config.d_in}, {"dict_size", config.latents},
-                  {"lm_name", config.metadata.value("model_name", Json(""))}, {"layer", nullptr}, {"submodule_name", nullptr}};
+  Json trainer = {{"dict_class", kind.name},
+                  {"activation_dim", config.d_in},
+                  {"dict_size", config.latents},
+                  {"lm_name", config.metadata.value("model_name", Json(""))},
+                  {"layer", nullptr},
+                  {"submodule_name", nullptr}};
   if (config.sites.size() == 1) trainer["submodule_name"] = config.sites[0];
   if (has_k) trainer["k"] = config.k;
   if (!config.prefixes.empty()) {
@@ -166,7 +175,8 @@ void write_dictionary_learning(const Autoencoder& given, const std::filesystem::
   }
   make_folder(folder);
   write_torch(folder / kWeights, content);
-  write_file(folder / kConfig, Json{{"trainer", trainer}, {"buffer", {{"ctx_len", config.metadata.value("context_size", Json())}}}}.dump(1) + "\n");
+  write_file(folder / kConfig,
+             Json{{"trainer", trainer}, {"buffer", {{"ctx_len", config.metadata.value("context_size", Json())}}}}.dump(1) + "\n");
 }
 
 }  // namespace vyx::sae

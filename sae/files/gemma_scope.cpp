@@ -90,7 +90,9 @@ void write_gemma_scope(const Autoencoder& given, const std::filesystem::path& fo
   if (sae.weights.skip.defined()) tensors[kSkip] = sae.weights.skip.t();
   make_folder(folder);
   if (npz) return write_npz(folder / kNpz, tensors);
-  Json cfg = {{"architecture", "jump_relu"}, {"affine_connection", sae.weights.skip.defined()}, {"model_name", config.metadata.value("model_name", Json(""))}};
+  Json cfg = {{"architecture", "jump_relu"},
+              {"affine_connection", sae.weights.skip.defined()},
+              {"model_name", config.metadata.value("model_name", Json(""))}};
   if (config.sites.size() == 1) cfg["hf_hook_point_in"] = hook_point_of_site(config.sites[0]);
   if (config.target_sites.size() == 1) cfg["hf_hook_point_out"] = hook_point_of_site(config.target_sites[0]);
   write_safetensors(folder / kSafetensors, tensors);

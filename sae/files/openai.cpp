@@ -60,8 +60,10 @@ void write_openai(const Autoencoder& given, const std::filesystem::path& file) {
   const AutoencoderConfig& config = sae.config;
   const Normalization expected = topk ? Normalization::layer_norm : Normalization::none;
   if ((!topk && config.architecture != Architecture::relu) || config.normalization != expected)
-    fail("{}: found a {} autoencoder{}, expected topk with layer_norm or relu without, which is what OpenAI's files hold; save it as saelens", source,
-         name_of(config.architecture), config.normalization == Normalization::none ? "" : " with its inputs normalised");
+    fail(
+        "{}: found a {} autoencoder{}, expected topk with layer_norm or relu without, which is what OpenAI's files hold; save it as "
+        "saelens",
+        source, name_of(config.architecture), config.normalization == Normalization::none ? "" : " with its inputs normalised");
   TorchContent content;
   content.tensors = {{"encoder.weight", sae.weights.encoder},
                      {"latent_bias", sae.weights.encoder_bias},

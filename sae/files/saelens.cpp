@@ -125,9 +125,11 @@ void read_normalization(const Json& config, const std::filesystem::path& folder,
          quote(value.dump()), value == "covariance_whitening" ? "; save it with save_inference_model, which folds the whitening" : "");
   const std::filesystem::path scaler = folder / kScaler;
   if (!std::filesystem::exists(scaler))
-    fail("{}: \"normalize_activations\": found expected_average_only_in, expected the scale in {} beside it, as {{\"scaling_factor\": 1.0}}; "
-         "1 when it has been folded into the weights",
-         source, kScaler);
+    fail(
+        "{}: \"normalize_activations\": found expected_average_only_in, expected the scale in {} beside it, as {{\"scaling_factor\": "
+        "1.0}}; "
+        "1 when it has been folded into the weights",
+        source, kScaler);
   out.normalization = Normalization::scale;
   out.scale = json_number(parse_json(read_text_file(scaler), scaler.string()), "scaling_factor", scaler.string());
 }
@@ -242,7 +244,8 @@ Parameters read_weights(WeightReader& reader, const AutoencoderConfig& config, b
 
 std::string architecture_name(const Autoencoder& sae, bool transcoder) {
   const Architecture written = sae.config.architecture == Architecture::batch_topk ? Architecture::jump_relu : sae.config.architecture;
-  std::string name(std::find_if(kArchitectures.begin(), kArchitectures.end(), [&](const auto& each) { return each.first == written; })->second);
+  std::string name(
+      std::find_if(kArchitectures.begin(), kArchitectures.end(), [&](const auto& each) { return each.first == written; })->second);
   if (!transcoder) return name;
   const std::string_view suffix = sae.weights.skip.defined() ? kSkip : kTranscoder;
   return written == Architecture::relu ? std::string(suffix) : fmt::format("{}_{}", name, suffix);
@@ -286,7 +289,8 @@ Autoencoder read_saelens(const std::filesystem::path& folder) {
     if (reader.has(name)) {
       const at::Tensor factor = reader.take(name, {config.latents});
       if (!flag(cfg, "finetuning_scaling_factor", false, source) && !factor.eq(1).all().item<bool>())
-        fail("{}: tensor \"{}\": found factors that are not 1, expected \"finetuning_scaling_factor\": true in {}", weights_source, name, kConfig);
+        fail("{}: tensor \"{}\": found factors that are not 1, expected \"finetuning_scaling_factor\": true in {}", weights_source, name,
+             kConfig);
       sae.weights.decoder = sae.weights.decoder * factor.unsqueeze(1);
     }
   if (kind.architecture == Architecture::batch_topk) sae.topk_threshold = reader.take_number("topk_threshold");
@@ -312,8 +316,9 @@ void write_saelens(const Autoencoder& given, const std::filesystem::path& folder
     fail("{}: found a transcoder whose inputs are normalised a token, expected none of that; SAELens does not bring its output back",
          folder.string());
 
-  const char* normalization =
-      std::find_if(kNormalizations.begin(), kNormalizations.end(), [&](const auto& each) { return each.first == config.normalization; })->second;
+  const char* normalization = std::find_if(kNormalizations.begin(), kNormalizations.end(), [&](const auto& each) {
+                                return each.first == config.normalization;
+                              })->second;
   Json cfg = {{"d_in", config.d_in},
               {"d_sae", config.latents},
               {"dtype", "float32"},

@@ -50,9 +50,11 @@ void write_sparsify(const Autoencoder& given, const std::filesystem::path& folde
   const Autoencoder sae = fold_scale(given);
   const AutoencoderConfig& config = sae.config;
   if (config.architecture != Architecture::topk || config.normalization != Normalization::none || config.d_in != config.d_out)
-    fail("{}: found a {} autoencoder from {} to {}{}, expected topk of one width without normalisation, which is what sparsify has; save it as saelens",
-         source, name_of(config.architecture), config.d_in, config.d_out,
-         config.normalization == Normalization::none ? "" : " with its inputs normalised");
+    fail(
+        "{}: found a {} autoencoder from {} to {}{}, expected topk of one width without normalisation, which is what sparsify has; save it "
+        "as saelens",
+        source, name_of(config.architecture), config.d_in, config.d_out,
+        config.normalization == Normalization::none ? "" : " with its inputs normalised");
   Json cfg = {{"activation", "topk"},
               {"expansion_factor", config.latents / config.d_in},
               {"normalize_decoder", false},

@@ -18,8 +18,7 @@ const at::Tensor& WeightReader::find(const std::string& name, std::string_view e
 
 std::pair<int64_t, int64_t> WeightReader::matrix_sizes(const std::string& name) const {
   const at::Tensor& tensor = find(name, "a matrix");
-  if (tensor.dim() != 2)
-    fail("{}: tensor {}: found shape [{}], expected a matrix", source_, quote(name), fmt::join(tensor.sizes(), ", "));
+  if (tensor.dim() != 2) fail("{}: tensor {}: found shape [{}], expected a matrix", source_, quote(name), fmt::join(tensor.sizes(), ", "));
   return {tensor.size(0), tensor.size(1)};
 }
 
@@ -40,14 +39,16 @@ at::Tensor WeightReader::take_transposed(const std::string& name, int64_t rows, 
 
 double WeightReader::take_number(const std::string& name) {
   const at::Tensor tensor = find(name, "a number");
-  if (tensor.numel() != 1) fail("{}: tensor {}: found shape [{}], expected one number", source_, quote(name), fmt::join(tensor.sizes(), ", "));
+  if (tensor.numel() != 1)
+    fail("{}: tensor {}: found shape [{}], expected one number", source_, quote(name), fmt::join(tensor.sizes(), ", "));
   tensors_.erase(name);
   return tensor.to(at::kDouble).item<double>();
 }
 
 void WeightReader::require_all_taken() const {
   if (!tensors_.empty())
-    fail("{}: tensor {}: found in the file, expected no such tensor in an autoencoder of this kind", source_, quote(tensors_.begin()->first));
+    fail("{}: tensor {}: found in the file, expected no such tensor in an autoencoder of this kind", source_,
+         quote(tensors_.begin()->first));
 }
 
 Autoencoder with_decoder_bias_subtracted(const Autoencoder& sae, bool subtracted, std::string_view source) {

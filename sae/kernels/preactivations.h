@@ -24,7 +24,7 @@ Products choose_products(bool bfloat16);
 
 class Preactivations {
  public:
-  static constexpr int64_t kTokens = 64;   // of a tile
+  static constexpr int64_t kTokens = 64;                      // of a tile
   static constexpr int64_t kLatents = 16 * bfloat16::kPanel;  // of a block
 
   /// x [batch, d], encoder [latents, d], bias [latents]: float32, contiguous, kept and read until the end.

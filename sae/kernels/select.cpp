@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <mutex>
 
@@ -60,9 +61,10 @@ class TopCandidates {
 
  private:
   void drop() {
-    std::nth_element(candidates_.begin(), candidates_.begin() + (k_ - 1), candidates_.end(),
-                     [](const Candidate& a, const Candidate& b) { return a.low > b.low; });
-    bound_ = std::max(bound_, candidates_[k_ - 1].low);
+    lows_.clear();
+    for (const Candidate& c : candidates_) lows_.push_back(c.low);
+    std::nth_element(lows_.begin(), lows_.begin() + (k_ - 1), lows_.end(), std::greater<>());
+    bound_ = std::max(bound_, lows_[k_ - 1]);
     std::erase_if(candidates_, [&](const Candidate& c) { return c.high < bound_; });
     limit_ = 2 * int64_t(candidates_.size()) + 64;
   }
@@ -70,6 +72,7 @@ class TopCandidates {
   int64_t k_, limit_;
   float bound_ = -std::numeric_limits<float>::infinity();
   std::vector<Candidate> candidates_;
+  std::vector<float> lows_;
 };
 
 /// Counts values by the upper half of their bits, to know what `wanted` of them are certainly at least. Positive floats are ordered as

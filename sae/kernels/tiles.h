@@ -8,6 +8,10 @@
 #include <cstdint>
 #include <vector>
 
+#ifndef _OPENMP
+#error "at::parallel_for is a plain loop in units that are compiled without OpenMP"
+#endif
+
 namespace vyx::sae {
 
 constexpr int64_t tiles_of(int64_t size, int64_t tile) {

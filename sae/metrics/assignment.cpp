@@ -115,9 +115,8 @@ std::vector<int64_t> assign(const at::Tensor& cost) {
     return column_of;
   }
   const at::Tensor dense = cost.contiguous();
-  return AT_DISPATCH_FLOATING_TYPES(dense.scalar_type(), "assign", [&] {
-    return Assignment<scalar_t>(dense.const_data_ptr<scalar_t>(), rows, columns).solve();
-  });
+  return AT_DISPATCH_FLOATING_TYPES(dense.scalar_type(), "assign",
+                                    [&] { return Assignment<scalar_t>(dense.const_data_ptr<scalar_t>(), rows, columns).solve(); });
 }
 
 }  // namespace vyx::sae

@@ -53,7 +53,7 @@ DetectionCounter::DetectionCounter(at::Tensor feature_of)
 
 void DetectionCounter::add(const at::Tensor& f, const at::Tensor& a) {
   const at::NoGradGuard no_grad;
-  const at::Tensor fired = f > 0;                                      // [tokens, latents]
+  const at::Tensor fired = f > 0;                                   // [tokens, latents]
   const at::Tensor present = (a > 0).index_select(1, feature_of_);  // [tokens, latents]
   hits_ += (fired & present).sum(0);
   firings_ += fired.sum(0);

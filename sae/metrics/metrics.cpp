@@ -33,7 +33,9 @@ RowSums row_sums(const float* x, const float* y, int64_t width) {
   return sums;
 }
 
-at::Tensor floats(const at::Tensor& tensor) { return tensor.to(at::kCPU, at::kFloat).contiguous(); }
+at::Tensor floats(const at::Tensor& tensor) {
+  return tensor.to(at::kCPU, at::kFloat).contiguous();
+}
 
 }  // namespace
 

@@ -25,9 +25,10 @@ struct Metrics {
   double normalized_mse = 0;      // E[‖x − x̂‖² / ‖x‖²] (Gao et al. 2024, arXiv:2406.04093)
   double cosine = 0;              // E[x·x̂ / (‖x‖‖x̂‖)]; 0 for an x̂ of 0
   double l2_ratio = 0;            // E[‖x̂‖ / ‖x‖]
-  double relative_reconstruction_bias = 0;  // E‖x̂‖² / E[x·x̂]: below 1 a reconstruction shrinks (Rajamanoharan et al. 2024, arXiv:2404.16014)
-  double l0 = 0;                            // latents > 0, a token
-  double dead_fraction = 0;                 // of the latents, those that never fired on these tokens
+  double relative_reconstruction_bias =
+      0;                     // E‖x̂‖² / E[x·x̂]: below 1 a reconstruction shrinks (Rajamanoharan et al. 2024, arXiv:2404.16014)
+  double l0 = 0;             // latents > 0, a token
+  double dead_fraction = 0;  // of the latents, those that never fired on these tokens
   DensityHistogram density;
 };
 Json to_json(const Metrics& metrics);  // a number that is not finite: null
@@ -38,8 +39,8 @@ struct LatentStatistics {
   at::Tensor maximum;  // [latents] float32: its largest activation; 0 when it never fired
 };
 
-/// Sums are in float64, rows in their order: the result depends on the order of the rows, and neither on how they were cut into batches nor on
-/// the number of threads.
+/// Sums are in float64, rows in their order: the result depends on the order of the rows, and neither on how they were cut into batches nor
+/// on the number of threads.
 class MetricsAccumulator {
  public:
   MetricsAccumulator(int64_t width, int64_t latents);
@@ -52,7 +53,7 @@ class MetricsAccumulator {
   const LatentStatistics& latents() const { return latents_; }
 
  private:
-  int64_t tokens_ = 0, with_norm_ = 0;  // tokens; those with ‖x‖ > 0
+  int64_t tokens_ = 0, with_norm_ = 0;                                // tokens; those with ‖x‖ > 0
   double target_ = 0, reconstruction_ = 0, product_ = 0, error_ = 0;  // Σ‖x‖², Σ‖x̂‖², Σ x·x̂, Σ‖x − x̂‖²
   double error_ratio_ = 0, cosine_ = 0, norm_ratio_ = 0;              // Σ over tokens with ‖x‖ > 0
   std::vector<double> sum_;                                           // Σ x [d]

@@ -21,8 +21,7 @@ constexpr size_t kMedianTokens = 8192;  // enough for a median
 enum class Replace { nothing, norms, sums, reconstruction, zero, mean };
 
 Site only_site(models::LanguageModel& model, const std::vector<std::string>& sites, const char* what) {
-  if (sites.size() != 1)
-    fail("the autoencoder has {} {}, expected one; what a model recovers is measured at one site", sites.size(), what);
+  if (sites.size() != 1) fail("the autoencoder has {} {}, expected one; what a model recovers is measured at one site", sites.size(), what);
   return model.module().match(sites.front()).front();
 }
 
@@ -93,7 +92,8 @@ class Replacer {
 
   static void require_width(const Site& site, const at::Tensor& x, int64_t width) {
     if (x.size(-1) != width)
-      fail("{}: found activations of width {}, expected {} as the autoencoder has; is it for another model?", site.name(), x.size(-1), width);
+      fail("{}: found activations of width {}, expected {} as the autoencoder has; is it for another model?", site.name(), x.size(-1),
+           width);
   }
 
   const Autoencoder& sae_;
@@ -143,9 +143,9 @@ std::vector<Part> make_parts(const models::LanguageModel& model, std::span<const
 int64_t add_losses(models::LanguageModel& model, Replacer& replacer, const Part& part, std::array<Recovered::Loss*, 4> losses) {
   constexpr std::array kReplacements = {Replace::nothing, Replace::reconstruction, Replace::zero, Replace::mean};
   const int64_t batch = part.batch.ids.size(0), seq = part.batch.ids.size(1);
-  const at::Tensor predicted = part.real.slice(1, 1) & part.real.slice(1, 0, -1);  // [batch, seq − 1]
+  const at::Tensor predicted = part.real.slice(1, 1) & part.real.slice(1, 0, -1);                            // [batch, seq − 1]
   const at::Tensor targets = part.batch.ids.slice(1, 1).index({predicted}).unsqueeze(1).to(model.device());  // [tokens, 1]
-  std::array<at::Tensor, 4> hidden;  // [tokens, d_model]
+  std::array<at::Tensor, 4> hidden;                                                                          // [tokens, d_model]
   for (size_t i = 0; i < hidden.size(); ++i) {
     replacer.start(kReplacements[i], part.eligible.to(model.device()));
     models::KvCache cache = model.make_cache(batch, seq);
@@ -174,7 +174,9 @@ double Recovered::cross_entropy_score(const Loss& ablated) const {
   return (ablated.cross_entropy - reconstruction.cross_entropy) / (ablated.cross_entropy - clean.cross_entropy);
 }
 
-double Recovered::kl_score(const Loss& ablated) const { return (ablated.kl - reconstruction.kl) / ablated.kl; }
+double Recovered::kl_score(const Loss& ablated) const {
+  return (ablated.kl - reconstruction.kl) / ablated.kl;
+}
 
 Recovered measure_recovered(models::LanguageModel& model, const Autoencoder& sae, std::span<const std::vector<models::TokenId>> rows,
                             const RecoveredOptions& options) {

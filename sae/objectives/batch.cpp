@@ -18,8 +18,9 @@ constexpr int64_t kLatents = 256;  // of a tile of sums over latents
 
 at::Tensor checked(const at::Tensor& tensor, const char* what, int64_t rows, int64_t width) {
   if (!tensor.defined() || tensor.dim() != 2 || (rows > 0 && tensor.size(0) != rows) || tensor.size(0) == 0 || tensor.size(1) != width)
-    fail("objective: found {} of shape [{}], expected [{}, {}]", what, tensor.defined() ? fmt::join(tensor.sizes(), ", ") : fmt::join(at::IntArrayRef(), ", "),
-         rows > 0 ? fmt::to_string(rows) : "batch", width);
+    fail("objective: found {} of shape [{}], expected [{}, {}]", what,
+         tensor.defined() ? fmt::join(tensor.sizes(), ", ") : fmt::join(at::IntArrayRef(), ", "), rows > 0 ? fmt::to_string(rows) : "batch",
+         width);
   return tensor.to(at::kFloat).contiguous();
 }
 
@@ -38,7 +39,7 @@ std::vector<double> weighted_rows(const std::vector<float>& weights, const at::T
   return total;
 }
 
-void write(const at::Tensor& gradient, const std::vector<LatentSums>& sums, double LatentSums::*member) {
+void write(const at::Tensor& gradient, const std::vector<LatentSums>& sums, double LatentSums::* member) {
   auto* out = gradient.mutable_data_ptr<float>();
   for (size_t i = 0; i < sums.size(); ++i) out[i] = float(sums[i].*member);
 }

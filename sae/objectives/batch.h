@@ -16,10 +16,10 @@ struct Batch {
 
   const Parameters& weights;
   int64_t size, d_in, d_out, latents;
-  at::Tensor x;        // [size, d_in]
+  at::Tensor x;         // [size, d_in]
   at::Tensor centered;  // [size, d_in] what the encoder sees: x − b_dec, or x
-  at::Tensor target;   // [size, d_out]
-  at::Tensor base;     // [size, d_out], or [d_out] for all tokens: what a reconstruction starts from, b_dec (+ x·W_skipᵀ)
+  at::Tensor target;    // [size, d_out]
+  at::Tensor base;      // [size, d_out], or [d_out] for all tokens: what a reconstruction starts from, b_dec (+ x·W_skipᵀ)
   bool bias_subtracted;
   std::vector<int64_t> sites;  // the decoder's columns by site: where each begins, and d_out
 };
@@ -31,11 +31,11 @@ inline float residual_scale(const Batch& batch) {
 
 /// What is summed up over a latent's tokens, in their order: gradients, and its share of the loss.
 struct LatentSums {
-  double product = 0;          // of x·W_enc
-  double bias = 0;             // of b_enc
-  double norm = 0;             // of the decoder row's norm
+  double product = 0;  // of x·W_enc
+  double bias = 0;     // of b_enc
+  double norm = 0;     // of the decoder row's norm
   double threshold = 0;
-  double step = 0;             // ∂Σ H(z − θ)/∂θ
+  double step = 0;  // ∂Σ H(z − θ)/∂θ
   double magnitude_scale = 0, magnitude_bias = 0;
   double sparsity = 0, auxiliary = 0;
   int64_t fired = 0;

@@ -1,9 +1,10 @@
-// Objectives whose latents each decide for themselves whether they fire (relu, gated, jump_relu), from an architecture's rule for one latent
-// of one token. What fires is sparse; when too much of it does, the same rule goes over dense micro-batches.
+// Objectives whose latents each decide for themselves whether they fire (relu, gated, jump_relu), from an architecture's rule for one
+// latent of one token. What fires is sparse; when too much of it does, the same rule goes over dense micro-batches.
 //
 // A rule has, for a latent i with pre-activation z > lower[i] (below, it takes no part at all):
 //     float activation(i, z)                     f, what is decoded
 //     float backward(i, z, df, da, sums)         the gradient of x·W_enc, from that of f; adds to the latent's sums
+//     static constexpr bool kIdentity            whether f is z wherever a latent takes part
 //     static constexpr bool kAuxiliary           whether z itself is decoded too, with a loss of its own, and da is its gradient
 #pragma once
 #include <ATen/ops/addmm.h>
@@ -13,12 +14,12 @@
 #include <algorithm>
 #include <vector>
 
-#include "sae/objectives/batch.h"
-#include "sae/objectives/reconstruction.h"
 #include "sae/kernels/preactivations.h"
 #include "sae/kernels/select.h"
 #include "sae/kernels/sparse_kernels.h"
 #include "sae/kernels/tiles.h"
+#include "sae/objectives/batch.h"
+#include "sae/objectives/reconstruction.h"
 
 namespace vyx::sae {
 
@@ -70,15 +71,16 @@ void sparse_gradients(const Rule& rule, const Batch& batch, const SparseCode& co
 template <class Rule>
 ElementwiseResult sparse_elementwise(const Rule& rule, const Batch& batch, const SparseCode& code, Auxiliary trains,
                                      Parameters& gradients) {
-  std::vector<float> f(code.entries());
-  parallel_ranges(code.entries(), 1 << 14, [&](int64_t begin, int64_t end) {
+  std::vector<float> f;  // [entries], where it is not z itself
+  if (!Rule::kIdentity) f.resize(code.entries());
+  parallel_ranges(int64_t(f.size()), 1 << 14, [&](int64_t begin, int64_t end) {
     for (int64_t e = begin; e < end; ++e) f[e] = rule.activation(code.indices[e], code.values[e]);
   });
   ElementwiseResult result{.sums = std::vector<LatentSums>(batch.latents)};
   const auto decode = [&](const float* latents) {
     return reconstruct(code, latents, batch.weights.decoder, batch.base, batch.target, {batch.latents}, residual_scale(batch));
   };
-  const Reconstruction main = decode(f.data());
+  const Reconstruction main = decode(Rule::kIdentity ? code.values.data() : f.data());
   Reconstruction auxiliary;
   if (Rule::kAuxiliary) {
     auxiliary = decode(code.values.data());
@@ -116,7 +118,7 @@ ElementwiseResult dense_elementwise(const Rule& rule, const Batch& batch, const 
     std::vector<double> errors(tiles), auxiliary_errors(tiles);
     parallel_tiles(tiles, [&](int64_t tile_index) {
       Preactivations::Tile tile(all, first_tile + tile_index);
-      const int64_t offset = tile.first() - first;  // in the micro-batch
+      const int64_t offset = tile.first() - first;                                     // in the micro-batch
       at::Tensor x_hat = result.main.gradient.narrow(0, tile.first(), tile.tokens());  // [tile.tokens, d_out]
       x_hat.copy_(batch.base.dim() == 2 ? batch.base.narrow(0, tile.first(), tile.tokens()) : batch.base);
       at::Tensor auxiliary_x_hat;
@@ -138,8 +140,7 @@ ElementwiseResult dense_elementwise(const Rule& rule, const Batch& batch, const 
             fs[i] = zs[i] > rule.lower[begin + i] ? rule.activation(begin + i, zs[i]) : 0;
           }
           if (Rule::kAuxiliary)
-            for (int64_t i = 0; i < width; ++i)
-              active.mutable_data_ptr<float>()[t * width + i] = zs[i] > rule.lower[begin + i] ? zs[i] : 0;
+            for (int64_t i = 0; i < width; ++i) active.mutable_data_ptr<float>()[t * width + i] = zs[i] > rule.lower[begin + i] ? zs[i] : 0;
         }
         const at::Tensor rows = batch.weights.decoder.narrow(0, begin, width);
         x_hat.addmm_(f, rows);
@@ -164,7 +165,7 @@ ElementwiseResult dense_elementwise(const Rule& rule, const Batch& batch, const 
       const int64_t begin = block * kBlock, width = values.size(1);
       const at::Tensor rows = batch.weights.decoder.narrow(0, begin, width);
       at::Tensor df = at::mm(gradient, rows.t()), f = at::empty_like(df), da;  // [tokens, width]
-      at::Tensor auxiliary_gradient;                                         // [tokens, d_out]
+      at::Tensor auxiliary_gradient;                                           // [tokens, d_out]
       if (Rule::kAuxiliary) {
         auxiliary_gradient = result.auxiliary.gradient.narrow(0, first, tokens);
         da = at::mm(auxiliary_gradient, rows.t());

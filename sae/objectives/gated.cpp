@@ -10,6 +10,7 @@ namespace vyx::sae {
 namespace {
 
 struct GatedRule {
+  static constexpr bool kIdentity = false;
   static constexpr bool kAuxiliary = true;
   std::vector<float> lower, norms, scale;  // scale = e^r
   const float *gate_bias, *magnitude_bias;

@@ -12,6 +12,7 @@ namespace vyx::sae {
 namespace {
 
 struct JumpReluRule {
+  static constexpr bool kIdentity = false;
   static constexpr bool kAuxiliary = false;
   std::vector<float> lower, norms;
   std::vector<float> pre_activation;  // λ_P n_i / batch, or 0

@@ -35,8 +35,7 @@ Reconstruction reconstruct(const SparseCode& code, const float* f, const at::Ten
       const auto row = code.indices.begin();
       bounds[0] = code.offsets[t];
       bounds[groups] = code.offsets[t + 1];
-      for (int64_t g = 1; g < groups; ++g)
-        bounds[g] = std::lower_bound(row + bounds[g - 1], row + bounds[groups], prefixes[g - 1]) - row;
+      for (int64_t g = 1; g < groups; ++g) bounds[g] = std::lower_bound(row + bounds[g - 1], row + bounds[groups], prefixes[g - 1]) - row;
       if (start)
         std::copy_n(start + t * start_stride, d, decoded.data());
       else

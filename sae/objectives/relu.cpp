@@ -7,6 +7,7 @@ namespace vyx::sae {
 namespace {
 
 struct ReluRule {
+  static constexpr bool kIdentity = true;
   static constexpr bool kAuxiliary = false;
   std::vector<float> lower, norms;
   float weight;  // λ / batch
@@ -27,9 +28,8 @@ struct ReluRule {
 }  // namespace
 
 void relu_objective(const Batch& batch, const ObjectiveOptions& options, ObjectiveResult& result, Parameters& gradients) {
-  const ReluRule rule{.lower = std::vector<float>(batch.latents),
-                      .norms = decoder_norms(batch),
-                      .weight = float(options.sparsity / double(batch.size))};
+  const ReluRule rule{
+      .lower = std::vector<float>(batch.latents), .norms = decoder_norms(batch), .weight = float(options.sparsity / double(batch.size))};
   const ElementwiseResult computed = elementwise_objective(rule, batch, options, Auxiliary::trains_encoder, gradients);
   add_norm_gradients(batch, computed.sums, gradients);
   finish_gradients(batch, computed.sums, computed.main.gradient, gradients);

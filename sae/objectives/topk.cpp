@@ -1,8 +1,8 @@
 // TopK and BatchTopK: what fires is chosen by rank, so that the loss is the reconstruction's alone:
 //     Σ over prefixes of E‖x − x̂‖² + α·E‖e − ê‖² / Var(e)
-// AuxK: ê is the reconstruction of the error e = x − x̂ by the k_aux largest of the latents that are dead, without b_dec, and e is a constant
-// (Gao et al. 2024, arXiv:2406.04093, appendix A.2). Matryoshka: each prefix of the dictionary reconstructs on its own, and the losses are
-// summed, not averaged, as in the paper (Bussmann et al. 2025, arXiv:2503.17547) and in SAELens.
+// AuxK: ê is the reconstruction of the error e = x − x̂ by the k_aux largest of the latents that are dead, without b_dec, and e is a
+// constant (Gao et al. 2024, arXiv:2406.04093, appendix A.2). Matryoshka: each prefix of the dictionary reconstructs on its own, and the
+// losses are summed, not averaged, as in the paper (Bussmann et al. 2025, arXiv:2503.17547) and in SAELens.
 #include <ATen/Functions.h>
 
 #include "sae/objectives/batch.h"
@@ -12,6 +12,7 @@ namespace vyx::sae {
 namespace {
 
 struct RankedRule {
+  static constexpr bool kIdentity = true;
   static constexpr bool kAuxiliary = false;
   bool counts;  // firings
 
@@ -61,8 +62,8 @@ void topk_objective(const AutoencoderConfig& config, const Batch& batch, const a
       const double weight = options.auxiliary / variance;
       const int64_t k = options.auxiliary_k > 0 ? options.auxiliary_k : std::max<int64_t>(1, config.d_in / 2);
       const SparseCode spare = select_dead(batch, dead, k, products);
-      const Reconstruction auxiliary = reconstruct(spare, spare.values.data(), batch.weights.decoder, {}, error, {batch.latents},
-                                                   float(weight) * residual_scale(batch));
+      const Reconstruction auxiliary =
+          reconstruct(spare, spare.values.data(), batch.weights.decoder, {}, error, {batch.latents}, float(weight) * residual_scale(batch));
       result.auxiliary = weight * auxiliary.errors[0] / size;
       sparse_gradients(RankedRule{.counts = false}, batch, spare, auxiliary, nullptr, Auxiliary::trains_encoder, true, sums, gradients);
     }

@@ -17,8 +17,8 @@ class ActivationSource {
   /// side by side. Steps are asked for in rising order but for the first. Throws Error for rows that are not finite, naming file and row.
   virtual at::Tensor batch(uint64_t step) = 0;
 
-  virtual int64_t width() const = 0;    // d
-  virtual uint64_t rows() const = 0;    // in one pass over the data
+  virtual int64_t width() const = 0;     // d
+  virtual uint64_t rows() const = 0;     // in one pass over the data
   virtual double mean_norm() const = 0;  // E‖x‖ over the data (for Normalization::scale)
   /// What the batches are made of (model, sites, text, digests): kept in the autoencoder's metadata, and compared when a run resumes.
   virtual Json provenance() const = 0;

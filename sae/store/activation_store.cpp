@@ -102,7 +102,8 @@ int64_t ActivationStore::width(std::span<const size_t> sites) const {
 }
 
 void ActivationStore::gather_row(uint64_t row, std::span<const size_t> sites, float* out) const {
-  const auto after = std::upper_bound(shards_.begin(), shards_.end(), row, [](uint64_t wanted, const Shard& shard) { return wanted < shard.first_row; });
+  const auto after =
+      std::upper_bound(shards_.begin(), shards_.end(), row, [](uint64_t wanted, const Shard& shard) { return wanted < shard.first_row; });
   const Shard& shard = *std::prev(after);
   const uint64_t in_shard = row - shard.first_row;
   for (const size_t site : sites) {

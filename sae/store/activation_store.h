@@ -15,8 +15,8 @@ namespace vyx::sae {
 
 class ActivationStore {
  public:
-  /// Throws Error naming the file for a manifest that does not hold, for a missing shard, and for one whose size or tensors are not those of
-  /// the manifest. With `verify` each shard's SHA-256 is compared too, which reads all of it.
+  /// Throws Error naming the file for a manifest that does not hold, for a missing shard, and for one whose size or tensors are not those
+  /// of the manifest. With `verify` each shard's SHA-256 is compared too, which reads all of it.
   explicit ActivationStore(const std::filesystem::path& folder, bool verify = true);
 
   const std::filesystem::path& folder() const { return folder_; }

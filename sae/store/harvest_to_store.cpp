@@ -33,7 +33,8 @@ Json position(Json cursor, int64_t rows_done) {
 
 StoreManifest describe(const models::Harvest& harvest) {
   const auto& counts = harvest.counts();
-  StoreManifest manifest{.left_out = {{"special", counts.special}, {"sinks", counts.sinks}}, .input = harvest.input_cursor(), .tokens = counts.tokens};
+  StoreManifest manifest{
+      .left_out = {{"special", counts.special}, {"sinks", counts.sinks}}, .input = harvest.input_cursor(), .tokens = counts.tokens};
   const double times = harvest.provenance()["sink_threshold"].get<double>();
   for (const double median : harvest.median_norms()) manifest.sites.push_back({.norm_median = median, .norm_threshold = times * median});
   return manifest;
@@ -47,7 +48,8 @@ HarvestToStoreResult harvest_to_store(models::Harvest& harvest, const std::files
   if (!std::filesystem::exists(folder)) harvest.calibrate();
   std::vector<std::string> sites;
   for (const Site& site : harvest.sites()) sites.push_back(site.name());
-  StoreWriter writer(folder, {.recipe = recipe_of(harvest, options), .sites = sites, .type = options.type, .shard_bytes = options.shard_bytes});
+  StoreWriter writer(folder,
+                     {.recipe = recipe_of(harvest, options), .sites = sites, .type = options.type, .shard_bytes = options.shard_bytes});
   if (writer.finished()) return {.manifest = *writer.finished(), .was_finished = true, .resumed_rows = writer.finished()->rows};
 
   HarvestToStoreResult result{.manifest = {}, .resumed_rows = writer.rows()};

@@ -18,8 +18,8 @@ struct HarvestToStoreOptions {
 
 struct HarvestToStoreResult {
   StoreManifest manifest;
-  bool was_finished = false;   // before: nothing was done
-  uint64_t resumed_rows = 0;   // that were there already
+  bool was_finished = false;  // before: nothing was done
+  uint64_t resumed_rows = 0;  // that were there already
 };
 
 /// Begins a store in `folder`, or goes on with one that was begun in the same way; the bytes are the same however often it was interrupted.

@@ -4,7 +4,8 @@
 
 namespace vyx::sae {
 
-Prefetcher::Prefetcher(std::function<at::Tensor(uint64_t)> make, size_t depth) : make_(std::move(make)), depth_(depth), thread_([this] { work(); }) {}
+Prefetcher::Prefetcher(std::function<at::Tensor(uint64_t)> make, size_t depth)
+    : make_(std::move(make)), depth_(depth), thread_([this] { work(); }) {}
 
 Prefetcher::~Prefetcher() {
   {

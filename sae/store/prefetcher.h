@@ -36,10 +36,10 @@ class Prefetcher {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Made> made_;
-  uint64_t next_ = 0;      // the step to make
-  bool started_ = false;   // a first step was asked for
+  uint64_t next_ = 0;     // the step to make
+  bool started_ = false;  // a first step was asked for
   bool stopping_ = false;
-  std::thread thread_;     // last: it uses the others
+  std::thread thread_;  // last: it uses the others
 };
 
 }  // namespace vyx::sae

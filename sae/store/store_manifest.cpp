@@ -32,7 +32,8 @@ StoreSite site_from_json(const Json& json, const std::string& source) {
     if (!value.is_number()) fail("{}: found a {} in \"mean\", expected numbers", source, value.type_name());
     site.mean.push_back(value.get<double>());
   }
-  if (std::cmp_not_equal(site.mean.size(), site.width)) fail("{}: found a mean of {}, expected the width of {}", source, site.mean.size(), site.width);
+  if (std::cmp_not_equal(site.mean.size(), site.width))
+    fail("{}: found a mean of {}, expected the width of {}", source, site.mean.size(), site.width);
   site.norm_mean = json_number(json, "norm_mean", source);
   site.norm_rms = json_number(json, "norm_rms", source);
   site.norm_max = json_number(json, "norm_max", source);
@@ -74,7 +75,8 @@ std::vector<StoreShard> shards_from_json(const Json& json, std::string_view sour
     if (!item.is_object()) fail("{}: found a {}, expected an object", where, item.type_name());
     if (json_string(item, "file", where) != shard_file(shards.size()))
       fail("{}: found the file name {}, expected {}", where, item["file"].dump(), shard_file(shards.size()));
-    shards.push_back({.rows = count(item, "rows", where), .bytes = count(item, "bytes", where), .sha256 = json_string(item, "sha256", where)});
+    shards.push_back(
+        {.rows = count(item, "rows", where), .bytes = count(item, "bytes", where), .sha256 = json_string(item, "sha256", where)});
     if (shards.back().rows == 0) fail("{}: found 0 rows, expected at least 1", where);
   }
   return shards;
@@ -135,7 +137,8 @@ StoreManifest manifest_from_json(std::string_view text, std::string_view source)
 
 StoreManifest read_manifest(const std::filesystem::path& folder) {
   const auto path = folder / kManifestFile;
-  if (!std::filesystem::is_directory(folder)) fail("{}: found no folder, expected an activation store; make one with vyx-harvest", folder.string());
+  if (!std::filesystem::is_directory(folder))
+    fail("{}: found no folder, expected an activation store; make one with vyx-harvest", folder.string());
   if (!std::filesystem::exists(path))
     fail("{}: found no {}, expected a finished activation store; run vyx-harvest again to finish it", folder.string(), kManifestFile);
   return manifest_from_json(read_text_file(path, 256u << 20), path.string());

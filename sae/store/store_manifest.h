@@ -51,7 +51,7 @@ StoreManifest read_manifest(const std::filesystem::path& folder);
 Json shards_json(const std::vector<StoreShard>& shards);
 std::vector<StoreShard> shards_from_json(const Json& json, std::string_view source);
 
-std::string_view dtype_name(ElementType type);         // "bfloat16"
-ElementType type_from_dtype(std::string_view dtype);   // throws UsageError
+std::string_view dtype_name(ElementType type);        // "bfloat16"
+ElementType type_from_dtype(std::string_view dtype);  // throws UsageError
 
 }  // namespace vyx::sae

@@ -21,7 +21,8 @@ StoreSource::StoreSource(std::shared_ptr<const ActivationStore> store, const Sto
       options_(options),
       sites_(store_->find(options.sites)),
       // On one thread, so that the cores are left to training.
-      prefetcher_([this](uint64_t step) { return store_->gather(rows_of(step), sites_, /*parallel=*/false); }, std::max<size_t>(options.prefetch, 1)) {
+      prefetcher_([this](uint64_t step) { return store_->gather(rows_of(step), sites_, /*parallel=*/false); },
+                  std::max<size_t>(options.prefetch, 1)) {
   if (options.batch < 1) fail("a batch of {} rows; expected at least 1", options.batch);
   mean_norm_ = find_mean_norm();
 }

@@ -40,7 +40,8 @@ void SiteSums::add(const at::Tensor& rows) {
   const int64_t width = rows.size(1);
   sum.resize(static_cast<size_t>(width));
   for (int64_t begin = 0; begin < rows.size(0); begin += kChunkRows) {
-    const at::Tensor chunk = rows.narrow(0, begin, std::min(kChunkRows, rows.size(0) - begin)).to(at::kFloat).contiguous();  // [chunk, width]
+    const at::Tensor chunk =
+        rows.narrow(0, begin, std::min(kChunkRows, rows.size(0) - begin)).to(at::kFloat).contiguous();  // [chunk, width]
     const float* x = chunk.const_data_ptr<float>();
     for (int64_t row = 0; row < chunk.size(0); ++row, x += width) {
       double square = 0;
@@ -76,14 +77,16 @@ void StoreWriter::open() {
   for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
     // A first shard whose state was not written yet is one that will be written again.
     if (entry.path().filename() != shard_file(0))
-      fail("{}: found {}, expected an activation store or an empty folder; choose another", folder_.string(), entry.path().filename().string());
+      fail("{}: found {}, expected an activation store or an empty folder; choose another", folder_.string(),
+           entry.path().filename().string());
   }
 }
 
 void StoreWriter::load_state() {
   const std::string source = state_path().string();
   const Json state = parse_json(read_text_file(state_path(), 256u << 20), source);
-  if (!state.is_object() || !state.contains("recipe") || !state.contains("position") || !state.contains("shards") || !state.contains("sums"))
+  if (!state.is_object() || !state.contains("recipe") || !state.contains("position") || !state.contains("shards") ||
+      !state.contains("sums"))
     fail("{}: found no harvest's state in it; the file is damaged: remove the folder and begin anew", source);
   require_same(state["recipe"], options_.recipe, folder_);
   position_ = state["position"];
@@ -101,13 +104,16 @@ void StoreWriter::load_state() {
                      .norm_square = json_number(sums, "norm_square", source),
                      .norm_max = json_number(sums, "norm_max", source)});
   if (sums_.size() != options_.sites.size())
-    fail("{}: found sums of {} sites, expected {}; the file is damaged: remove the folder and begin anew", source, sums_.size(), options_.sites.size());
+    fail("{}: found sums of {} sites, expected {}; the file is damaged: remove the folder and begin anew", source, sums_.size(),
+         options_.sites.size());
 }
 
 void StoreWriter::save_state() const {
   Json sums = Json::array();
-  for (const SiteSums& site : sums_) sums.push_back({{"sum", site.sum}, {"norm", site.norm}, {"norm_square", site.norm_square}, {"norm_max", site.norm_max}});
-  write_file(state_path(), Json{{"recipe", options_.recipe}, {"position", position_}, {"shards", shards_json(shards_)}, {"sums", sums}}.dump());
+  for (const SiteSums& site : sums_)
+    sums.push_back({{"sum", site.sum}, {"norm", site.norm}, {"norm_square", site.norm_square}, {"norm_max", site.norm_max}});
+  write_file(state_path(),
+             Json{{"recipe", options_.recipe}, {"position", position_}, {"shards", shards_json(shards_)}, {"sums", sums}}.dump());
 }
 
 int64_t StoreWriter::append(std::span<const at::Tensor> rows, int64_t begin, int64_t end) {
@@ -130,7 +136,8 @@ void StoreWriter::write_shard() {
   for (size_t i = 0; i < buffers_.size(); ++i) {
     const at::Tensor rows = buffers_[i].narrow(0, 0, buffered_);
     if (!rows.isfinite().all().item<bool>())
-      fail("{}: found an activation at {} that does not fit {}; harvest in float32 or bfloat16", path.string(), options_.sites[i], dtype_name(options_.type));
+      fail("{}: found an activation at {} that does not fit {}; harvest in float32 or bfloat16", path.string(), options_.sites[i],
+           dtype_name(options_.type));
     entries.push_back({.name = options_.sites[i], .type = options_.type, .shape = {buffered_, buffers_[i].size(1)}});
   }
   try {

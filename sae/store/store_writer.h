@@ -65,8 +65,8 @@ class StoreWriter {
   std::optional<StoreManifest> finished_;
   Json position_;
   std::vector<StoreShard> shards_;
-  std::vector<SiteSums> sums_;        // a site, of the shards
-  std::vector<at::Tensor> buffers_;   // [shard_rows_, width] a site, of the store's type
+  std::vector<SiteSums> sums_;       // a site, of the shards
+  std::vector<at::Tensor> buffers_;  // [shard_rows_, width] a site, of the store's type
   int64_t shard_rows_ = 0, buffered_ = 0;
   uint64_t sealed_rows_ = 0;
 };

@@ -18,7 +18,8 @@ constexpr uint64_t kOrderStream = 3;  // of random_bits
 StreamingSource::StreamingSource(std::unique_ptr<models::Harvest> harvest, const StreamingSourceOptions& options)
     : harvest_(std::move(harvest)), options_(options) {
   if (options.batch < 1 || options.refill_forwards < 1 || options.refill_batches < 1)
-    fail("batches of {} rows, {} of them from {} forwards; expected at least 1 each", options.batch, options.refill_batches, options.refill_forwards);
+    fail("batches of {} rows, {} of them from {} forwards; expected at least 1 each", options.batch, options.refill_batches,
+         options.refill_forwards);
   harvest_->calibrate();
   for (const at::Tensor& rows : next()) width_ += rows.size(1);
   harvest_->rewind();
@@ -82,7 +83,8 @@ uint64_t StreamingSource::rows() const {
     forwards_in_pass_ = harvest_->pass(std::numeric_limits<uint64_t>::max());
     harvest_->seek(place);
   }
-  return forwards_in_pass_ * static_cast<uint64_t>(options_.batch * options_.refill_batches) / static_cast<uint64_t>(options_.refill_forwards);
+  return forwards_in_pass_ * static_cast<uint64_t>(options_.batch * options_.refill_batches) /
+         static_cast<uint64_t>(options_.refill_forwards);
 }
 
 Json StreamingSource::provenance() const {

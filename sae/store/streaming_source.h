@@ -11,7 +11,7 @@
 namespace vyx::sae {
 
 struct StreamingSourceOptions {
-  int64_t batch = 4096;       // rows
+  int64_t batch = 4096;          // rows
   int64_t refill_forwards = 32;  // forwards whose rows are shuffled together: memory is their rows in float32
   int64_t refill_batches = 16;   // batches that are taken of them
   uint64_t seed = 0;
@@ -41,9 +41,9 @@ class StreamingSource : public ActivationSource {
   std::unique_ptr<models::Harvest> harvest_;
   StreamingSourceOptions options_;
   int64_t width_ = 0;
-  std::optional<uint64_t> group_;  // in the buffer
-  uint64_t forwards_ = 0;          // that the harvest is behind
-  at::Tensor buffer_;              // [rows, d] float32
+  std::optional<uint64_t> group_;          // in the buffer
+  uint64_t forwards_ = 0;                  // that the harvest is behind
+  at::Tensor buffer_;                      // [rows, d] float32
   mutable uint64_t forwards_in_pass_ = 0;  // 0: not counted yet
 };
 

@@ -26,7 +26,7 @@ struct Part {
 std::vector<Part> parts_of(const Adam& adam, const Parameters& weights, const Parameters& gradients) {
   std::vector<Part> parts;
   weights.visit([&](const char* name, const at::Tensor& weight) { parts.push_back({.name = name, .weight = weight}); });
-  const auto fill = [&](const Parameters& from, at::Tensor Part::*member, const char* what) {
+  const auto fill = [&](const Parameters& from, at::Tensor Part::* member, const char* what) {
     size_t next = 0;
     from.visit([&](const char* name, const at::Tensor& tensor) {
       if (next == parts.size() || parts[next].name != name || tensor.sizes() != parts[next].weight.sizes() || !tensor.is_contiguous())
@@ -98,11 +98,11 @@ double update(Adam& adam, Parameters& weights, Parameters& gradients, double lea
   ++adam.steps;
   const auto steps = double(adam.steps);
   const AdamStep step{.beta1 = float(options.beta1),
-                  .beta2 = float(options.beta2),
-                  .epsilon = float(options.epsilon),
-                  .clip = options.clip_norm > 0 ? float(std::min(1.0, options.clip_norm / (norm + 1e-6))) : 1,
-                  .rate = float(learning_rate / (1 - std::pow(options.beta1, steps))),
-                  .second_factor = float(1 / std::sqrt(1 - std::pow(options.beta2, steps)))};
+                      .beta2 = float(options.beta2),
+                      .epsilon = float(options.epsilon),
+                      .clip = options.clip_norm > 0 ? float(std::min(1.0, options.clip_norm / (norm + 1e-6))) : 1,
+                      .rate = float(learning_rate / (1 - std::pow(options.beta1, steps))),
+                      .second_factor = float(1 / std::sqrt(1 - std::pow(options.beta2, steps)))};
   for (const Part& part : parts) {
     if (is_unit(part)) {
       step_rows_to_unit_norm(part, along, step);

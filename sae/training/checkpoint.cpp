@@ -28,7 +28,8 @@ std::vector<NamedTensor> tensors_of(const TrainState& state) {
   std::vector<NamedTensor> tensors;
   state.sae.weights.visit([&](const char* name, const at::Tensor& tensor) { tensors.emplace_back(name, tensor); });
   state.adam.first.visit([&](const char* name, const at::Tensor& tensor) { tensors.emplace_back(fmt::format("first.{}", name), tensor); });
-  state.adam.second.visit([&](const char* name, const at::Tensor& tensor) { tensors.emplace_back(fmt::format("second.{}", name), tensor); });
+  state.adam.second.visit(
+      [&](const char* name, const at::Tensor& tensor) { tensors.emplace_back(fmt::format("second.{}", name), tensor); });
   tensors.emplace_back("idle", state.idle);
   tensors.emplace_back("firings", state.firings);
   return tensors;
@@ -72,10 +73,14 @@ TrainState state_from_json(const Json& json, const std::string& source) {
   state.sae.config.scale = json_number(json, "scale", source);
   state.sae.topk_threshold = json_number(json, "topk_threshold", source);
   const Json sums = json.value("sums", Json());
-  state.sums = {json_integer(sums, "steps", source, 0, kMax), json_number(sums, "loss", source),
-                json_number(sums, "reconstruction", source),  json_number(sums, "variance", source),
-                json_number(sums, "sparsity", source),        json_number(sums, "auxiliary", source),
-                json_number(sums, "l0", source),              json_number(sums, "gradient_norm", source)};
+  state.sums = {json_integer(sums, "steps", source, 0, kMax),
+                json_number(sums, "loss", source),
+                json_number(sums, "reconstruction", source),
+                json_number(sums, "variance", source),
+                json_number(sums, "sparsity", source),
+                json_number(sums, "auxiliary", source),
+                json_number(sums, "l0", source),
+                json_number(sums, "gradient_norm", source)};
   return state;
 }
 
@@ -101,7 +106,8 @@ std::string digest_of(const Json& json) {
 
 void write_latest(const fs::path& folder, const std::vector<CheckpointEntry>& entries, FileSystem& system) {
   Json list = Json::array();
-  for (const auto& [step, file, bytes, digest] : entries) list.push_back({{"step", step}, {"file", file}, {"bytes", bytes}, {"sha256", digest}});
+  for (const auto& [step, file, bytes, digest] : entries)
+    list.push_back({{"step", step}, {"file", file}, {"bytes", bytes}, {"sha256", digest}});
   AtomicFile latest(folder / kLatest, system);
   latest.write(Json{{"format", kFormat}, {"checkpoints", list}, {"sha256", digest_of(list)}}.dump(1) + "\n");
   latest.commit();
@@ -131,10 +137,10 @@ at::Tensor read_tensor(const SafetensorsTensor& stored, const std::string& sourc
 
 // Fills the tensors that `parameters` has in `file` under `prefix`.
 void read_parameters(const Safetensors& file, const std::string& prefix, Parameters& parameters) {
-  const std::pair<const char*, at::Tensor*> all[] = {
-      {"W_enc", &parameters.encoder},         {"b_enc", &parameters.encoder_bias},   {"W_dec", &parameters.decoder},
-      {"b_dec", &parameters.decoder_bias},    {"r_mag", &parameters.magnitude_scale}, {"b_mag", &parameters.magnitude_bias},
-      {"threshold", &parameters.threshold},   {"W_skip", &parameters.skip}};
+  const std::pair<const char*, at::Tensor*> all[] = {{"W_enc", &parameters.encoder},         {"b_enc", &parameters.encoder_bias},
+                                                     {"W_dec", &parameters.decoder},         {"b_dec", &parameters.decoder_bias},
+                                                     {"r_mag", &parameters.magnitude_scale}, {"b_mag", &parameters.magnitude_bias},
+                                                     {"threshold", &parameters.threshold},   {"W_skip", &parameters.skip}};
   for (const auto& [name, tensor] : all)
     if (const auto* stored = file.find(prefix + name)) *tensor = read_tensor(*stored, file.source());
 }
@@ -181,7 +187,8 @@ std::optional<std::vector<CheckpointEntry>> list_checkpoints(const fs::path& fol
   const Json list = json.value("checkpoints", Json());
   if (!list.is_array()) fail("{}: \"checkpoints\": found {}, expected a list", source, list.type_name());
   // Checked before anything is removed on its word.
-  if (json_string(json, "sha256", source) != digest_of(list)) fail("{}: the list is not the one that was published; the file is damaged", source);
+  if (json_string(json, "sha256", source) != digest_of(list))
+    fail("{}: the list is not the one that was published; the file is damaged", source);
   std::vector<CheckpointEntry> entries;
   for (const Json& entry : list)
     entries.push_back({static_cast<uint64_t>(json_integer(entry, "step", source, 0, int64_t{1} << 53)), json_string(entry, "file", source),
@@ -200,7 +207,8 @@ void save_checkpoint(const fs::path& folder, const TrainState& state, const Json
     bytes += tensor.nbytes();
   }
   require_room(path, bytes);
-  SafetensorsWriter writer(path, entries, {{"format", std::to_string(kFormat)}, {"state", json_of(state).dump()}, {"run", run.dump()}}, system);
+  SafetensorsWriter writer(path, entries, {{"format", std::to_string(kFormat)}, {"state", json_of(state).dump()}, {"run", run.dump()}},
+                           system);
   for (const auto& [name, tensor] : tensors) writer.write(bytes_of(tensor));
   writer.commit();
 

@@ -54,7 +54,8 @@ Autoencoder initialize(const AutoencoderConfig& config, const InitializeOptions&
 }
 
 at::Tensor geometric_median(const at::Tensor& rows) {
-  if (rows.dim() != 2 || rows.size(0) == 0) fail("geometric median: found rows of shape [{}], expected [rows, d]", fmt::join(rows.sizes(), ", "));
+  if (rows.dim() != 2 || rows.size(0) == 0)
+    fail("geometric median: found rows of shape [{}], expected [rows, d]", fmt::join(rows.sizes(), ", "));
   constexpr int64_t kTile = 256;
   const at::Tensor all = rows.to(at::kFloat).contiguous();
   const int64_t count = all.size(0), d = all.size(1), tiles = tiles_of(count, kTile);
@@ -86,7 +87,8 @@ at::Tensor geometric_median(const at::Tensor& rows) {
   const double scale = distance(median, x);
   for (int step = 0; step < 100; ++step) {
     // A row that the median has reached must not weigh infinitely.
-    const std::vector<double> next = weighted_mean([&](const float* row) { return 1 / std::max(distance(median, row), 1e-9 * scale + 1e-30); });
+    const std::vector<double> next =
+        weighted_mean([&](const float* row) { return 1 / std::max(distance(median, row), 1e-9 * scale + 1e-30); });
     const double moved = distance(next, median.data());
     median = next;
     if (moved <= 1e-6 * scale) break;
@@ -97,13 +99,13 @@ at::Tensor geometric_median(const at::Tensor& rows) {
 int64_t resample_dead(Autoencoder& sae, Adam& adam, const at::Tensor& x, const at::Tensor& target, const at::Tensor& dead,
                       const ResampleOptions& options) {
   Parameters& w = sae.weights;
-  const at::Tensor targets = target.defined() ? target : x;                // [rows, d_out]
+  const at::Tensor targets = target.defined() ? target : x;                                                      // [rows, d_out]
   const at::Tensor ids = dead.nonzero().view(-1).narrow(0, 0, std::min(dead.sum().item<int64_t>(), x.size(0)));  // [resampled]
   if (ids.size(0) == 0) return 0;
   Autoencoder plain = sae;  // x is normalised already
   plain.config.normalization = Normalization::none;
-  const at::Tensor errors = (targets - reconstruct(plain, x)).norm(2, {-1});      // [rows]
-  const at::Tensor rows = draw(errors, ids.size(0), options.seed);                 // [resampled]
+  const at::Tensor errors = (targets - reconstruct(plain, x)).norm(2, {-1});                  // [rows]
+  const at::Tensor rows = draw(errors, ids.size(0), options.seed);                            // [resampled]
   const at::Tensor alive = w.encoder.index_select(0, dead.logical_not().nonzero().view(-1));  // [alive, d_in]
   const double norm = alive.size(0) > 0 ? alive.norm(2, {-1}).mean().item<double>() : 1;
   at::Tensor inputs = x.index_select(0, rows), outputs = targets.index_select(0, rows);

@@ -4,8 +4,8 @@
 
 #include <cstdint>
 
-#include "sae/training/adam.h"
 #include "sae/autoencoder.h"
+#include "sae/training/adam.h"
 
 namespace vyx::sae {
 
@@ -30,13 +30,14 @@ struct ResampleOptions {
   uint64_t seed = 0;           // of this resampling: another one each time
   double encoder_scale = 0.2;  // of the mean norm of encoder rows that are alive
   double decoder_norm = 1;
-  double threshold = 0.001;    // jump_relu: θ
+  double threshold = 0.001;  // jump_relu: θ
 };
 
-/// Starts dead latents again (Bricken et al. 2023; dictionary_learning): each takes one of the rows of x [rows, d_in] (as normalised), drawn
-/// without replacement and in proportion to its error ‖target − x̂‖: its decoder row becomes the target's direction, its encoder row x's, of
-/// `encoder_scale` times the mean norm of those alive; both as seen from b_dec if the encoder subtracts it. Biases become 0, Adam's moments
-/// too. `target` [rows, d_out]; undefined: x. `dead` [latents] bool. Returns how many were started again: no more than there are rows.
+/// Starts dead latents again (Bricken et al. 2023; dictionary_learning): each takes one of the rows of x [rows, d_in] (as normalised),
+/// drawn without replacement and in proportion to its error ‖target − x̂‖: its decoder row becomes the target's direction, its encoder row
+/// x's, of `encoder_scale` times the mean norm of those alive; both as seen from b_dec if the encoder subtracts it. Biases become 0, Adam's
+/// moments too. `target` [rows, d_out]; undefined: x. `dead` [latents] bool. Returns how many were started again: no more than there are
+/// rows.
 int64_t resample_dead(Autoencoder& sae, Adam& adam, const at::Tensor& x, const at::Tensor& target, const at::Tensor& dead,
                       const ResampleOptions& options);
 

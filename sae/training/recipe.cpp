@@ -124,7 +124,8 @@ void validate(const TrainOptions& options) {
   const auto not_negative = [](double value) { return std::isfinite(value) && value >= 0; };
   const AutoencoderConfig& config = options.autoencoder;
   require(config.latents > 0, "latents", config.latents, "at least 1");
-  if (has_k(config.architecture)) require(config.k > 0 && config.k <= config.latents, "k", config.k, fmt::format("1 to the {} latents", config.latents));
+  if (has_k(config.architecture))
+    require(config.k > 0 && config.k <= config.latents, "k", config.k, fmt::format("1 to the {} latents", config.latents));
   require(config.normalization == Normalization::none || config.normalization == Normalization::scale, "normalization",
           static_cast<int>(config.normalization), "none or scale");
   require(options.batch > 0 && options.batch <= 1 << 24, "batch", options.batch, "1 to 2^24 tokens");
@@ -136,8 +137,8 @@ void validate(const TrainOptions& options) {
           fmt::format("at most the {} steps", options.steps));
   require(not_negative(options.objective.sparsity), "sparsity", options.objective.sparsity, "0 or a positive number");
   require(not_negative(options.objective.auxiliary), "auxiliary", options.objective.auxiliary, "0 or a positive number");
-  require(options.objective.auxiliary_k >= 0 && options.objective.auxiliary_k <= config.latents, "auxiliary-k", options.objective.auxiliary_k,
-          fmt::format("0 (half the width) to the {} latents", config.latents));
+  require(options.objective.auxiliary_k >= 0 && options.objective.auxiliary_k <= config.latents, "auxiliary-k",
+          options.objective.auxiliary_k, fmt::format("0 (half the width) to the {} latents", config.latents));
   require(options.objective.l0_target > 0 && std::isfinite(options.objective.l0_target), "l0-target", options.objective.l0_target,
           "a positive number");
   require(options.objective.bandwidth > 0 && std::isfinite(options.objective.bandwidth), "bandwidth", options.objective.bandwidth,

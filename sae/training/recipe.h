@@ -4,15 +4,15 @@
 #include <string_view>
 
 #include "core/json_guard.h"
-#include "sae/training/adam.h"
 #include "sae/autoencoder.h"
-#include "sae/training/initialize.h"
 #include "sae/objectives/objective.h"
+#include "sae/training/adam.h"
+#include "sae/training/initialize.h"
 
 namespace vyx::sae {
 
-std::string_view name_of(JumpReluSparsity form);                        // "l0-target"
-JumpReluSparsity jump_relu_sparsity_from_name(std::string_view name);   // throws UsageError listing them
+std::string_view name_of(JumpReluSparsity form);                       // "l0-target"
+JumpReluSparsity jump_relu_sparsity_from_name(std::string_view name);  // throws UsageError listing them
 
 /// A run of training, whole. recipe() fills it; a default stands there.
 struct TrainOptions {
@@ -21,8 +21,8 @@ struct TrainOptions {
   bool median_bias = false;       // b_dec starts as the geometric median of the first batch
   ObjectiveOptions objective;     // its λ is what `sparsity_warmup_steps` leads up to
   AdamOptions adam;
-  uint64_t steps = 0;             // batches
-  int64_t batch = 0;              // tokens a step
+  uint64_t steps = 0;  // batches
+  int64_t batch = 0;   // tokens a step
   double learning_rate = 0;
   uint64_t warmup_steps = 0;           // the learning rate rises from 0
   uint64_t decay_steps = 0;            // it falls to 0 over the last steps
@@ -39,7 +39,7 @@ struct TrainOptions {
 struct RecipeInput {
   Architecture architecture = Architecture::topk;
   JumpReluSparsity jump_relu = JumpReluSparsity::l0;
-  int64_t width = 0;    // d_in
+  int64_t width = 0;  // d_in
   int64_t latents = 0;
   uint64_t tokens = 0;  // of the whole run; with `batch` it gives the steps
   int64_t batch = 4096;
@@ -47,13 +47,16 @@ struct RecipeInput {
 
 /// The published recipe of an architecture. For all: Adam (0.9, 0.999), gradients clipped to norm 1, inputs scaled so that E‖x‖ = √d, the
 /// encoder tied to the decoder at the start, the learning rate falling to 0 over the last fifth.
-///  - relu: Anthropic, "Update on how we train SAEs" (April 2024): λ = 5 rising over the first 5 % of the steps, learning rate 5e-5, decoder
+///  - relu: Anthropic, "Update on how we train SAEs" (April 2024): λ = 5 rising over the first 5 % of the steps, learning rate 5e-5,
+///  decoder
 ///    rows of norm 0.1 that are then free, biases 0.
 ///  - gated: Rajamanoharan et al. 2024 (arXiv:2404.16014): learning rate 3e-4, unit-norm decoder, Adam's β1 = 0.
 ///  - topk: Gao et al. 2024 (arXiv:2406.04093): k = 32, AuxK 1/32 on latents that have not fired for 10 M tokens, unit-norm decoder,
 ///    geometric median as b_dec, Adam's ε = 6.25e-10; learning rate 2e-4·(2¹⁴/latents)^½, their scaling law as dictionary_learning has it.
-///  - batch_topk: Bussmann et al. 2024 (arXiv:2412.06410), otherwise as topk; with prefixes also Matryoshka (Bussmann et al. 2025, arXiv:2503.17547).
-///  - jump_relu, l0 and l0_target: Rajamanoharan et al. 2024 (arXiv:2407.14435) and Gemma Scope (arXiv:2408.05147): learning rate 7e-5, β1 = 0,
+///  - batch_topk: Bussmann et al. 2024 (arXiv:2412.06410), otherwise as topk; with prefixes also Matryoshka (Bussmann et al. 2025,
+///  arXiv:2503.17547).
+///  - jump_relu, l0 and l0_target: Rajamanoharan et al. 2024 (arXiv:2407.14435) and Gemma Scope (arXiv:2408.05147): learning rate 7e-5, β1
+///  = 0,
 ///    unit-norm decoder, λ = 6e-4 (l0) rising over 10,000 steps, ε = θ = 0.001; those are for inputs of E‖x‖² = 1, so that lengths are √d
 ///    and λ is d times that here. l0_target's λ = 1 is dictionary_learning's.
 ///  - jump_relu, tanh: Anthropic, "Dictionary Learning Optimization Techniques" (January 2025): λ = 10 rising over the whole run, c = 4,
@@ -68,8 +71,8 @@ void validate(const TrainOptions& options);
 /// The options by their names on the command line, for a run's record: what must be the same when it resumes.
 Json to_json(const TrainOptions& options);
 
-/// The learning rate of step 0 … steps − 1, and λ: up from 1/warm-up of the value, constant, and (the rate alone) down, 1/decay of it at the
-/// last step.
+/// The learning rate of step 0 … steps − 1, and λ: up from 1/warm-up of the value, constant, and (the rate alone) down, 1/decay of it at
+/// the last step.
 double learning_rate_at(const TrainOptions& options, uint64_t step);
 double sparsity_at(const TrainOptions& options, uint64_t step);
 

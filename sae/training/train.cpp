@@ -13,8 +13,8 @@
 #include "core/folder_lock.h"
 #include "core/io.h"
 #include "core/stopwatch.h"
-#include "sae/training/checkpoint.h"
 #include "sae/files/saelens.h"
+#include "sae/training/checkpoint.h"
 #include "sae/training/metrics_log.h"
 #include "sae/training/trainer.h"
 #include "sae/training/training_page.h"
@@ -33,7 +33,8 @@ void complete(AutoencoderConfig& config, const ActivationSource& source, const A
   config.d_out = target ? target->width() : source.width();
   if (config.normalization != Normalization::scale) return;
   const double norm = source.mean_norm();
-  if (!std::isfinite(norm) || !(norm > 0)) fail("the activations' mean norm: found {}, expected a positive number; are they all zero?", norm);
+  if (!std::isfinite(norm) || !(norm > 0))
+    fail("the activations' mean norm: found {}, expected a positive number; are they all zero?", norm);
   config.scale = std::sqrt(static_cast<double>(config.d_in)) / norm;
 }
 
@@ -55,7 +56,8 @@ void require_same(const Json& now, const Json& then, const fs::path& checkpoint)
         fail("{}{}: found {}, but {} was made with {}; {}", prefix, key, found.dump(), checkpoint.string(), expected.dump(), fix);
     }
   };
-  compare(now.value("options", Json::object()), then.value("options", Json::object()), "--", "give it as then, or start again with --overwrite");
+  compare(now.value("options", Json::object()), then.value("options", Json::object()), "--",
+          "give it as then, or start again with --overwrite");
   for (const char* data : {"activations", "target"})
     compare(now.value(data, Json::object()), then.value(data, Json::object()), fmt::format("{}: ", data),
             "resume on the same activations, or start again with --overwrite");
@@ -69,8 +71,13 @@ struct Batch {
 class Run {
  public:
   Run(ActivationSource& source, ActivationSource* target, TrainOptions options, const fs::path& folder, const TrainCallbacks& callbacks)
-      : source_(source), target_(target), options_(std::move(options)), folder_(folder), checkpoints_(folder / "checkpoints"),
-        callbacks_(callbacks), record_(record_of(options_, source, target)) {}
+      : source_(source),
+        target_(target),
+        options_(std::move(options)),
+        folder_(folder),
+        checkpoints_(folder / "checkpoints"),
+        callbacks_(callbacks),
+        record_(record_of(options_, source, target)) {}
 
   TrainResult run(ExistingRun existing);
 
@@ -135,7 +142,8 @@ Batch Run::batch(uint64_t step) const {
 std::string Run::last_good() const {
   const auto published = list_checkpoints(checkpoints_);
   if (!published || published->empty()) return "no checkpoint had been saved yet";
-  return fmt::format("the last good checkpoint is {} (step {})", (checkpoints_ / published->front().file).string(), published->front().step);
+  return fmt::format("the last good checkpoint is {} (step {})", (checkpoints_ / published->front().file).string(),
+                     published->front().step);
 }
 
 void Run::save(const TrainState& state, MetricsLog& log) const {

@@ -1,7 +1,7 @@
 // A run of training in a folder, from the data to the finished autoencoder; it can be killed at any moment and resumed.
 //
-// The folder holds, when the run is complete, a SAELens autoencoder (cfg.json, sae_weights.safetensors, sparsity.safetensors), metrics.jsonl
-// and training.html; checkpoints/ (checkpoint.h) is what resuming needs.
+// The folder holds, when the run is complete, a SAELens autoencoder (cfg.json, sae_weights.safetensors, sparsity.safetensors),
+// metrics.jsonl and training.html; checkpoints/ (checkpoint.h) is what resuming needs.
 #pragma once
 #include <cstdint>
 #include <filesystem>
@@ -21,15 +21,15 @@ struct TrainCallbacks {
   std::function<void(uint64_t step, uint64_t tokens)> on_start;  // where the run begins: 0, 0, or a checkpoint's
   std::function<void(uint64_t tokens)> on_step;
   std::function<void(const std::string&)> on_note;  // what a user should know, a line: damaged checkpoints that were passed over, …
-  std::function<bool()> should_stop;  // asked after each step; true: save and return
+  std::function<bool()> should_stop;                // asked after each step; true: save and return
 };
 
 struct TrainResult {
-  bool finished = false;    // false: stopped by should_stop, to be resumed
-  uint64_t step = 0;        // steps done
+  bool finished = false;  // false: stopped by should_stop, to be resumed
+  uint64_t step = 0;      // steps done
   uint64_t tokens = 0;
-  double seconds = 0;       // of this process
-  Json metrics;             // the last line of the log; null when there is none
+  double seconds = 0;                // of this process
+  Json metrics;                      // the last line of the log; null when there is none
   std::filesystem::path checkpoint;  // the newest
 };
 

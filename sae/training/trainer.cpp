@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "core/random.h"
-#include "sae/training/initialize.h"
 #include "sae/objectives/objective.h"
+#include "sae/training/initialize.h"
 
 namespace vyx::sae {
 namespace {

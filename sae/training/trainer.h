@@ -5,9 +5,9 @@
 #include <cstdint>
 
 #include "core/error.h"
+#include "sae/autoencoder.h"
 #include "sae/store/activation_source.h"
 #include "sae/training/adam.h"
-#include "sae/autoencoder.h"
 #include "sae/training/recipe.h"
 
 namespace vyx::sae {

@@ -24,20 +24,18 @@ int main(int argc, char** argv) {
   std::string model_path;
   int64_t steps = 150;
   apps::VectorOptions vector_options;
-  apps::Driver driver("bench-decode", "--model model.pt --vector happy.gguf",
-                      "Times decode steps: plain, instrumented, steered.",
+  apps::Driver driver("bench-decode", "--model model.pt --vector happy.gguf", "Times decode steps: plain, instrumented, steered.",
                       "  bench-decode --model out/demo/smollm2.pt --vector out/demo/happy.gguf --sites "
                       "'model.layers.{8..20}'");
-  driver.options()("model,m", apps::po::value(&model_path)->required(), "the model")(
-      "steps", apps::po::value(&steps)->default_value(steps), "of each kind");
+  driver.options()("model,m", apps::po::value(&model_path)->required(), "the model")("steps", apps::po::value(&steps)->default_value(steps),
+                                                                                     "of each kind");
   vector_options.add_to(driver);
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
     c10::NoGradGuard no_grad;
     auto plain = load_script(model_path).module;
     auto model = models::LanguageModel::load(model_path);
-    const std::vector<std::vector<models::TokenId>> prompt{
-        model.encode_prompt("Tell me a story about a fox.", true)};
+    const std::vector<std::vector<models::TokenId>> prompt{model.encode_prompt("Tell me a story about a fox.", true)};
     const std::vector<std::vector<models::TokenId>> token{{100}};
     const auto prompt_batch = models::make_batch(prompt, models::Padding::right, 0);
     const auto token_batch = models::make_batch(token, models::Padding::right, 0);
@@ -53,8 +51,7 @@ int main(int argc, char** argv) {
     };
     const auto plain_step = [&] {
       c10::List<at::Tensor> keys(cache.keys), values(cache.values);
-      const auto hidden =
-          plain.get_method("hidden")({token_batch.ids, c10::IValue(), keys, values, cache.length});
+      const auto hidden = plain.get_method("hidden")({token_batch.ids, c10::IValue(), keys, values, cache.length});
       plain.get_method("logits")({hidden});
     };
     const auto hooked_step = [&] { model.head(model.extend(cache, token_batch)); };
@@ -72,9 +69,8 @@ int main(int argc, char** argv) {
     }
     const double a = median(plain_times), b = median(idle_times), c = median(steered_times);
     if (!common.json)
-      fmt::print(
-          "decode step: plain {:.2f} ms, instrumented {:.2f} ms ({:+.2f} %), steered {:.2f} ms ({:+.2f} %)\n",
-          a * 1e3, b * 1e3, (b / a - 1) * 100, c * 1e3, (c / b - 1) * 100);
+      fmt::print("decode step: plain {:.2f} ms, instrumented {:.2f} ms ({:+.2f} %), steered {:.2f} ms ({:+.2f} %)\n", a * 1e3, b * 1e3,
+                 (b / a - 1) * 100, c * 1e3, (c / b - 1) * 100);
     return {{"plain_seconds", a}, {"instrumented_seconds", b}, {"steered_seconds", c}, {"steps", steps}};
   });
 }

@@ -126,9 +126,7 @@ std::vector<Figure> measure() {
   constexpr int kLength = 500;
   const torch::NoGradGuard no_grad;
   const at::Tensor x = at::randn({4});
-  const auto chain = [&](const char* parameters, const char* arguments) {
-    return identities(kLength, parameters, arguments);
-  };
+  const auto chain = [&](const char* parameters, const char* arguments) { return identities(kLength, parameters, arguments); };
   Module plain = chain("x: Tensor", "x");
   const Module three = chain("x: Tensor, n: int, y: Optional[Tensor]", "x, 1, None");
   vyx::HookedModule idle(plain), idle_three(three), output(plain), input(plain), replaced(plain);
@@ -136,23 +134,20 @@ std::vector<Figure> measure() {
   const auto same = [](const vyx::Site&, const IValue& value) -> std::optional<IValue> { return value; };
   const vyx::HookHandle at_outputs = output.hook("m*", empty), at_inputs = input.hook("m*:input", empty),
                         replaces = replaced.hook("m*", same);
-  const auto t =
-      least_times({[&] { plain.forward({x}); }, [&] { idle.forward({x}); }, [&] { idle_three.forward({x}); },
-                   [&] { output.forward({x}); }, [&] { input.forward({x}); }, [&] { replaced.forward({x}); }},
-                  30, 50);
+  const auto t = least_times({[&] { plain.forward({x}); }, [&] { idle.forward({x}); }, [&] { idle_three.forward({x}); },
+                              [&] { output.forward({x}); }, [&] { input.forward({x}); }, [&] { replaced.forward({x}); }},
+                             30, 50);
   const auto ns = [&](size_t with, size_t without) { return (t[with] - t[without]) / kLength * 1e9; };
 
   Module model = llama();
   vyx::HookedModule instrumented(model), steered(model);
   std::vector<vyx::AttachedEdit> edits;
   for (int layer = 8; layer < 21; ++layer) {
-    edits.push_back(attach(steered, {"layers." + std::to_string(layer), vyx::Port::output},
-                           vyx::Edit({vyx::add(at::randn({576}))})));
+    edits.push_back(attach(steered, {"layers." + std::to_string(layer), vyx::Port::output}, vyx::Edit({vyx::add(at::randn({576}))})));
   }
   const at::Tensor token = at::randn({1, 1, 576}), prompt = at::randn({1, 64, 576});
   const auto ratios = [&](const at::Tensor& hidden, int rounds, int repeats) {
-    return least_times({[&] { model.forward({hidden}); }, [&] { instrumented.forward({hidden}); },
-                        [&] { steered.forward({hidden}); }},
+    return least_times({[&] { model.forward({hidden}); }, [&] { instrumented.forward({hidden}); }, [&] { steered.forward({hidden}); }},
                        rounds, repeats);
   };
   const auto decode = ratios(token, 40, 1), prefill = ratios(prompt, 10, 1);

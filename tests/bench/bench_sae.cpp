@@ -9,12 +9,12 @@
 #include <fstream>
 #include <limits>
 
-#include "sae/training/adam.h"
-#include "sae/objectives/batch.h"
-#include "sae/objectives/reconstruction.h"
 #include "sae/kernels/preactivations.h"
 #include "sae/kernels/select.h"
 #include "sae/kernels/tiles.h"
+#include "sae/objectives/batch.h"
+#include "sae/objectives/reconstruction.h"
+#include "sae/training/adam.h"
 
 namespace {
 
@@ -56,19 +56,20 @@ Json phases(const Autoencoder& sae, const ObjectiveInput& input, const Objective
     const Batch batch(sae, input);
     std::optional<Preactivations> all;
     pack = std::min(pack, seconds([&] {
-      all.emplace(batch.centered, sae.weights.encoder, sae.weights.encoder_bias, choose_products(options.bfloat16));
-    }));
+                      all.emplace(batch.centered, sae.weights.encoder, sae.weights.encoder_bias, choose_products(options.bfloat16));
+                    }));
     products = std::min(products, seconds([&] {
-      parallel_tiles(all->tiles(), [&](int64_t index) {
-        Preactivations::Tile tile(*all, index);
-        for (int64_t block = 0; block < all->blocks(); ++block) tile.multiply(block);
-      });
-    }));
+                          parallel_tiles(all->tiles(), [&](int64_t index) {
+                            Preactivations::Tile tile(*all, index);
+                            for (int64_t block = 0; block < all->blocks(); ++block) tile.multiply(block);
+                          });
+                        }));
     SparseCode code;
     selection = std::min(selection, seconds([&] { code = select(sae, *all); }));
     decoding = std::min(decoding, seconds([&] {
-      reconstruct(code, code.values.data(), sae.weights.decoder, batch.base, batch.target, {batch.latents}, residual_scale(batch));
-    }));
+                          reconstruct(code, code.values.data(), sae.weights.decoder, batch.base, batch.target, {batch.latents},
+                                      residual_scale(batch));
+                        }));
     ordering = std::min(ordering, seconds([&] { by_latent(code); }));
   }
   return {{"pack", pack}, {"products", products}, {"selection", selection - products}, {"decoding", decoding}, {"ordering", ordering}};
@@ -85,7 +86,7 @@ int main(int count, char** arguments) {
   try {
     at::set_num_threads(number("--threads", 2));
     at::mm(at::ones({512, 512}), at::ones({512, 512}));  // what the threads and the libraries take is not the step's
-    const double baseline = status_bytes("VmRSS");
+    const double baseline = status_bytes("VmRSS"), files = status_bytes("RssFile");
     test::RawCase raw = test::read_case(words.at(0));
     const int64_t batch = raw.json.at("batch").get<int64_t>(), batches = raw.x.size(0) / batch;
     std::ofstream("/proc/self/clear_refs") << 5;  // the peak counts from here
@@ -96,8 +97,7 @@ int main(int count, char** arguments) {
     double least_gradients = 1e9, least_update = 1e9, l0 = 0;
     for (int step = 0; step < number("--steps", 8); ++step) {
       const ObjectiveInput input{.x = raw.x.narrow(0, step % batches * batch, batch), .dead = raw.input.dead};
-      const double gradient_seconds =
-          seconds([&] { l0 = loss_and_gradients(raw.sae, input, raw.options, gradients).l0; });
+      const double gradient_seconds = seconds([&] { l0 = loss_and_gradients(raw.sae, input, raw.options, gradients).l0; });
       const double update_seconds = seconds([&] { update(adam, raw.sae.weights, gradients, raw.json.value("lr", 0.0), {}); });
       steps.push_back(gradient_seconds + update_seconds);
       least_gradients = std::min(least_gradients, gradient_seconds);
@@ -112,7 +112,8 @@ int main(int count, char** arguments) {
                    {"parameter_bytes", parameters},
                    {"data_bytes", double(raw.x.nbytes())},
                    {"batch_bytes", double(raw.x.nbytes()) / double(batches)},
-                   {"peak_bytes", status_bytes("VmHWM") - baseline}};
+                   // Not the libraries' pages that were read meanwhile.
+                   {"peak_bytes", status_bytes("VmHWM") - baseline - (status_bytes("RssFile") - files)}};
     if (std::find(words.begin(), words.end(), "--phases") != words.end())
       report["phases"] = phases(raw.sae, {.x = raw.x.narrow(0, 0, batch)}, raw.options);
     std::puts(report.dump().c_str());

@@ -21,10 +21,7 @@ Edit everything() {
   return Edit({add(kV),
                ablate(kU),
                clamp(kV, 2),
-               {.reader = kU,
-                .bias = 0.5,
-                .gate = {.constant = 1, .linear = -1, .rectified = 2, .step = 3},
-                .writer = kV}});
+               {.reader = kU, .bias = 0.5, .gate = {.constant = 1, .linear = -1, .rectified = 2, .step = 3}, .writer = kV}});
 }
 
 /// What the module gives with the edits attached.
@@ -32,8 +29,7 @@ IValue hooked(const Module& module, const std::vector<SiteEdit>& edits, double c
   HookedModule instrumented(module);
   std::vector<AttachedEdit> attached;
   for (const auto& [site, edit] : edits) {
-    attached.push_back(
-        attach(instrumented, site, edit, {.coefficients = at::scalar_tensor(coefficient, at::kDouble)}));
+    attached.push_back(attach(instrumented, site, edit, {.coefficients = at::scalar_tensor(coefficient, at::kDouble)}));
   }
   return instrumented.forward(std::move(args));
 }
@@ -44,13 +40,11 @@ bool same_value(const IValue& a, const IValue& b) {
   const auto all = [](const auto& as, const auto& bs) {
     return as.size() == bs.size() && std::equal(as.begin(), as.end(), bs.begin(), same_value);
   };
-  if (a.isTuple() && b.isTuple())
-    return all(a.toTupleRef().elements().vec(), b.toTupleRef().elements().vec());
+  if (a.isTuple() && b.isTuple()) return all(a.toTupleRef().elements().vec(), b.toTupleRef().elements().vec());
   if (a.isList() && b.isList()) return all(a.toListRef(), b.toListRef());
   if (a.isGenericDict() && b.isGenericDict()) {
     const auto as = a.toGenericDict(), bs = b.toGenericDict();
-    return as.size() == bs.size() &&
-           std::equal(as.begin(), as.end(), bs.begin(), [](const auto& x, const auto& y) {
+    return as.size() == bs.size() && std::equal(as.begin(), as.end(), bs.begin(), [](const auto& x, const auto& y) {
              return x.key() == y.key() && same_value(x.value(), y.value());
            });
   }
@@ -63,8 +57,7 @@ Module reloaded(const Module& module) {
   return torch::jit::load(archive);
 }
 
-TEST_CASE(
-    "[core.bake] baked equals hooked bit for bit: in every type, at every coefficient, after a reload") {
+TEST_CASE("[core.bake] baked equals hooked bit for bit: in every type, at every coefficient, after a reload") {
   const torch::NoGradGuard no_grad;
   const auto compare = [](c10::ScalarType type, const std::vector<Term>& terms) {
     Module module = test::stack();
@@ -135,8 +128,7 @@ TEST_CASE("[core.bake] what has no first tensor that types decide is refused wit
   CHECK(error_for("int", "3") ==
         "M: :output: found a value of type int, which holds no tensor; hook the site instead of baking it, "
         "or choose another");
-  CHECK(contains(error_for("Tuple[Optional[Tensor], Tensor]", "(self.maybe(x), x)"),
-                 "depends on the run which one is first"));
+  CHECK(contains(error_for("Tuple[Optional[Tensor], Tensor]", "(self.maybe(x), x)"), "depends on the run which one is first"));
   CHECK(contains(error_for("List[Tuple[Tensor, Tensor]]", "[(x, x)]"), "lie too deep"));
   CHECK(contains(error_for("Tuple[int, str]", "(1, 'a')"), "holds no tensor"));
 }
@@ -155,21 +147,13 @@ TEST_CASE("[core.bake] shared submodules are edited at every call, traced second
 TEST_CASE("[core.bake] mistakes name the module, the site and the nearest") {
   const Module module = test::stack();
   const Edit edit({add(kV)});
-  CHECK(contains(error_of([&] {
-                   bake(module, {{Site::parse("layers.7"), edit}});
-                 }),
+  CHECK(contains(error_of([&] { bake(module, {{Site::parse("layers.7"), edit}}); }),
                  "Stack: no site layers.7:output; the nearest are layers.0:output"));
   CHECK(contains(error_of([&] { bake(module, {{Site::parse("layers"), edit}}); }), "no site layers:output"));
   CHECK(error_of([&] { bake(module, {}); }) == "Stack: found no edit to bake");
-  CHECK(contains(error_of([&] {
-                   bake(module, {{Site::parse("head"), edit}}, INFINITY);
-                 }),
-                 "expected a finite one"));
+  CHECK(contains(error_of([&] { bake(module, {{Site::parse("head"), edit}}, INFINITY); }), "expected a finite one"));
   const Module baked = bake(module, {{Site::parse("head"), edit}});
-  CHECK(contains(error_of([&] {
-                   bake(baked, {{Site::parse("head"), edit}});
-                 }),
-                 "has a method set_coefficient already"));
+  CHECK(contains(error_of([&] { bake(baked, {{Site::parse("head"), edit}}); }), "has a method set_coefficient already"));
 }
 
 }  // namespace

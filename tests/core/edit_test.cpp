@@ -107,23 +107,15 @@ TEST_CASE("[core.edit] the implicit vector is y - x") {
 TEST_CASE("[core.edit] what is no edit is refused, and says why") {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   CHECK(contains(error_of([] { Edit({}); }), "no term"));
-  CHECK(contains(error_of([] {
-                   Edit({add(kV), add(at::ones({5}))});
-                 }),
-                 "the writer of term 1 has shape [5], expected [4]"));
-  CHECK(contains(error_of([] { Edit({{.reader = at::ones({3}), .gate = {.linear = 1}, .writer = kV}}); }),
-                 "the reader of term 0"));
-  CHECK(contains(error_of([] { Edit({{.reader = {}, .gate = {.step = 1}, .writer = kV}}); }),
-                 "term 0 has no reader"));
+  CHECK(contains(error_of([] { Edit({add(kV), add(at::ones({5}))}); }), "the writer of term 1 has shape [5], expected [4]"));
+  CHECK(contains(error_of([] { Edit({{.reader = at::ones({3}), .gate = {.linear = 1}, .writer = kV}}); }), "the reader of term 0"));
+  CHECK(contains(error_of([] { Edit({{.reader = {}, .gate = {.step = 1}, .writer = kV}}); }), "term 0 has no reader"));
   CHECK(contains(error_of([&] { Edit({add(kV * nan)}); }), "not finite"));
   CHECK(contains(error_of([&] { Edit({clamp(kV, nan)}); }), "bias or gate of nan"));
   CHECK(contains(error_of([] { ablate(at::zeros({4})); }), "norm 0"));
   CHECK(contains(error_of([] { Edit({add(at::ones({2, 2}))}); }), "has shape [2, 2]"));
   const Edit edit({add(kV)});
-  CHECK(contains(error_of([&] {
-                   edit.apply(at::ones({2, 5}));
-                 }),
-                 "the activation is [2, 5], expected 4 values"));
+  CHECK(contains(error_of([&] { edit.apply(at::ones({2, 5})); }), "the activation is [2, 5], expected 4 values"));
   CHECK(contains(error_of([&] { edit.apply(at::ones({4}, at::kLong)); }), "type Long"));
 }
 
@@ -223,38 +215,26 @@ TEST_CASE("[core.edit] a forked branch sees the token mask") {
   const at::Tensor real = at::tensor({1, 0, 0, 1, 1, 0}).to(at::kBool).view({2, 3});
   const TokenMaskScope scope({.real = real, .generated = {}});
   for (int i = 0; i < 20; ++i) {
-    CHECK(at::allclose(module.forward({x}).toTensor(), at::where(real.unsqueeze(-1), plain + kV, plain), 1e-5,
-                       1e-6));
+    CHECK(at::allclose(module.forward({x}).toTensor(), at::where(real.unsqueeze(-1), plain + kV, plain), 1e-5, 1e-6));
   }
 }
 
 TEST_CASE("[core.edit] token masks are bool [batch, seq]") {
-  CHECK(contains(error_of([] {
-                   TokenMaskScope({.real = at::ones({2, 3}), .generated = {}});
-                 }),
-                 "expected bool [batch, seq]"));
-  CHECK(contains(error_of([] { TokenMaskScope({.real = at::ones({2}, at::kBool), .generated = {}}); }),
-                 "[batch, seq]"));
-  CHECK(contains(
-      error_of([] {
-        TokenMaskScope({.real = at::ones({2, 3}, at::kBool), .generated = at::ones({2, 4}, at::kBool)});
-      }),
-      "both are [batch, seq]"));
+  CHECK(contains(error_of([] { TokenMaskScope({.real = at::ones({2, 3}), .generated = {}}); }), "expected bool [batch, seq]"));
+  CHECK(contains(error_of([] { TokenMaskScope({.real = at::ones({2}, at::kBool), .generated = {}}); }), "[batch, seq]"));
+  CHECK(contains(error_of([] { TokenMaskScope({.real = at::ones({2, 3}, at::kBool), .generated = at::ones({2, 4}, at::kBool)}); }),
+                 "both are [batch, seq]"));
 }
 
 TEST_CASE("[core.edit] errors of an attached edit name the site") {
   HookedModule module(test::stack());
   const Site site = Site::parse("layers.1");
   const AttachedEdit attached = attach(module, site, Edit({add(at::ones({5}))}));
-  CHECK(error_of([&] {
-          module.forward({at::ones({2, 4})});
-        }) == "layers.1:output: the activation is [2, 4], expected 5 values in its last dimension");
-  CHECK(contains(error_of([&] {
-                   (void)attach(module, site, Edit({add(kV)}), {.coefficients = at::ones({2, 2})});
-                 }),
+  CHECK(error_of([&] { module.forward({at::ones({2, 4})}); }) ==
+        "layers.1:output: the activation is [2, 4], expected 5 values in its last dimension");
+  CHECK(contains(error_of([&] { (void)attach(module, site, Edit({add(kV)}), {.coefficients = at::ones({2, 2})}); }),
                  "layers.1:output: the coefficients are [2, 2]"));
-  CHECK(contains(error_of([&] { (void)attach(module, Site::parse("layers.9"), Edit({add(kV)})); }),
-                 "no site layers.9:output"));
+  CHECK(contains(error_of([&] { (void)attach(module, Site::parse("layers.9"), Edit({add(kV)})); }), "no site layers.9:output"));
 }
 
 }  // namespace

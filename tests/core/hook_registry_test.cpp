@@ -24,9 +24,7 @@ Hook counting(std::atomic<int>& count) {
 
 /// A hook that adds `amount` to a tensor.
 Hook adding(double amount) {
-  return [amount](const Site&, const IValue& value) -> std::optional<IValue> {
-    return value.toTensor() + amount;
-  };
+  return [amount](const Site&, const IValue& value) -> std::optional<IValue> { return value.toTensor() + amount; };
 }
 
 TEST_CASE(
@@ -36,14 +34,12 @@ TEST_CASE(
   HookedModule module(test::linear(1));
   const at::Tensor x = random({2, 4}, 7), plain = module.forward({x}).toTensor();
   const HookHandle first = module.hook("", adding(1));
-  const HookHandle second = module.hook(
-      "", [](const Site&, const IValue& value) -> std::optional<IValue> { return value.toTensor() * 3; });
+  const HookHandle second = module.hook("", [](const Site&, const IValue& value) -> std::optional<IValue> { return value.toTensor() * 3; });
   const HookHandle third = module.hook("", adding(2));
   CHECK(same(module.forward({x}).toTensor(), (plain + 1) * 3 + 2));
 }
 
-TEST_CASE(
-    "[core.hook_registry] a handle removes its hooks alone: when destroyed, removed, or assigned over") {
+TEST_CASE("[core.hook_registry] a handle removes its hooks alone: when destroyed, removed, or assigned over") {
   HookedModule module(test::stack());
   const at::Tensor x = random({2, 4}, 7);
   std::atomic<int> all{0}, one{0};
@@ -185,13 +181,11 @@ TEST_CASE("[core.hook_registry] two threads run the module while a third hooks a
   CHECK(same(forward(), plain));
 }
 
-TEST_CASE(
-    "[core.hook_registry] a replacement of another type is refused with site, found and expected type") {
+TEST_CASE("[core.hook_registry] a replacement of another type is refused with site, found and expected type") {
   HookedModule module(test::stack());
   const at::Tensor x = random({2, 4}, 7);
   const auto error_with = [&](std::string_view site, const IValue& replacement) {
-    const HookHandle handle =
-        module.hook(site, [&](const Site&, const IValue&) { return std::optional(replacement); });
+    const HookHandle handle = module.hook(site, [&](const Site&, const IValue&) { return std::optional(replacement); });
     return test::error_of([&] { module.forward({x}); });
   };
   std::string error = error_with("layers.1.up", IValue(7));

@@ -41,9 +41,7 @@ TEST_CASE("[core.hooked_module] an unhooked copy gives what the original gives, 
   Module copy = original;
   const at::Tensor expected = copy.forward({kX}).toTensor();
   for (int i = 0; i < 5; ++i) CHECK(same(module.forward({kX}).toTensor(), expected));
-  const HookHandle handle = module.hook("head", [](const Site&, const IValue&) -> std::optional<IValue> {
-    return at::zeros({2, 4});
-  });
+  const HookHandle handle = module.hook("head", [](const Site&, const IValue&) -> std::optional<IValue> { return at::zeros({2, 4}); });
   CHECK(same(module.forward({kX}).toTensor(), at::zeros({2, 4})));
   CHECK(same(copy.forward({kX}).toTensor(), expected));  // the original has no taps
   CHECK(module.module().attr("head").toModule().attr("weight").toTensor().is_same(
@@ -73,10 +71,7 @@ TEST_CASE("[core.hooked_module] patterns choose sites; an unknown one names the 
         "Stack: no site matches 'layer.1.up'; the nearest are layers.1.up:output, layers.0.up:output, "
         "layers.2.up:output");
   const Site unknown = Site::parse("layers.3:input");
-  CHECK(contains(error_of([&] {
-                   (void)module.hook(std::span(&unknown, 1),
-                                     [](const auto&, const auto&) { return nothing(); });
-                 }),
+  CHECK(contains(error_of([&] { (void)module.hook(std::span(&unknown, 1), [](const auto&, const auto&) { return nothing(); }); }),
                  "no site layers.3:input; the nearest are layers.0:input"));
 }
 
@@ -101,8 +96,7 @@ TEST_CASE("[core.hooked_module] an input hook sees and replaces the tuple of all
       "        x = x + offset\n"
       "    return x * by\n");
   HookedModule module(
-      parent("Root", {{"scale", scale}},
-             "def forward(self, x: Tensor) -> Tensor:\n    return self.scale.forward(x, 2.0, None)\n"));
+      parent("Root", {{"scale", scale}}, "def forward(self, x: Tensor) -> Tensor:\n    return self.scale.forward(x, 2.0, None)\n"));
   IValue seen;
   const HookHandle reading = module.hook("scale:input", [&](const Site&, const IValue& value) {
     seen = value;
@@ -113,10 +107,9 @@ TEST_CASE("[core.hooked_module] an input hook sees and replaces the tuple of all
   CHECK(seen.toTupleRef().elements()[0].toTensor().is_same(kX));
   CHECK(seen.toTupleRef().elements()[1].toDouble() == 2);
   CHECK(seen.toTupleRef().elements()[2].isNone());
-  const HookHandle replacing =
-      module.hook("scale:input", [&](const Site&, const IValue&) -> std::optional<IValue> {
-        return c10::ivalue::Tuple::create(kX, 3.0, at::ones({4}));
-      });
+  const HookHandle replacing = module.hook("scale:input", [&](const Site&, const IValue&) -> std::optional<IValue> {
+    return c10::ivalue::Tuple::create(kX, 3.0, at::ones({4}));
+  });
   for (int i = 0; i < 4; ++i) CHECK(same(module.forward({kX}).toTensor(), (kX + 1) * 3));
 }
 
@@ -157,9 +150,8 @@ TEST_CASE("[core.hooked_module] a shared submodule is one object with several pa
   const torch::NoGradGuard no_grad;
   const Module shared = linear(1);
   const auto wrapper = [&](uint64_t seed) {
-    return parent(
-        "Wrapper", {{"s", shared}, {"own", linear(seed)}},
-        "def forward(self, x: Tensor) -> Tensor:\n    return self.own.forward(self.s.forward(x))\n");
+    return parent("Wrapper", {{"s", shared}, {"own", linear(seed)}},
+                  "def forward(self, x: Tensor) -> Tensor:\n    return self.own.forward(self.s.forward(x))\n");
   };
   HookedModule module(parent("Shared", {{"s", shared}, {"a", wrapper(2)}, {"b", wrapper(3)}},
                              "def forward(self, x: Tensor) -> Tensor:\n"
@@ -180,8 +172,7 @@ TEST_CASE("[core.hooked_module] a shared submodule is one object with several pa
   CHECK(capture(module, "b.s", {kX}).at("b.s:output").size() == 3);
 }
 
-TEST_CASE(
-    "[core.hooked_module] forward1, which tracing makes of a second call, and overloads are tapped too") {
+TEST_CASE("[core.hooked_module] forward1, which tracing makes of a second call, and overloads are tapped too") {
   const torch::NoGradGuard no_grad;
   Module inner = linear(1);
   inner.define("def forward1(self, x: Tensor, y: Tensor) -> Tensor:\n    return x * y\n");
@@ -223,10 +214,9 @@ TEST_CASE("[core.hooked_module] tuples, dicts and optionals pass as they are") {
     CHECK(capture(module, "inner", {kX, true}).at("inner:output")[0].equal(kX + 1));
     CHECK(capture(module, "inner", {kX, false}).at("inner:output")[0].equal(kX));  // the dict's first tensor
   }
-  const HookHandle handle =
-      module.hook("inner", [](const Site&, const IValue& value) -> std::optional<IValue> {
-        return with_activation(value, *activation_of(value) * 10);
-      });
+  const HookHandle handle = module.hook("inner", [](const Site&, const IValue& value) -> std::optional<IValue> {
+    return with_activation(value, *activation_of(value) * 10);
+  });
   CHECK(same(module.forward({kX, true}).toTensor(), (kX + 1) * 10 + kX * 2));
   CHECK(same(module.forward({kX, false}).toTensor(), kX * 10));
 }
@@ -238,12 +228,11 @@ TEST_CASE("[core.hooked_module] gradients flow through hooks") {
   for (int i = 0; i < 4; ++i) {  // past the profiling runs
     const at::Tensor v = at::ones({4}).requires_grad_(true);
     at::Tensor seen;
-    const HookHandle handle =
-        module.hook("layers.1", [&](const Site&, const IValue& value) -> std::optional<IValue> {
-          seen = value.toTensor();
-          seen.retain_grad();
-          return seen + 2 * v;
-        });
+    const HookHandle handle = module.hook("layers.1", [&](const Site&, const IValue& value) -> std::optional<IValue> {
+      seen = value.toTensor();
+      seen.retain_grad();
+      return seen + 2 * v;
+    });
     module.forward({kX}).toTensor().pow(2).sum().backward();
     REQUIRE(seen.grad().defined());
     CHECK(at::allclose(v.grad(), 2 * seen.grad().sum(0)));
@@ -270,8 +259,7 @@ TEST_CASE("[core.hooked_module] a stateful module keeps its state in the copy") 
 
 // ------------------------------------------------------------------------------------------------ exceptions
 
-TEST_CASE(
-    "[core.hooked_module] what a hook throws arrives as it was thrown, and the module goes on working") {
+TEST_CASE("[core.hooked_module] what a hook throws arrives as it was thrown, and the module goes on working") {
   const torch::NoGradGuard no_grad;
   struct Custom {
     int code;
@@ -279,8 +267,7 @@ TEST_CASE(
   HookedModule module(test::stack());
   const at::Tensor expected = module.forward({kX}).toTensor();
   const auto throwing = [&](auto thrown) {
-    return module.hook("layers.1.up",
-                       [thrown](const Site&, const IValue&) -> std::optional<IValue> { throw thrown; });
+    return module.hook("layers.1.up", [thrown](const Site&, const IValue&) -> std::optional<IValue> { throw thrown; });
   };
   for (int i = 0; i < 3; ++i) {
     {
@@ -301,8 +288,7 @@ TEST_CASE(
 
 TEST_CASE("[core.hooked_module] an exception of a nested run passes both") {
   HookedModule outer(test::stack()), inner(linear(1));
-  const HookHandle throws =
-      inner.hook("", [](const Site&, const IValue&) -> std::optional<IValue> { throw 7; });
+  const HookHandle throws = inner.hook("", [](const Site&, const IValue&) -> std::optional<IValue> { throw 7; });
   int caught_inside = 0;
   const HookHandle runs = outer.hook("head", [&](const Site&, const IValue& value) -> std::optional<IValue> {
     try {
@@ -323,15 +309,13 @@ TEST_CASE("[core.hooked_module] hooks in a forked branch fire, replace, and thro
   const at::Tensor plain = module.forward({kX}).toTensor();
   for (int i = 0; i < 20; ++i) {
     {
-      const HookHandle adds = module.hook(
-          "branch",
-          [](const Site&, const IValue& value) -> std::optional<IValue> { return value.toTensor() + 1; });
+      const HookHandle adds =
+          module.hook("branch", [](const Site&, const IValue& value) -> std::optional<IValue> { return value.toTensor() + 1; });
       CHECK(at::allclose(module.forward({kX}).toTensor(), plain + 1));
     }
     {
       struct Custom {};
-      const HookHandle throws =
-          module.hook("branch", [](const Site&, const IValue&) -> std::optional<IValue> { throw Custom(); });
+      const HookHandle throws = module.hook("branch", [](const Site&, const IValue&) -> std::optional<IValue> { throw Custom(); });
       CHECK_THROWS_AS(module.forward({kX}), Custom);
     }
     CHECK(capture(module, "*", {kX}).size() == 2);
@@ -351,8 +335,7 @@ TEST_CASE("[core.hooked_module] TorchScript's errors become one line") {
   CHECK_FALSE(contains(wrong_type, "\n"));
   CHECK(error_of([&] { module.run("backward", {kX}); }) == "Stack: no method backward; it has forward");
   Module raising("Raising");
-  raising.define(
-      "def forward(self, x: Tensor) -> Tensor:\n    assert bool(x.sum() > 1e9), 'too small'\n    return x\n");
+  raising.define("def forward(self, x: Tensor) -> Tensor:\n    assert bool(x.sum() > 1e9), 'too small'\n    return x\n");
   const std::string raised = error_of([&] { HookedModule(raising).forward({kX}); });
   CHECK(contains(raised, "Raising.forward: "));
   CHECK(contains(raised, "too small"));
@@ -376,9 +359,7 @@ TEST_CASE("[core.hooked_module] a harvest stops after the last site that anyone 
     ++captured;
     return nothing();
   });
-  const HookHandle breaks = module.hook("layers.1", [&](const Site&, const IValue&) -> std::optional<IValue> {
-    return at::ones({2, 5});
-  });
+  const HookHandle breaks = module.hook("layers.1", [&](const Site&, const IValue&) -> std::optional<IValue> { return at::ones({2, 5}); });
   for (int i = 0; i < 3; ++i) CHECK_NOTHROW(module.harvest("forward", {kX}));
   CHECK(captured == 3);
   const HookHandle last = module.hook("head:input", [&](const Site&, const IValue&) {
@@ -430,9 +411,7 @@ TEST_CASE("[core.hooked_module] calls_at_most adds calls, takes the larger branc
                        "def both(self, x: Tensor) -> Tensor:\n"
                        "    return self.helper(x) + self.helper(x)\n");
   const HookedModule module(root);
-  const auto calls = [&](const char* method, const char* site) {
-    return module.calls_at_most(method, Site::parse(site));
-  };
+  const auto calls = [&](const char* method, const char* site) { return module.calls_at_most(method, Site::parse(site)); };
   CHECK(calls("forward", "") == 1);
   CHECK(calls("forward", "a") == 1);
   CHECK(calls("forward", "b:input") == 2);

@@ -119,8 +119,7 @@ TEST_CASE("[core.io] whichever system call fails, the old file stays and no temp
           CHECK(contains(message, "/file: written, but its folder cannot be synced ("));
           CHECK(read_text_file(folder / "file") == saved());
         } else {
-          CHECK(contains(message,
-                         fmt::format("/file: cannot write ({}); nothing was changed", std::strerror(error))));
+          CHECK(contains(message, fmt::format("/file: cannot write ({}); nothing was changed", std::strerror(error))));
           CHECK(read_text_file(folder / "file") == "old");
         }
       }
@@ -190,10 +189,8 @@ TEST_CASE("[core.io] targets that are no files are refused, not replaced") {
     CHECK(message == error_of([&] { require_writable(path); }));
     return message;
   };
-  CHECK(refusal("/dev/full") ==
-        "/dev/full: cannot write (a device, not a regular file); nothing was changed");
-  CHECK(refusal("/dev/null") ==
-        "/dev/null: cannot write (a device, not a regular file); nothing was changed");
+  CHECK(refusal("/dev/full") == "/dev/full: cannot write (a device, not a regular file); nothing was changed");
+  CHECK(refusal("/dev/null") == "/dev/null: cannot write (a device, not a regular file); nothing was changed");
   CHECK(contains(refusal(folder / "folder"), "cannot write (a folder, not a regular file)"));
   CHECK(contains(refusal(folder / "pipe"), "cannot write (a pipe, not a regular file)"));
   CHECK(contains(refusal(folder / "folder/"), "cannot write (no file name"));
@@ -232,17 +229,14 @@ TEST_CASE("[core.io] a symbolic link is written through and stays a link") {
   CHECK(read_text_file(folder / "real/made") == "made");
 
   fs::create_symlink("loop", folder / "loop");
-  CHECK(contains(error_of([&] { write_file(folder / "loop", ""); }),
-                 "/loop: cannot write (Too many levels of symbolic links)"));
+  CHECK(contains(error_of([&] { write_file(folder / "loop", ""); }), "/loop: cannot write (Too many levels of symbolic links)"));
   fs::create_symlink("/dev/full", folder / "full");
   CHECK(contains(error_of([&] { write_file(folder / "full", "x"); }), "/full: cannot write (a device"));
 }
 
 TEST_CASE("[core.io] a replaced file keeps its mode, and a new one follows the umask") {
   const TemporaryFolder folder;
-  const auto mode_of = [&](std::string_view name) {
-    return static_cast<unsigned>(fs::status(folder / name).permissions());
-  };
+  const auto mode_of = [&](std::string_view name) { return static_cast<unsigned>(fs::status(folder / name).permissions()); };
   write_file(folder / "secret", "old");
   fs::permissions(folder / "secret", fs::perms(0600));
   write_file(folder / "secret", "new");
@@ -257,8 +251,7 @@ TEST_CASE("[core.io] inputs are regular files") {
   const TemporaryFolder folder;
   REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
   fs::create_symlink("loop", folder / "loop");
-  for (const auto& open : {+[](const fs::path& path) { MappedFile file(path); },
-                           +[](const fs::path& path) { read_text_file(path); }}) {
+  for (const auto& open : {+[](const fs::path& path) { MappedFile file(path); }, +[](const fs::path& path) { read_text_file(path); }}) {
     const auto refusal = [&](const fs::path& path) { return error_of([&] { open(path); }); };
     CHECK(contains(refusal(folder / "pipe"), "/pipe: found a pipe, expected a regular file"));
     CHECK(refusal("/dev/zero") == "/dev/zero: found a device, expected a regular file");
@@ -289,8 +282,7 @@ TEST_CASE("[core.io] text is read whole, within a limit, even where the size is 
   const std::string text(5000, 't');
   write_file(folder / "file", text);
   CHECK(read_text_file(folder / "file", 5000) == text);
-  CHECK(contains(error_of([&] { read_text_file(folder / "file", 4999); }),
-                 "/file: found 5000 bytes, expected at most 4999"));
+  CHECK(contains(error_of([&] { read_text_file(folder / "file", 4999); }), "/file: found 5000 bytes, expected at most 4999"));
   CHECK(contains(read_text_file("/proc/self/status"), "VmRSS"));
   CHECK(contains(error_of([&] { read_text_file("/proc/self/status", 10); }), "expected at most 10"));
   // A sparse file of a terabyte costs nothing to refuse.
@@ -316,8 +308,7 @@ std::string in_child(Body&& body) {
   ::close(ends[1]);
   std::string result(1 << 16, '\0');
   size_t size = 0;
-  for (ssize_t count = 0; (count = ::read(ends[0], result.data() + size, result.size() - size)) > 0;)
-    size += static_cast<size_t>(count);
+  for (ssize_t count = 0; (count = ::read(ends[0], result.data() + size, result.size() - size)) > 0;) size += static_cast<size_t>(count);
   ::close(ends[0]);
   ::waitpid(child, nullptr, 0);
   result.resize(size);
@@ -357,8 +348,7 @@ TEST_CASE("[core.io] a full disk: the old file stays, the space is free again, a
     MESSAGE("skipped: a tmpfs cannot be mounted here");
     return;
   }
-  CHECK(outcome ==
-        small + "/file: cannot write (No space left on device); nothing was changed intact=true more=300000");
+  CHECK(outcome == small + "/file: cannot write (No space left on device); nothing was changed intact=true more=300000");
 }
 
 TEST_CASE("[core.io] a limit on the size of files is an error like any other") {
@@ -382,8 +372,7 @@ TEST_CASE("[core.io] a file or folder without permission is refused before the w
   fs::permissions(folder / "protected", fs::perms(0444));
   const std::string outcome = in_child([&]() -> std::string {
     if (::getuid() == 0 && (::setgid(65534) != 0 || ::setuid(65534) != 0)) return "cannot";
-    return error_of([&] { require_writable(folder / "locked/file"); }) + '\n' +
-           error_of([&] { write_file(folder / "protected", "new"); });
+    return error_of([&] { require_writable(folder / "locked/file"); }) + '\n' + error_of([&] { write_file(folder / "protected", "new"); });
   });
   if (outcome == "cannot") {
     MESSAGE("skipped: this user sees no permissions");

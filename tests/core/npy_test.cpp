@@ -16,8 +16,12 @@ std::string npy(std::string_view header, size_t data = 0) {
   return bytes + std::string(header) + std::string(data, 'x');
 }
 
-vyx::NpyArray parse(const std::string& bytes) { return vyx::parse_npy(std::as_bytes(std::span(bytes)), "x.npy"); }
-std::string refusal(const std::string& bytes) { return error_of([&] { parse(bytes); }); }
+vyx::NpyArray parse(const std::string& bytes) {
+  return vyx::parse_npy(std::as_bytes(std::span(bytes)), "x.npy");
+}
+std::string refusal(const std::string& bytes) {
+  return error_of([&] { parse(bytes); });
+}
 
 }  // namespace
 
@@ -48,7 +52,8 @@ TEST_CASE("[core.npy.hostile] what is not such an array is refused") {
   CHECK(contains(refusal(npy("{'descr': '|O', 'fortran_order': False, 'shape': (2,), }", 8)), "found elements of type \"|O\""));
   CHECK(contains(refusal(npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,), }", 8)), "expected \"'\""));
   CHECK(contains(refusal(npy("{'descr': '<f4', 'fortran_order': True, 'shape': (2,), }", 8)), "Fortran order"));
-  CHECK(contains(refusal(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }", 8)), "found 8 bytes of data, expected what [3] of F32 takes"));
+  CHECK(contains(refusal(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }", 8)),
+                 "found 8 bytes of data, expected what [3] of F32 takes"));
   CHECK(contains(refusal(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }", 8)), "sizes from 0"));
   CHECK(contains(refusal(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904, 4), }", 0)), "expected what"));
   CHECK(contains(refusal(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,), }", 0)), "sizes from 0"));

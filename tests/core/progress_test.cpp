@@ -14,10 +14,8 @@ using vyx::progress_line;
 using vyx::test::contains;
 
 TEST_CASE("[core.progress] the line says how far, how fast and how long still") {
-  CHECK(progress_line("Extracting", 1024, 4096, "tokens", 2.0) ==
-        "Extracting  1,024/4,096 tokens  512 tokens/s  6 s left");
-  CHECK(progress_line("Reading", 1234567, 0, "tokens", 10.0) ==
-        "Reading  1,234,567 tokens  123,457 tokens/s");
+  CHECK(progress_line("Extracting", 1024, 4096, "tokens", 2.0) == "Extracting  1,024/4,096 tokens  512 tokens/s  6 s left");
+  CHECK(progress_line("Reading", 1234567, 0, "tokens", 10.0) == "Reading  1,234,567 tokens  123,457 tokens/s");
   CHECK(progress_line("Writing", 3, 10, "tensors", 2.0) == "Writing  3/10 tensors  1.5 tensors/s  5 s left");
   CHECK(progress_line("Slow", 1, 126, "steps", 1.0) == "Slow  1/126 steps  1.0 steps/s  2 min 5 s left");
   CHECK(progress_line("Slower", 1, 2, "steps", 3780.0) == "Slower  1/2 steps  0.0 steps/s  1 h 3 min left");
@@ -45,7 +43,7 @@ TEST_CASE(
     Progress piped("Piped", 0, "steps");
     ::dup2(side, STDERR_FILENO);
     Progress shown("Shown", 0, "steps"), quiet("Quiet", 0, "steps", /*enabled=*/false);
-    for (int after = 0; after<50; after += shown.seconds()> 2) {
+    for (int after = 0; after < 50; after += shown.seconds() > 2) {
       for (Progress* progress : {&piped, &shown, &quiet}) progress->advance(1);
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
@@ -60,8 +58,7 @@ TEST_CASE(
 
   std::string text;  // until the terminal's other side is closed
   char part[256];
-  for (ssize_t count = 0; (count = ::read(terminal, part, sizeof(part))) > 0;)
-    text.append(part, static_cast<size_t>(count));
+  for (ssize_t count = 0; (count = ::read(terminal, part, sizeof(part))) > 0;) text.append(part, static_cast<size_t>(count));
   ::close(terminal);
 
   const auto lines = std::count(text.begin(), text.end(), '\r');

@@ -22,7 +22,9 @@ std::string file_of(std::string_view header, size_t data = 0) {
   return bytes + std::string(header) + std::string(data, 'x');
 }
 
-Safetensors parse(const std::string& bytes) { return Safetensors::parse(std::as_bytes(std::span(bytes)), "x.safetensors"); }
+Safetensors parse(const std::string& bytes) {
+  return Safetensors::parse(std::as_bytes(std::span(bytes)), "x.safetensors");
+}
 
 std::string refusal(const std::string& bytes) {
   const std::string message = error_of([&] { parse(bytes); });
@@ -31,7 +33,9 @@ std::string refusal(const std::string& bytes) {
 }
 
 // One tensor "w" with this entry.
-std::string one(std::string_view entry, size_t data) { return file_of(fmt::format("{{\"w\":{}}}", entry), data); }
+std::string one(std::string_view entry, size_t data) {
+  return file_of(fmt::format("{{\"w\":{}}}", entry), data);
+}
 
 template <class T>
 std::span<const std::byte> bytes_of(const std::vector<T>& values) {
@@ -128,8 +132,9 @@ TEST_CASE("[core.safetensors.hostile] S3, S4, S5: headers that are not JSON obje
 }
 
 TEST_CASE("[core.safetensors.hostile] S6, S7, S8: fields") {
-  CHECK(contains(refusal(file_of(R"({"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"w":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})", 2)),
-                 "key \"w\" again"));
+  CHECK(contains(
+      refusal(file_of(R"({"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"w":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})", 2)),
+      "key \"w\" again"));
   CHECK(contains(refusal(one(R"({"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]})", 1)), "key \"dtype\" again"));
   CHECK(contains(refusal(one(R"({"dtype":"U8","shape":[1],"data_offsets":[0,1],"x":1})", 1)), "found the key \"x\""));
   CHECK(contains(refusal(one(R"({"shape":[1],"data_offsets":[0,1]})", 1)), "tensor \"w\" dtype: found nothing"));
@@ -146,8 +151,10 @@ TEST_CASE("[core.safetensors.hostile] S6, S7, S8: fields") {
 TEST_CASE("[core.safetensors.hostile] S9, S10, S14: sizes that wrap, and offsets that do not fit them") {
   CHECK(contains(refusal(one(R"({"dtype":"U8","shape":[4294967296,4294967296],"data_offsets":[0,0]})", 0)), "fewer than 2^61"));
   CHECK(contains(refusal(one(R"({"dtype":"F64","shape":[2305843009213693952],"data_offsets":[0,0]})", 0)), "fewer than 2^61"));
-  CHECK(contains(refusal(one(R"({"dtype":"U8","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,1]})", 1)), "found 9 dimensions, expected at most 8"));
-  CHECK(contains(refusal(one(R"({"dtype":"U8","shape":[1],"data_offsets":[1,0]})", 1)), "found 1 to 0, expected a begin that is not after the end"));
+  CHECK(contains(refusal(one(R"({"dtype":"U8","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,1]})", 1)),
+                 "found 9 dimensions, expected at most 8"));
+  CHECK(contains(refusal(one(R"({"dtype":"U8","shape":[1],"data_offsets":[1,0]})", 1)),
+                 "found 1 to 0, expected a begin that is not after the end"));
   CHECK(contains(refusal(one(R"({"dtype":"U8","shape":[1],"data_offsets":[0]})", 1)), "found 1 numbers"));
   CHECK(contains(refusal(one(R"({"dtype":"U8","shape":[1],"data_offsets":[0,1,2]})", 1)), "found 3 numbers"));
   CHECK(contains(refusal(one(R"({"dtype":"U8","shape":[9],"data_offsets":[0,9]})", 8)), "found 8 bytes of data, expected 9"));
@@ -158,9 +165,11 @@ TEST_CASE("[core.safetensors.hostile] S9, S10, S14: sizes that wrap, and offsets
 
 TEST_CASE("[core.safetensors.hostile] S11, S12, S13: every byte belongs to exactly one tensor") {
   const auto two = [](int a, int b, int c, int d, size_t data) {
-    return file_of(fmt::format(R"({{"a":{{"dtype":"U8","shape":[{}],"data_offsets":[{},{}]}},"b":{{"dtype":"U8","shape":[{}],"data_offsets":[{},{}]}}}})",
-                               b - a, a, b, d - c, c, d),
-                   data);
+    return file_of(
+        fmt::format(
+            R"({{"a":{{"dtype":"U8","shape":[{}],"data_offsets":[{},{}]}},"b":{{"dtype":"U8","shape":[{}],"data_offsets":[{},{}]}}}})",
+            b - a, a, b, d - c, c, d),
+        data);
   };
   CHECK(parse(two(0, 2, 2, 4, 4)).tensors().size() == 2);
   CHECK(parse(two(2, 4, 0, 2, 4)).tensors()[0].name == "b");
@@ -189,7 +198,8 @@ TEST_CASE("[core.safetensors.hostile] S17: a hundred thousand tensors take linea
 }
 
 TEST_CASE("[core.safetensors.hostile] a file cut at any byte, or with any byte changed, is refused or read within its bounds") {
-  const std::string good = file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"BF16","shape":[1,1],"data_offsets":[8,10]}})", 10);
+  const std::string good =
+      file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"BF16","shape":[1,1],"data_offsets":[8,10]}})", 10);
   for (size_t size = 0; size < good.size(); ++size) CHECK_FALSE(refusal(good.substr(0, size)).empty());
   for (size_t at = 0; at < good.size(); ++at)
     for (const int flip : {1, 2, 16, 128}) {

@@ -38,8 +38,7 @@ TEST_CASE("[core.script_archive] a module comes back with its extra files, in ev
   save_script(module, folder / "m.pt", {{"config.json", "{}"}, {"tokenizer", std::string("a\0b", 3)}});
   const ScriptArchive archive = load_script(folder / "m.pt", {"config.json", "tokenizer", "absent"});
   CHECK_FALSE(archive.module.is_training());
-  CHECK(archive.extra_files ==
-        std::map<std::string, std::string>{{"config.json", "{}"}, {"tokenizer", std::string("a\0b", 3)}});
+  CHECK(archive.extra_files == std::map<std::string, std::string>{{"config.json", "{}"}, {"tokenizer", std::string("a\0b", 3)}});
   const at::Tensor x = test::random({2, 4}, 3);
   Module loaded = archive.module;
   CHECK(test::same(loaded.forward({x}).toTensor(), module.forward({x}).toTensor()));
@@ -50,8 +49,7 @@ TEST_CASE("[core.script_archive] a module comes back with its extra files, in ev
 TEST_CASE("[core.script_archive] two saves of a module are the same bytes") {
   const TemporaryFolder folder;
   const Module module = test::stack();
-  for (const char* name : {"a", "b"})
-    save_script(module, folder / name, {{"one", "1"}, {"two", "2"}, {"three", "3"}});
+  for (const char* name : {"a", "b"}) save_script(module, folder / name, {{"one", "1"}, {"two", "2"}, {"three", "3"}});
   CHECK(bytes_of(folder / "a") == bytes_of(folder / "b"));
 }
 
@@ -97,8 +95,7 @@ void with_full_disk_at(size_t size, Call call) {
   std::signal(SIGXFSZ, old_handler);
 }
 
-TEST_CASE(
-    "[core.script_archive] a failed save is an error, leaves no temporary file and keeps the old file") {
+TEST_CASE("[core.script_archive] a failed save is an error, leaves no temporary file and keeps the old file") {
   const TemporaryFolder folder;
   const Module module = test::stack();
   save_script(module, folder / "m.pt");

@@ -28,14 +28,12 @@ inline Module linear(uint64_t seed) {
   Module module("Linear");
   module.register_parameter("weight", random({kWidth, kWidth}, seed) / 2, false);
   module.register_parameter("bias", random({kWidth}, seed + 1000), false);
-  module.define(
-      "def forward(self, x: Tensor) -> Tensor:\n    return torch.linear(x, self.weight, self.bias)\n");
+  module.define("def forward(self, x: Tensor) -> Tensor:\n    return torch.linear(x, self.weight, self.bias)\n");
   return module;
 }
 
 /// A root with children by name, and a method forward of that source.
-inline Module parent(const std::string& name, const std::vector<std::pair<std::string, Module>>& children,
-                     const std::string& source) {
+inline Module parent(const std::string& name, const std::vector<std::pair<std::string, Module>>& children, const std::string& source) {
   Module module(name);
   for (const auto& [child_name, child] : children) module.register_module(child_name, child);
   module.define(source);
@@ -60,8 +58,7 @@ inline Module stack() {
     layers.register_module(std::to_string(i), layer);
     source += "    x = getattr(self.layers, \"" + std::to_string(i) + "\").forward(x)\n";
   }
-  return parent("Stack", {{"layers", layers}, {"head", linear(9)}},
-                source + "    return self.head.forward(x)\n");
+  return parent("Stack", {{"layers", layers}, {"head", linear(9)}}, source + "    return self.head.forward(x)\n");
 }
 
 /// forward(x) waits for a fork of self.branch(x), and adds self.trunk(x), computed after the fork and before
@@ -70,8 +67,7 @@ inline Module forked() {
   Module module("Forked");
   module.register_module("branch", linear(1));
   module.register_module("trunk", linear(2));
-  module.define(
-      "def forward(self, x: Tensor) -> Tensor:\n    return self.branch.forward(x) + self.trunk.forward(x)\n");
+  module.define("def forward(self, x: Tensor) -> Tensor:\n    return self.branch.forward(x) + self.trunk.forward(x)\n");
   // define() knows no fork: it is put around the first call by hand.
   torch::jit::Graph& graph = *torch::jit::toGraphFunction(module.type()->getMethod("forward")).graph();
   for (torch::jit::Node* node : graph.nodes()) {

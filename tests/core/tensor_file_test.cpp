@@ -12,12 +12,9 @@ namespace {
 
 TensorMap samples(bool bfloat16) {
   auto generator = at::make_generator<at::CPUGeneratorImpl>(1);
-  TensorMap tensors = {{"matrix", at::randn({3, 5}, generator)},
-                       {"transposed", at::randn({3, 5}, generator).t()},
-                       {"half", at::randn({7}, generator).to(at::kHalf)},
-                       {"integers", at::arange(4)},
-                       {"scalar", at::scalar_tensor(2.5, at::kDouble)},
-                       {"empty", at::zeros({0, 3})}};
+  TensorMap tensors = {{"matrix", at::randn({3, 5}, generator)},          {"transposed", at::randn({3, 5}, generator).t()},
+                       {"half", at::randn({7}, generator).to(at::kHalf)}, {"integers", at::arange(4)},
+                       {"scalar", at::scalar_tensor(2.5, at::kDouble)},   {"empty", at::zeros({0, 3})}};
   if (bfloat16) tensors["bfloat16"] = at::randn({7}, generator).to(at::kBFloat16);
   return tensors;
 }
@@ -53,5 +50,6 @@ TEST_CASE("[core.tensor_file] types that the other side lacks are named, and not
   CHECK(std::filesystem::is_empty(folder.path()));
   const std::vector<std::byte> byte(1);
   vyx::write_safetensors(folder / "x", {{{"a", vyx::ElementType::f4, {2}}, byte}});
-  CHECK(contains(error_of([&] { vyx::read_safetensors(folder / "x"); }), "tensor \"a\": found F4, expected a type that LibTorch computes with"));
+  CHECK(contains(error_of([&] { vyx::read_safetensors(folder / "x"); }),
+                 "tensor \"a\": found F4, expected a type that LibTorch computes with"));
 }

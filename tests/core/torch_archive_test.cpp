@@ -20,9 +20,13 @@ std::string cat(std::initializer_list<std::string_view> parts) {
   for (const std::string_view part : parts) whole += part;
   return whole;
 }
-std::string byte(int value) { return std::string(1, static_cast<char>(value)); }
+std::string byte(int value) {
+  return std::string(1, static_cast<char>(value));
+}
 
-std::string text(std::string_view content) { return cat({"X", byte(static_cast<int>(content.size())), std::string(3, '\0'), content}); }
+std::string text(std::string_view content) {
+  return cat({"X", byte(static_cast<int>(content.size())), std::string(3, '\0'), content});
+}
 
 // A storage of `elements` floats in record "0".
 std::string storage(int elements, std::string_view type = "torch\nFloatStorage\n") {
@@ -32,10 +36,13 @@ std::string storage(int elements, std::string_view type = "torch\nFloatStorage\n
 // A vector in it: offset, size and stride.
 std::string tensor(int elements, int offset, int size, int stride) {
   return cat({"ctorch._utils\n_rebuild_tensor_v2\n(", storage(elements), "K", byte(offset), "K", byte(size), "\x85K", byte(stride),
-              "\x85\x89" "ccollections\nOrderedDict\n)RtR"});
+              "\x85\x89"
+              "ccollections\nOrderedDict\n)RtR"});
 }
 
-std::string dictionary(std::string_view value) { return cat({"\x80\2}", text("w"), value, "s."}); }
+std::string dictionary(std::string_view value) {
+  return cat({"\x80\2}", text("w"), value, "s."});
+}
 
 std::string archive(const TemporaryFolder& folder, const std::string& pickle, size_t record_bytes = 16) {
   vyx::ZipWriter zip(folder / "x.pt");
@@ -46,7 +53,9 @@ std::string archive(const TemporaryFolder& folder, const std::string& pickle, si
   return vyx::read_text_file(folder / "x.pt");
 }
 
-TorchArchive parse(const std::string& bytes) { return vyx::parse_torch_archive(std::as_bytes(std::span(bytes)), "x.pt"); }
+TorchArchive parse(const std::string& bytes) {
+  return vyx::parse_torch_archive(std::as_bytes(std::span(bytes)), "x.pt");
+}
 
 std::string refusal(const std::string& pickle, size_t record_bytes = 16) {
   const TemporaryFolder folder;
@@ -101,7 +110,8 @@ TEST_CASE("[core.torch_archive.hostile] T6, T7: tensors that do not fit their re
 }
 
 TEST_CASE("[core.torch_archive.hostile] T11: pickles that ask for more than values") {
-  CHECK(contains(refusal(dictionary(cat({"cos\nsystem\n", text("id"), "\x85R"}))), "found the object \"os system\", expected tensors and plain values only"));
+  CHECK(contains(refusal(dictionary(cat({"cos\nsystem\n", text("id"), "\x85R"}))),
+                 "found the object \"os system\", expected tensors and plain values only"));
   CHECK(contains(refusal("\x80\4}."), "found protocol 4, expected 2"));
   CHECK(contains(refusal("\x80\2}"), "the end of the file"));
   CHECK(contains(refusal("\x80\2]."), "found a list, expected a dict of tensors"));

@@ -14,7 +14,9 @@ using vyx::test::error_of;
 
 namespace {
 
-ZipArchive parse(const std::string& bytes) { return ZipArchive::parse(std::as_bytes(std::span(bytes)), "x.zip"); }
+ZipArchive parse(const std::string& bytes) {
+  return ZipArchive::parse(std::as_bytes(std::span(bytes)), "x.zip");
+}
 
 std::string text_of(const vyx::ZipContent& content) {
   return {reinterpret_cast<const char*>(content.bytes.data()), content.bytes.size()};
@@ -45,7 +47,9 @@ std::string archive(const std::vector<Entry>& entries, uint16_t flags = 0, const
   std::string out, directory;
   for (const Entry& entry : entries) {
     const uint32_t size = entry.size != 0 ? entry.size : static_cast<uint32_t>(entry.content.size());
-    const uint32_t crc = entry.crc != 0 ? entry.crc : static_cast<uint32_t>(crc32_z(0, reinterpret_cast<const Bytef*>(entry.content.data()), entry.content.size()));
+    const uint32_t crc =
+        entry.crc != 0 ? entry.crc
+                       : static_cast<uint32_t>(crc32_z(0, reinterpret_cast<const Bytef*>(entry.content.data()), entry.content.size()));
     std::string common;
     put<uint16_t>(common, 20);
     put<uint16_t>(common, flags);
@@ -68,7 +72,8 @@ std::string archive(const std::vector<Entry>& entries, uint16_t flags = 0, const
   if (wide_end) {  // as PyTorch writes it, needed or not
     const uint64_t end = out.size();
     out += "PK\6\6" + std::string(20, '\0');
-    for (const uint64_t value : {uint64_t{entries.size()}, uint64_t{entries.size()}, uint64_t{directory.size()}, uint64_t{offset}}) put(out, value);
+    for (const uint64_t value : {uint64_t{entries.size()}, uint64_t{entries.size()}, uint64_t{directory.size()}, uint64_t{offset}})
+      put(out, value);
     out += "PK\6\7" + std::string(4, '\0');
     put(out, end);
     put<uint32_t>(out, 1);
@@ -136,8 +141,7 @@ TEST_CASE("[core.zip] what is written is read back, aligned, and the same bytes 
   CHECK(bytes == vyx::read_text_file(folder / "y"));
   const ZipArchive zip = parse(bytes);
   CHECK(text_of(zip.read(*zip.find("a/two"))) == "second");
-  for (const vyx::ZipEntry& entry : zip.entries())
-    CHECK((entry.packed.data() - std::as_bytes(std::span(bytes)).data()) % 64 == 0);
+  for (const vyx::ZipEntry& entry : zip.entries()) CHECK((entry.packed.data() - std::as_bytes(std::span(bytes)).data()) % 64 == 0);
 }
 
 TEST_CASE("[core.zip.hostile] T8: an entry that would inflate to much more than it is") {

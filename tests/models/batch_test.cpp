@@ -29,10 +29,7 @@ TEST_CASE("[models.batch] padding stands on the side that was asked for, and the
 
 TEST_CASE("[models.batch] no rows and empty rows are refused") {
   CHECK(test::contains(test::error_of([] { make_batch(Rows{}, Padding::left, 0); }), "without rows"));
-  CHECK(test::contains(test::error_of([] {
-                         make_batch(Rows{{1}, {}}, Padding::left, 0);
-                       }),
-                       "prompt 2 has no token"));
+  CHECK(test::contains(test::error_of([] { make_batch(Rows{{1}, {}}, Padding::left, 0); }), "prompt 2 has no token"));
 }
 
 TEST_CASE("[models.batch] prompts that begin alike are grouped, the rest are one group without prefix") {

@@ -22,8 +22,7 @@ test::TinyGguf endless(uint64_t seed) {
   return gguf;
 }
 
-Generation continue_alone(LanguageModel& model, const std::vector<TokenId>& prompt,
-                          const GenerateOptions& options) {
+Generation continue_alone(LanguageModel& model, const std::vector<TokenId>& prompt, const GenerateOptions& options) {
   return generate(model, Rows{prompt}, options).rows[0];
 }
 
@@ -33,17 +32,14 @@ TEST_CASE("[models.generate] greedy takes the best token of a forward over every
   LanguageModel model = tiny_model(endless(1));
   const Generation result = continue_alone(model, kPrompts[0], {.max_tokens = 8});
   std::vector<TokenId> tokens = kPrompts[0];
-  for (int i = 0; i < 8; ++i)
-    tokens.push_back(
-        model.logits(make_batch(Rows{tokens}, Padding::right, 0))[0][-1].argmax().item<int64_t>());
+  for (int i = 0; i < 8; ++i) tokens.push_back(model.logits(make_batch(Rows{tokens}, Padding::right, 0))[0][-1].argmax().item<int64_t>());
   CHECK(result.tokens == std::vector<TokenId>(tokens.begin() + 3, tokens.end()));
   CHECK(result.stop_reason == "length");
 }
 
 TEST_CASE("[models.generate] each row of a batch gives what it gives alone, with its own seed") {
   LanguageModel model = tiny_model(endless(2));
-  GenerateOptions options{.max_tokens = 12,
-                          .sampling = {.temperature = 0.8, .top_k = 50, .top_p = 0.95, .seed = 5}};
+  GenerateOptions options{.max_tokens = 12, .sampling = {.temperature = 0.8, .top_k = 50, .top_p = 0.95, .seed = 5}};
   const Generations batch = generate(model, kPrompts, options);
   REQUIRE(batch.rows.size() == kPrompts.size());
   for (size_t r = 0; r < kPrompts.size(); ++r) {
@@ -60,8 +56,7 @@ TEST_CASE("[models.generate] an end token ends its row and no other, and is not 
   std::vector<std::vector<TokenId>> free_run;
   {
     LanguageModel model = tiny_model(gguf);
-    for (const Generation& row : generate(model, kPrompts, {.max_tokens = 10}).rows)
-      free_run.push_back(row.tokens);
+    for (const Generation& row : generate(model, kPrompts, {.max_tokens = 10}).rows) free_run.push_back(row.tokens);
   }
   const TokenId end = free_run[0][4];
   LanguageModel model = tiny_model(gguf.set("tokenizer.ggml.eos_token_id", static_cast<uint32_t>(end)));
@@ -81,11 +76,10 @@ TEST_CASE("[models.generate] an end token ends its row and no other, and is not 
 TEST_CASE("[models.generate] the text is valid UTF-8, streamed in whole characters") {
   LanguageModel model = tiny_model(endless(4));
   std::vector<std::string> pieces;
-  const GenerateOptions options{
-      .max_tokens = 200, .sampling = {.temperature = 3, .seed = 1}, .on_text = [&](std::string_view text) {
-        pieces.emplace_back(text);
-        return true;
-      }};
+  const GenerateOptions options{.max_tokens = 200, .sampling = {.temperature = 3, .seed = 1}, .on_text = [&](std::string_view text) {
+                                  pieces.emplace_back(text);
+                                  return true;
+                                }};
   const Generation result = continue_alone(model, kPrompts[0], options);
   std::string shown;
   for (const std::string& piece : pieces) {
@@ -152,9 +146,7 @@ TEST_CASE("[models.generate] a callback may stop, of the first row") {
 TEST_CASE("[models.generate] seeds make the difference") {
   LanguageModel model = tiny_model(endless(7));
   const auto tokens = [&](uint64_t seed) {
-    return continue_alone(model, kPrompts[0],
-                          {.max_tokens = 20, .sampling = {.temperature = 1.5, .seed = seed}})
-        .tokens;
+    return continue_alone(model, kPrompts[0], {.max_tokens = 20, .sampling = {.temperature = 1.5, .seed = seed}}).tokens;
   };
   CHECK(tokens(1) == tokens(1));
   CHECK(tokens(1) != tokens(2));
@@ -164,8 +156,7 @@ TEST_CASE("[models.generate] what cannot be generated is refused") {
   LanguageModel model = tiny_model();
   CHECK(contains(error_of([&] { generate(model, Rows{}, {}); }), "no prompt"));
   CHECK(contains(error_of([&] { generate(model, Rows{{1}, {}}, {}); }), "prompt 2 has no token"));
-  CHECK(
-      contains(error_of([&] { generate(model, Rows{{1}}, {.max_tokens = 600}); }), "context length of 512"));
+  CHECK(contains(error_of([&] { generate(model, Rows{{1}}, {.max_tokens = 600}); }), "context length of 512"));
   CHECK_THROWS_AS(generate(model, Rows{{1}}, {.max_tokens = 0}), UsageError);
   CHECK_THROWS_AS(generate(model, Rows{{1}}, {.stop = {""}}), UsageError);
 }

@@ -49,8 +49,7 @@ TEST_CASE(
   LanguageModel model = test::tiny_model(gguf);
   const auto parameters = [&] {
     std::map<std::string, at::Tensor> named;
-    for (const auto& parameter : model.module().module().named_parameters())
-      named[parameter.name] = parameter.value;
+    for (const auto& parameter : model.module().module().named_parameters()) named[parameter.name] = parameter.value;
     return named;
   }();
   CHECK(parameters.size() == gguf.tensors.size());
@@ -70,11 +69,9 @@ TEST_CASE(
   CHECK(at::equal(ours("model.layers.1.post_attention_layernorm.weight"), theirs("blk.1.ffn_norm.weight")));
   CHECK(at::equal(ours("model.layers.0.self_attn.v_proj.weight"), theirs("blk.0.attn_v.weight")));
   // A head's rows 0, 1, 2, 3, … are Hugging Face's rows 0, half, 1, half + 1, …
-  const at::Tensor q = ours("model.layers.0.self_attn.q_proj.weight"),
-                   permuted = theirs("blk.0.attn_q.weight");
+  const at::Tensor q = ours("model.layers.0.self_attn.q_proj.weight"), permuted = theirs("blk.0.attn_q.weight");
   for (int64_t head = 0; head < 4; ++head) {
-    for (int64_t row = 0; row < 8; ++row)
-      CHECK(at::equal(permuted[head * 8 + row], q[head * 8 + row % 2 * 4 + row / 2]));
+    for (int64_t row = 0; row < 8; ++row) CHECK(at::equal(permuted[head * 8 + row], q[head * 8 + row % 2 * 4 + row / 2]));
   }
 }
 
@@ -83,12 +80,11 @@ TEST_CASE("[models.gguf_importer] the config says what the file says") {
   const TinyGguf gguf({.tied = false});
   gguf.write(folder / "tiny.gguf");
   uint64_t done = 0, total = 0;
-  const ImportResult result =
-      import_gguf(folder / "tiny.gguf", folder / "tiny.pt", {.on_progress = [&](uint64_t d, uint64_t t) {
-                    CHECK(d >= done);
-                    done = d;
-                    total = t;
-                  }});
+  const ImportResult result = import_gguf(folder / "tiny.gguf", folder / "tiny.pt", {.on_progress = [&](uint64_t d, uint64_t t) {
+                                            CHECK(d >= done);
+                                            done = d;
+                                            total = t;
+                                          }});
   CHECK(done == result.parameters);
   CHECK(total == result.parameters);
   CHECK(result.tensors == gguf.tensors.size());
@@ -117,19 +113,12 @@ TEST_CASE("[models.gguf_importer] a tied embedding is stored once") {
   const test::TemporaryFolder folder;
   TinyGguf({.tied = true}).write(folder / "tied.gguf");
   TinyGguf({.tied = false}).write(folder / "untied.gguf");
-  for (const char* name : {"tied", "untied"})
-    import_gguf(folder / (std::string(name) + ".gguf"), folder / (std::string(name) + ".pt"));
+  for (const char* name : {"tied", "untied"}) import_gguf(folder / (std::string(name) + ".gguf"), folder / (std::string(name) + ".pt"));
   const auto size = [&](const char* name) { return std::filesystem::file_size(folder / name); };
   CHECK(size("untied.pt") - size("tied.pt") >= 261 * 32 * 4);
   const auto parameters = load_script(folder / "tied.pt").module;
   CHECK(parameters.attr("lm_head").toModule().attr("weight").toTensor().data_ptr() ==
-        parameters.attr("model")
-            .toModule()
-            .attr("embed_tokens")
-            .toModule()
-            .attr("weight")
-            .toTensor()
-            .data_ptr());
+        parameters.attr("model").toModule().attr("embed_tokens").toModule().attr("weight").toTensor().data_ptr());
 }
 
 TEST_CASE("[models.gguf_importer] weights may be narrower, and the logits are then near") {
@@ -157,9 +146,8 @@ TEST_CASE("[models.gguf_importer] each hyperparameter that cannot be is refused 
   const std::string embedding = "llama.embedding_length", heads = "llama.attention.head_count";
   CHECK(contains(refusal(with("general.architecture", std::string("mamba"))), "\"mamba\", expected llama"));
   CHECK(contains(refusal(without("general.architecture")), "general.architecture"));
-  for (const char* key :
-       {"llama.block_count", "llama.context_length", "llama.embedding_length", "llama.feed_forward_length",
-        "llama.attention.head_count", "llama.attention.layer_norm_rms_epsilon"}) {
+  for (const char* key : {"llama.block_count", "llama.context_length", "llama.embedding_length", "llama.feed_forward_length",
+                          "llama.attention.head_count", "llama.attention.layer_norm_rms_epsilon"}) {
     CAPTURE(key);
     CHECK(contains(refusal(without(key)), key));
     CHECK(contains(refusal(with(key, u32(0))), key));
@@ -217,21 +205,14 @@ TEST_CASE("[models.gguf_importer] a vocabulary that does not hold together is re
   CHECK(contains(refusal(with("tokenizer.ggml.model", std::string("llama"))), "\"llama\", expected gpt2"));
   CHECK(contains(refusal(with("tokenizer.ggml.pre", std::string("falcon"))), "\"falcon\""));
   CHECK(contains(refusal(without("tokenizer.ggml.pre")), "tokenizer.ggml.pre"));
-  CHECK(contains(refusal(with("tokenizer.ggml.token_type", GgufArray(std::vector<int32_t>{1, 1}))),
-                 "token_type has 2 elements"));
-  CHECK(contains(refusal(with("tokenizer.ggml.token_type", GgufArray(std::vector<uint8_t>(261, 1)))),
-                 "token_type"));
-  CHECK(contains(refusal(with("tokenizer.ggml.token_type", GgufArray(std::vector<int32_t>(261, 9)))),
-                 "expected 1 to 6"));
-  CHECK(contains(refusal(with("tokenizer.ggml.scores", GgufArray(std::vector<float>(3)))),
-                 "scores has 3 elements"));
+  CHECK(contains(refusal(with("tokenizer.ggml.token_type", GgufArray(std::vector<int32_t>{1, 1}))), "token_type has 2 elements"));
+  CHECK(contains(refusal(with("tokenizer.ggml.token_type", GgufArray(std::vector<uint8_t>(261, 1)))), "token_type"));
+  CHECK(contains(refusal(with("tokenizer.ggml.token_type", GgufArray(std::vector<int32_t>(261, 9)))), "expected 1 to 6"));
+  CHECK(contains(refusal(with("tokenizer.ggml.scores", GgufArray(std::vector<float>(3)))), "scores has 3 elements"));
   CHECK(contains(refusal(with("tokenizer.ggml.scores", GgufArray(std::vector<uint8_t>(261)))), "scores"));
-  CHECK(contains(refusal(with("tokenizer.ggml.merges", GgufArray(Strings{"h e", "q z"}))),
-                 "needs the token \"qz\""));
-  CHECK(
-      contains(refusal(with("tokenizer.ggml.merges", GgufArray(Strings{"he"}))), "two tokens with a space"));
-  CHECK(
-      contains(refusal(with("tokenizer.ggml.tokens", GgufArray(Strings(261, "same")))), "are both \"same\""));
+  CHECK(contains(refusal(with("tokenizer.ggml.merges", GgufArray(Strings{"h e", "q z"}))), "needs the token \"qz\""));
+  CHECK(contains(refusal(with("tokenizer.ggml.merges", GgufArray(Strings{"he"}))), "two tokens with a space"));
+  CHECK(contains(refusal(with("tokenizer.ggml.tokens", GgufArray(Strings(261, "same")))), "are both \"same\""));
   CHECK(contains(refusal(with("tokenizer.ggml.tokens", GgufArray(Strings(500, "x")))), "500 tokens"));
   for (const char* token : {"bos", "eos", "padding"}) {
     const std::string key = fmt::format("tokenizer.ggml.{}_token_id", token);
@@ -243,16 +224,13 @@ TEST_CASE("[models.gguf_importer] pre-tokenizers take the form that Hugging Face
   const auto pre_tokenizer = [](const char* name) {
     TinyGguf gguf = with("tokenizer.ggml.pre", std::string(name));
     const std::string bytes = gguf_bytes(gguf.metadata, {});
-    return parse_json(tokenizer_json_from_gguf(Gguf::parse(std::as_bytes(std::span(bytes)), name)),
-                      name)["pre_tokenizer"];
+    return parse_json(tokenizer_json_from_gguf(Gguf::parse(std::as_bytes(std::span(bytes)), name)), name)["pre_tokenizer"];
   };
   CHECK(pre_tokenizer("gpt-2")["type"].get<std::string>() == "ByteLevel");
   CHECK(pre_tokenizer("gpt-2")["use_regex"].get<bool>() == true);
   CHECK(pre_tokenizer("smollm")["pretokenizers"][0]["type"].get<std::string>() == "Digits");
-  CHECK(contains(pre_tokenizer("llama-bpe")["pretokenizers"][0]["pattern"]["Regex"].get<std::string>(),
-                 "\\p{N}{1,3}"));
-  CHECK_FALSE(
-      contains(pre_tokenizer("qwen2")["pretokenizers"][0]["pattern"]["Regex"].get<std::string>(), "{1,3}"));
+  CHECK(contains(pre_tokenizer("llama-bpe")["pretokenizers"][0]["pattern"]["Regex"].get<std::string>(), "\\p{N}{1,3}"));
+  CHECK_FALSE(contains(pre_tokenizer("qwen2")["pretokenizers"][0]["pattern"]["Regex"].get<std::string>(), "{1,3}"));
   CHECK(pre_tokenizer("qwen2")["pretokenizers"][1]["use_regex"].get<bool>() == false);
 }
 
@@ -269,7 +247,6 @@ TEST_CASE("[models.gguf_importer] control tokens are special, user-defined ones 
 TEST_CASE("[models.gguf_importer] an archive that cannot be written is refused before the work") {
   const test::TemporaryFolder folder;
   TinyGguf().write(folder / "tiny.gguf");
-  CHECK(contains(error_of([&] { import_gguf(folder / "tiny.gguf", folder / "nowhere" / "out.pt"); }),
-                 "nowhere"));
+  CHECK(contains(error_of([&] { import_gguf(folder / "tiny.gguf", folder / "nowhere" / "out.pt"); }), "nowhere"));
   CHECK(contains(error_of([&] { import_gguf(folder / "missing.gguf", folder / "out.pt"); }), "missing.gguf"));
 }

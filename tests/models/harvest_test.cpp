@@ -15,7 +15,8 @@ using test::TemporaryFolder;
 
 namespace {
 
-constexpr const char* kText = "The first document is here.\n%\nAnother one, a little longer than the first.\n%\nshort\n%\nAnd the last of them.\n";
+constexpr const char* kText =
+    "The first document is here.\n%\nAnother one, a little longer than the first.\n%\nshort\n%\nAnd the last of them.\n";
 
 std::unique_ptr<HarvestInput> input_of(LanguageModel& model, const std::filesystem::path& file, const TextInputOptions& options) {
   return text_input(model, TextSource({file}, {.separator = "%"}), options);
@@ -159,13 +160,12 @@ TEST_CASE("[models.harvest] any module harvests from tensors or from a callback"
     CHECK(at::equal(all(harvest)[0], x * 2));
     CHECK(harvest.provenance()["module"] == "double");
   }
-  Harvest harvest(argument_input(
-                      module,
-                      [&](uint64_t forward) -> std::optional<Arguments> {
-                        if (forward == 2) return std::nullopt;
-                        return Arguments{x * static_cast<double>(forward), y};
-                      },
-                      {}),
+  Harvest harvest(argument_input(module,
+                                 [&](uint64_t forward) -> std::optional<Arguments> {
+                                   if (forward == 2) return std::nullopt;
+                                   return Arguments{x * static_cast<double>(forward), y};
+                                 },
+                                 {}),
                   options);
   CHECK(at::equal(all(harvest)[0], at::cat({at::zeros_like(x), x * 2})));
   CHECK(contains(error_of([&] { tensor_input(module, {x, y.narrow(0, 0, 3)}, 2, {}); }), "input 2: found 3 rows, expected 10"));

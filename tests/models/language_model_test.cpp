@@ -61,7 +61,8 @@ TEST_CASE("[models.language_model] segments of a row give what each gives alone"
     ids.push_back(2);
     segments.push_back(0);
   }
-  const at::Tensor packed_ids = at::tensor(ids, at::kLong).repeat({2, 1}), mask = at::tensor(segments, at::kLong).repeat({2, 1});  // [2, seq]
+  const at::Tensor packed_ids = at::tensor(ids, at::kLong).repeat({2, 1}),
+                   mask = at::tensor(segments, at::kLong).repeat({2, 1});           // [2, seq]
   const at::Tensor logits = model.module().forward({packed_ids, mask}).toTensor();  // [2, seq, vocabulary]
   CHECK(logits.isfinite().all().item<bool>());
   int64_t begin = 0;
@@ -121,8 +122,7 @@ TEST_CASE("[models.language_model] padded rows go on behind a cache as they do a
     model.extend(cache, batch);
     at::Tensor hidden;
     for (const TokenId token : {31, 32})
-      hidden = model.extend(
-          cache, {.ids = at::full({static_cast<int64_t>(kRows.size()), 1}, token, at::kLong), .mask = {}});
+      hidden = model.extend(cache, {.ids = at::full({static_cast<int64_t>(kRows.size()), 1}, token, at::kLong), .mask = {}});
     const at::Tensor logits = model.head(hidden);  // [batch, 1, vocabulary]
     for (size_t r = 0; r < kRows.size(); ++r) {
       std::vector<TokenId> whole = kRows[r];
@@ -165,10 +165,9 @@ TEST_CASE("[models.language_model] log-probabilities of the tokens themselves, 0
 TEST_CASE("[models.language_model] every part is a site, by Hugging Face's path") {
   LanguageModel model = tiny_model({.layers = 2});
   for (const char* path :
-       {"model", "model.embed_tokens", "model.layers.0", "model.layers.1.self_attn",
-        "model.layers.1.self_attn.q_proj", "model.layers.0.self_attn.o_proj", "model.layers.1.mlp",
-        "model.layers.1.mlp.gate_proj", "model.layers.0.mlp.down_proj", "model.layers.0.input_layernorm",
-        "model.layers.0.post_attention_layernorm", "model.norm", "lm_head"}) {
+       {"model", "model.embed_tokens", "model.layers.0", "model.layers.1.self_attn", "model.layers.1.self_attn.q_proj",
+        "model.layers.0.self_attn.o_proj", "model.layers.1.mlp", "model.layers.1.mlp.gate_proj", "model.layers.0.mlp.down_proj",
+        "model.layers.0.input_layernorm", "model.layers.0.post_attention_layernorm", "model.norm", "lm_head"}) {
     CAPTURE(path);
     const auto captured = capture(model.module(), path, {one(kRows[0]).ids});
     REQUIRE(captured.size() == 1);
@@ -186,10 +185,9 @@ TEST_CASE(
     "logits") {
   LanguageModel model = tiny_model();
   const at::Tensor before = model.logits(one(kRows[0]));
-  const HookHandle handle = model.module().hook(
-      "model.layers.1", [](const Site&, const c10::IValue& value) -> std::optional<c10::IValue> {
-        return with_activation(value, at::zeros_like(*activation_of(value)));
-      });
+  const HookHandle handle = model.module().hook("model.layers.1", [](const Site&, const c10::IValue& value) -> std::optional<c10::IValue> {
+    return with_activation(value, at::zeros_like(*activation_of(value)));
+  });
   const auto captured = capture(model.module(), "model.layers.2:input", {one(kRows[0]).ids});
   CHECK(captured.begin()->second[0].abs().max().item<float>() == 0);
   CHECK(difference(model.logits(one(kRows[0])), before) > 0.1);
@@ -201,18 +199,16 @@ TEST_CASE(
   LanguageModel model = tiny_model({.seed = 6});
   const Batch batch = make_batch(kRows, Padding::left, 2);
   const at::Tensor before = model.logits(batch);
-  AttachedEdit edit = attach(model.module(), model.block_output(1), Edit({add(at::ones({32}))}),
-                             {.coefficients = at::zeros({})});
+  AttachedEdit edit = attach(model.module(), model.block_output(1), Edit({add(at::ones({32}))}), {.coefficients = at::zeros({})});
   CHECK(at::equal(model.logits(batch), before));
 
   edit.set_coefficients(at::ones({}));
   bool checked = false;
-  const HookHandle handle =
-      model.module().hook("model.layers.2:input", [&](const Site&, const c10::IValue& value) {
-        const at::Tensor x = *activation_of(value);  // [batch, seq, d_model]
-        checked = x.size(0) == batch.ids.size(0);
-        return std::nullopt;
-      });
+  const HookHandle handle = model.module().hook("model.layers.2:input", [&](const Site&, const c10::IValue& value) {
+    const at::Tensor x = *activation_of(value);  // [batch, seq, d_model]
+    checked = x.size(0) == batch.ids.size(0);
+    return std::nullopt;
+  });
   const at::Tensor after = model.logits(batch);
   CHECK(checked);
   CHECK(difference(after, before) > 1e-3);
@@ -221,8 +217,7 @@ TEST_CASE(
 
 TEST_CASE("[models.language_model] an edit of generated tokens leaves the prompt alone") {
   LanguageModel model = tiny_model({.seed = 7});
-  const AttachedEdit edit = attach(model.module(), model.block_output(0), Edit({add(at::ones({32}))}),
-                                   {.positions = Positions::generated});
+  const AttachedEdit edit = attach(model.module(), model.block_output(0), Edit({add(at::ones({32}))}), {.positions = Positions::generated});
   KvCache cache = model.make_cache(1, 16);
   model.extend(cache, one(kRows[0]));
   CHECK(edit.firings() == 0);
@@ -234,17 +229,13 @@ TEST_CASE("[models.language_model] a cache that is too small, and a batch of ano
   LanguageModel model = tiny_model();
   KvCache cache = model.make_cache(1, 4);
   CHECK(contains(error_of([&] { model.extend(cache, one(kRows[0])); }), "capacity of 4"));
-  CHECK(contains(error_of([&] {
-                   model.extend(cache, make_batch(Rows{{1}, {2}}, Padding::left, 0));
-                 }),
-                 "2 rows behind a cache of 1"));
+  CHECK(contains(error_of([&] { model.extend(cache, make_batch(Rows{{1}, {2}}, Padding::left, 0)); }), "2 rows behind a cache of 1"));
 }
 
 TEST_CASE("[models.language_model] prompts begin with the begin token where the model wants it") {
   test::TinyGguf gguf;
   CHECK(tiny_model(gguf).encode_prompt("hi") == std::vector<TokenId>{3 + 'h', 3 + 'i'});
-  CHECK(tiny_model(gguf.set("tokenizer.ggml.add_bos_token", true)).encode_prompt("hi") ==
-        std::vector<TokenId>{1, 3 + 'h', 3 + 'i'});
+  CHECK(tiny_model(gguf.set("tokenizer.ggml.add_bos_token", true)).encode_prompt("hi") == std::vector<TokenId>{1, 3 + 'h', 3 + 'i'});
 }
 
 TEST_CASE("[models.language_model] a chat without a format that vyx knows is refused") {
@@ -274,7 +265,6 @@ TEST_CASE("[models.language_model] a config survives JSON, and a damaged one is 
   };
   CHECK(contains(spoilt("\"hidden_size\": 32", "\"hidden_size\": 0"), "hidden_size"));
   CHECK(contains(spoilt("\"hidden_size\": 32", "\"width\": 32"), "hidden_size"));
-  CHECK(contains(spoilt("\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3"),
-                 "4 heads and 3 key-value heads"));
+  CHECK(contains(spoilt("\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3"), "4 heads and 3 key-value heads"));
   CHECK(contains(spoilt("\"bos_token_id\": 1", "\"bos_token_id\": 300"), "bos_token = 300"));
 }

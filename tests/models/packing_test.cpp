@@ -74,7 +74,8 @@ TEST_CASE("[models.packing] no token is lost, and a segment never holds two docu
   for (const TokenId begin : {TokenId{-1}, TokenId{1}}) {
     for (const int64_t context : {2, 7, 16, 64}) {
       CAPTURE(context);
-      Packer packer(TextSource({folder / "a.txt"}, {.separator = "%"}), model.tokenizer(), {.context = context, .begin_token = begin, .pad_token = 2});
+      Packer packer(TextSource({folder / "a.txt"}, {.separator = "%"}), model.tokenizer(),
+                    {.context = context, .begin_token = begin, .pad_token = 2});
       const Packed packed = unpack(packer, 3, begin);
       CHECK(joined(packed) == expected);
       if (begin < 0) CHECK(packed.padding < context);  // only the last row

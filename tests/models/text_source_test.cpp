@@ -57,19 +57,20 @@ TEST_CASE("[models.text_source] JSON Lines give the member that was asked for") 
   write_file(folder / "a.jsonl", "\xEF\xBB\xBF{\"text\": \"first\\r\\nline\", \"x\": 1}\r\n\n  \n{\"text\": \"second\\u0000\"}");
   TextSource source({folder / "a.jsonl"});
   CHECK(all(source) == Texts{"first\nline", "second"});
-  CHECK(source.cursor().counts ==
-        TextCounts{.documents = 2, .bytes = 16, .carriage_returns = 1, .byte_order_marks = 1, .nul_bytes = 1});
+  CHECK(source.cursor().counts == TextCounts{.documents = 2, .bytes = 16, .carriage_returns = 1, .byte_order_marks = 1, .nul_bytes = 1});
   CHECK(contains(error_of([&] { read(folder / "a.jsonl", {.json_key = "body"}); }), "a.jsonl:1"));
   CHECK(contains(error_of([&] { read(folder / "a.jsonl", {.json_key = "body"}); }), "body"));
 }
 
 TEST_CASE("[models.text_source] what is not as it should be is mended and counted") {
   const TemporaryFolder folder;
-  write_file(folder / "a.txt", std::string("\xEF\xBB\xBF" "a\r\nb\0c\rd\xFF\xE2\x82z\r\n\xEF\xBB\xBF", 20));
+  write_file(folder / "a.txt", std::string("\xEF\xBB\xBF"
+                                           "a\r\nb\0c\rd\xFF\xE2\x82z\r\n\xEF\xBB\xBF",
+                                           20));
   TextSource source({folder / "a.txt"});
   CHECK(all(source) == Texts{"a\nbc\rd\xEF\xBF\xBD\xEF\xBF\xBDz\n\xEF\xBB\xBF"});
-  CHECK(source.cursor().counts == TextCounts{.documents = 1, .bytes = 17, .carriage_returns = 2, .byte_order_marks = 1,
-                                             .nul_bytes = 1, .malformed = 2});
+  CHECK(source.cursor().counts ==
+        TextCounts{.documents = 1, .bytes = 17, .carriage_returns = 2, .byte_order_marks = 1, .nul_bytes = 1, .malformed = 2});
   CHECK(text_counts_from_json(to_json(source.cursor().counts), "x") == source.cursor().counts);
 }
 

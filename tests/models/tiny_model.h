@@ -35,8 +35,7 @@ struct TinyGguf {
     const auto u32 = [](uint64_t value) { return GgufValue(static_cast<uint32_t>(value)); };
     std::vector<std::string> tokens = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
     std::vector<int32_t> types(tokens.size(), 3);
-    for (int byte = 0; byte < 256; ++byte)
-      tokens.push_back(models::to_byte_level(std::string(1, static_cast<char>(byte))));
+    for (int byte = 0; byte < 256; ++byte) tokens.push_back(models::to_byte_level(std::string(1, static_cast<char>(byte))));
     tokens.insert(tokens.end(), {"he", "Ġa"});
     types.resize(tokens.size(), 1);
     const uint64_t vocabulary = tokens.size();
@@ -105,8 +104,7 @@ struct TinyGguf {
 
   void write(const std::filesystem::path& path) const {
     std::vector<GgufTensorData> views;
-    for (const Tensor& tensor : tensors)
-      views.push_back({tensor.name, tensor.shape, GgmlType::f32, std::as_bytes(std::span(tensor.data))});
+    for (const Tensor& tensor : tensors) views.push_back({tensor.name, tensor.shape, GgmlType::f32, std::as_bytes(std::span(tensor.data))});
     write_gguf(path, metadata, views);
   }
 };

@@ -32,8 +32,7 @@ const Json kByteLevel = {{"type", "ByteLevel"}, {"add_prefix_space", false}};
 /// A tokenizer.json with the 256 bytes as tokens of the same id, then those that `merges` make.
 Json tokenizer_json(const std::vector<std::pair<std::string, std::string>>& merges = {}) {
   Json vocabulary, list = Json::array();
-  for (int byte = 0; byte < 256; ++byte)
-    vocabulary[to_byte_level(std::string(1, static_cast<char>(byte)))] = byte;
+  for (int byte = 0; byte < 256; ++byte) vocabulary[to_byte_level(std::string(1, static_cast<char>(byte)))] = byte;
   for (const auto& [left, right] : merges) {
     if (!vocabulary.contains(left + right)) vocabulary[left + right] = vocabulary.size();
     list.push_back(left + " " + right);
@@ -118,8 +117,7 @@ TEST_CASE("[models.tokenizer] any bytes come back as they were") {
 TEST_CASE("[models.tokenizer] an ill-formed sequence is a word of its own") {
   const Tokenizer tokenizer = load(tokenizer_json({{"â", "Ĥ"}, {"âĤ", "¬"}, {"x", "â"}, {"ÿ", "ÿ"}}));
   CHECK(tokenizer.encode("x€x") == Ids{'x', 257, 'x'});
-  CHECK(tokenizer.encode("x\xE2\x82x") ==
-        Ids{'x', 256, 'x'});  // a cut-off € merges in itself, and with nothing around it
+  CHECK(tokenizer.encode("x\xE2\x82x") == Ids{'x', 256, 'x'});  // a cut-off € merges in itself, and with nothing around it
   CHECK(tokenizer.encode("\xFF\xFF") == Ids{0xFF, 0xFF});
 }
 
@@ -169,15 +167,13 @@ TEST_CASE("[models.tokenizer] an id that is no token is an error") {
   Json json = tokenizer_json();
   json["added_tokens"] = {added("<s>", 300)};
   const Tokenizer tokenizer = load(json);
-  CHECK(contains(error_of([&] { tokenizer.decode(Ids{257}); }),
-                 "t.json: 257 is no token, expected an id below 301"));
+  CHECK(contains(error_of([&] { tokenizer.decode(Ids{257}); }), "t.json: 257 is no token, expected an id below 301"));
   CHECK(contains(error_of([&] { tokenizer.bytes(-1); }), "-1 is no token"));
   CHECK(contains(error_of([&] { tokenizer.is_special(301); }), "301 is no token"));
 }
 
 TEST_CASE("[models.tokenizer] ByteLevel cuts as GPT-2 does") {
-  const std::vector<std::string> pieces = {"It", "'s", " 12", "!?",       " ", " Wörter",
-                                           "\t", "\n", "x",   "\xC2\x85", "'S"};
+  const std::vector<std::string> pieces = {"It", "'s", " 12", "!?", " ", " Wörter", "\t", "\n", "x", "\xC2\x85", "'S"};
   std::vector<std::string> expected = pieces;
   expected.back() = "'";
   expected.push_back("S");
@@ -195,8 +191,7 @@ TEST_CASE("[models.tokenizer] U+180E is no blank, U+0085 is one") {
 TEST_CASE("[models.tokenizer] a match is found after any distance") {
   Json plain = kByteLevel;
   plain["use_regex"] = false;
-  const Json digits = {{"type", "Sequence"},
-                       {"pretokenizers", {{{"type", "Digits"}, {"individual_digits", true}}, plain}}};
+  const Json digits = {{"type", "Sequence"}, {"pretokenizers", {{{"type", "Digits"}, {"individual_digits", true}}, plain}}};
   std::string gap;
   for (int length = 1; length < 150; ++length) {
     gap += length % 3 == 0 ? "é" : "e";
@@ -207,8 +202,7 @@ TEST_CASE("[models.tokenizer] a match is found after any distance") {
 
 TEST_CASE("[models.tokenizer] Digits isolates each number character, or runs of them") {
   const auto sequence = [](bool individual) {
-    return Json{{"type", "Sequence"},
-                {"pretokenizers", {{{"type", "Digits"}, {"individual_digits", individual}}, kByteLevel}}};
+    return Json{{"type", "Sequence"}, {"pretokenizers", {{{"type", "Digits"}, {"individual_digits", individual}}, kByteLevel}}};
   };
   const std::vector<std::string> single = {"a", " ", "1", "४", "Ⅷ", "½", "b"}, runs = {"a", " ", "1४Ⅷ½", "b"};
   CHECK(words(sequence(true), single) == single);
@@ -218,17 +212,14 @@ TEST_CASE("[models.tokenizer] Digits isolates each number character, or runs of 
 TEST_CASE("[models.tokenizer] Split isolates or removes, by pattern or text") {
   Json plain = kByteLevel;
   plain["use_regex"] = false;
-  const auto sequence = [&](Json step) {
-    return Json{{"type", "Sequence"}, {"pretokenizers", {step, plain}}};
-  };
+  const auto sequence = [&](Json step) { return Json{{"type", "Sequence"}, {"pretokenizers", {step, plain}}}; };
   // Llama 3's pattern, case-insensitive contractions and numbers of up to three digits among it.
-  const Json llama = split(
-      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)");
+  const Json llama =
+      split(R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)");
   const std::vector<std::string> pieces = {"It", "'S", " ", "123", "45", " ok", "!\n", " \n", "  ", " x"};
   CHECK(words(sequence(llama), pieces) == pieces);
 
-  CHECK(words(sequence(split(R"(\d)")), {"a", "1", "४", "b"}) ==
-        std::vector<std::string>{"a", "1", "४", "b"});
+  CHECK(words(sequence(split(R"(\d)")), {"a", "1", "४", "b"}) == std::vector<std::string>{"a", "1", "४", "b"});
 
   Json text = split("");
   text["pattern"] = {{"String", "a."}};
@@ -254,8 +245,7 @@ TEST_CASE("[models.tokenizer] a megabyte without a break takes no time to speak 
 
 TEST_CASE("[models.tokenizer] 100,000 added tokens cost no more than a few") {
   Json json = tokenizer_json();
-  for (int i = 0; i < 100'000; ++i)
-    json["added_tokens"].push_back(added("<t" + std::to_string(i) + ">", 256 + i));
+  for (int i = 0; i < 100'000; ++i) json["added_tokens"].push_back(added("<t" + std::to_string(i) + ">", 256 + i));
   const Tokenizer tokenizer = load(json);
   std::string text;
   for (int i = 0; i < 20'000; ++i) text += "<t<t" + std::to_string(i) + ">";
@@ -285,27 +275,22 @@ TEST_CASE("[models.tokenizer] what byte-level BPE does not have is refused by na
     json[Json::json_pointer(pointer)] = value;
     return load_error(json);
   };
-  CHECK(contains(with("/model/type", "Unigram"),
-                 "t.json: model type is \"Unigram\"; vyx reads byte-level BPE"));
+  CHECK(contains(with("/model/type", "Unigram"), "t.json: model type is \"Unigram\"; vyx reads byte-level BPE"));
   CHECK(contains(with("/model/dropout", 0.1), "dropout \"0.1\""));
   CHECK(contains(with("/model/byte_fallback", true), "byte_fallback"));
   CHECK(contains(with("/model/end_of_word_suffix", "</w>"), "end_of_word_suffix \"</w>\""));
   CHECK(contains(with("/model/continuing_subword_prefix", "##"), "continuing_subword_prefix \"##\""));
   CHECK(contains(with("/model/unk_token", "<unk>"), "unk_token \"<unk>\" is not in the vocabulary"));
-  CHECK(
-      contains(with("/normalizer", {{"type", "NFC"}}), "normalizer \"NFC\" is not supported, expected null"));
+  CHECK(contains(with("/normalizer", {{"type", "NFC"}}), "normalizer \"NFC\" is not supported, expected null"));
   CHECK(contains(with("/decoder", nullptr), "decoder null is not supported, expected ByteLevel"));
   CHECK(contains(with("/decoder", {{"type", "Metaspace"}}), "decoder \"Metaspace\""));
   CHECK(contains(with("/truncation", {{"max_length", 0}}), "truncation is set; set it to null"));
   CHECK(contains(with("/padding", {{"strategy", "BatchLongest"}}), "padding is set"));
   CHECK(contains(with("/version", "2.0"), "tokenizer version \"2.0\", expected \"1.0\""));
   CHECK(contains(with("/pre_tokenizer", nullptr), "a pre_tokenizer is null, expected an object"));
-  CHECK(contains(with("/pre_tokenizer", {{"type", "Whitespace"}}),
-                 "pre_tokenizer \"Whitespace\" is not supported"));
-  CHECK(contains(with("/pre_tokenizer/add_prefix_space", true),
-                 "ByteLevel with add_prefix_space is not supported"));
-  CHECK(contains(with("/pre_tokenizer", {{"type", "Digits"}, {"individual_digits", true}}),
-                 "has no ByteLevel"));
+  CHECK(contains(with("/pre_tokenizer", {{"type", "Whitespace"}}), "pre_tokenizer \"Whitespace\" is not supported"));
+  CHECK(contains(with("/pre_tokenizer/add_prefix_space", true), "ByteLevel with add_prefix_space is not supported"));
+  CHECK(contains(with("/pre_tokenizer", {{"type", "Digits"}, {"individual_digits", true}}), "has no ByteLevel"));
   CHECK(contains(with("/pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", {kByteLevel, split("a")}}}),
                  "follows ByteLevel, which must be the last"));
   Json contiguous = split("a");
@@ -313,17 +298,14 @@ TEST_CASE("[models.tokenizer] what byte-level BPE does not have is refused by na
   CHECK(contains(with("/pre_tokenizer", contiguous), "Split with behavior \"Contiguous\" is not supported"));
   CHECK(contains(with("/post_processor", {{"type", "BertProcessing"}}), "post_processor \"BertProcessing\""));
   CHECK(contains(with("/post_processor",
-                      {{"type", "TemplateProcessing"},
-                       {"single", {{{"SpecialToken", {{"id", "<s>"}}}}, {{"Sequence", {{"id", "A"}}}}}}}),
+                      {{"type", "TemplateProcessing"}, {"single", {{{"SpecialToken", {{"id", "<s>"}}}}, {{"Sequence", {{"id", "A"}}}}}}}),
                  "TemplateProcessing adds tokens to each text"));
-  CHECK(with("/post_processor",
-             {{"type", "TemplateProcessing"}, {"single", {{{"Sequence", {{"id", "A"}}}}}}}) == "");
+  CHECK(with("/post_processor", {{"type", "TemplateProcessing"}, {"single", {{{"Sequence", {{"id", "A"}}}}}}}) == "");
   CHECK(with("/post_processor", {{"type", "ByteLevel"}}) == "");
   for (const char* key : {"lstrip", "rstrip", "single_word"}) {
     Json token = added("<m>", 256);
     token[key] = true;
-    CHECK(
-        contains(with("/added_tokens", Json::array({token})), std::string("added token \"<m>\" has ") + key));
+    CHECK(contains(with("/added_tokens", Json::array({token})), std::string("added token \"<m>\" has ") + key));
   }
 }
 
@@ -345,10 +327,8 @@ TEST_CASE("[models.tokenizer.hostile] damaged files are refused with a reason") 
   CHECK(contains(edited([](Json& j) { j["model"]["vocab"] = {1}; }), "vocab is array, expected an object"));
   // K3
   CHECK(contains(edited([](Json& j) { j["model"]["vocab"]["ab"] = -1; }), "token \"ab\" has the id \"-1\""));
-  CHECK(
-      contains(edited([](Json& j) { j["model"]["vocab"]["ab"] = 1ll << 32; }), "has the id \"4294967296\""));
-  CHECK(contains(edited([](Json& j) { j["model"]["vocab"]["ab"] = 1.5; }),
-                 "has the id \"1.5\", expected an integer"));
+  CHECK(contains(edited([](Json& j) { j["model"]["vocab"]["ab"] = 1ll << 32; }), "has the id \"4294967296\""));
+  CHECK(contains(edited([](Json& j) { j["model"]["vocab"]["ab"] = 1.5; }), "has the id \"1.5\", expected an integer"));
   CHECK(contains(edited([](Json& j) { j["model"]["vocab"]["ab"] = 255; }), "two tokens have the id 255"));
   CHECK(contains(edited([](Json& j) { j["model"]["vocab"]["ab"] = 2'000'000'000; }),
                  "token \"ab\" has the id 2000000000, expected less than 2052 (there are 257 tokens)"));
@@ -359,26 +339,19 @@ TEST_CASE("[models.tokenizer.hostile] damaged files are refused with a reason") 
   CHECK(contains(edited([](Json& j) { j["model"]["merges"].push_back("ab"); }), "merge 1 is "));
   CHECK(contains(edited([](Json& j) { j["model"]["merges"].push_back("a b c"); }), "merge 1 is "));
   CHECK(contains(edited([](Json& j) { j["model"]["merges"].push_back({"a", 1}); }), "merge 1 is "));
-  CHECK(
-      contains(edited([](Json& j) { j["model"]["merges"] = "a b"; }), "merges is string, expected an array"));
+  CHECK(contains(edited([](Json& j) { j["model"]["merges"] = "a b"; }), "merges is string, expected an array"));
   // K5
-  CHECK(contains(edited([](Json& j) { j["added_tokens"] = {added("", 300)}; }),
-                 "the added token with id 300 is empty"));
+  CHECK(contains(edited([](Json& j) { j["added_tokens"] = {added("", 300)}; }), "the added token with id 300 is empty"));
   CHECK(contains(edited([](Json& j) { j["added_tokens"] = {added(std::string(10 << 20, 'x'), 300)}; }),
                  "the added token with id 300 has 10485760 bytes, expected at most 1024"));
-  CHECK(contains(edited([](Json& j) {
-                   j["added_tokens"] = {added("<s>", 300), added("<s>", 301)};
-                 }),
+  CHECK(contains(edited([](Json& j) { j["added_tokens"] = {added("<s>", 300), added("<s>", 301)}; }),
                  "the added token \"<s>\" is listed twice"));
-  CHECK(contains(edited([](Json& j) { j["added_tokens"] = {added("<s>", 'a')}; }),
-                 "two tokens have the id 97"));
+  CHECK(contains(edited([](Json& j) { j["added_tokens"] = {added("<s>", 'a')}; }), "two tokens have the id 97"));
   CHECK(contains(edited([](Json& j) { j["added_tokens"] = {added("ab", 300)}; }),
                  "the added token \"ab\" has the id 300, but 256 in the vocabulary"));
   CHECK(contains(edited([](Json& j) { j["added_tokens"] = {added("<s>", -1)}; }), "t.json: \"id\""));
-  CHECK(contains(edited([](Json& j) { j["added_tokens"] = {1}; }),
-                 "an added token is number, expected an object"));
-  CHECK(
-      contains(edited([](Json& j) { j["added_tokens"] = 1; }), "added_tokens is number, expected an array"));
+  CHECK(contains(edited([](Json& j) { j["added_tokens"] = {1}; }), "an added token is number, expected an object"));
+  CHECK(contains(edited([](Json& j) { j["added_tokens"] = 1; }), "added_tokens is number, expected an array"));
   // K8
   CHECK(contains(edited([](Json& j) {
                    j["model"]["vocab"].erase("Ġ");
@@ -386,8 +359,7 @@ TEST_CASE("[models.tokenizer.hostile] damaged files are refused with a reason") 
                  }),
                  "no token for the characters \" x\"; a byte-level vocabulary has one for each"));
   // K13
-  CHECK(contains(edited([](Json& j) { j["model"]["vocab"][std::string("\0", 1)] = 257; }),
-                 "token \"\\x00\" contains a NUL character"));
+  CHECK(contains(edited([](Json& j) { j["model"]["vocab"][std::string("\0", 1)] = 257; }), "token \"\\x00\" contains a NUL character"));
   CHECK(contains(edited([](Json& j) { j["added_tokens"] = {added(std::string("\0", 1), 300)}; }),
                  "the added token with id 300 contains a NUL character"));
 }
@@ -402,19 +374,14 @@ TEST_CASE("[models.tokenizer.hostile] split patterns are bounded") {
   };
   const auto refused = [&](const std::string& regex) { return load_error(with_pattern(regex)); };
   // K6: what does not compile, or costs too much to
-  CHECK(contains(refused(std::string(251, '(') + std::string(251, ')')),
-                 "does not compile: parentheses are too deeply nested"));
-  CHECK(contains(refused("(?:(?:a{1,1000}){1,1000}){1,1000}"),
-                 "does not compile: regular expression is too large"));
-  CHECK(contains(refused(std::string(70'000, 'a')),
-                 "the split pattern has 70000 bytes, expected at most 65536"));
+  CHECK(contains(refused(std::string(251, '(') + std::string(251, ')')), "does not compile: parentheses are too deeply nested"));
+  CHECK(contains(refused("(?:(?:a{1,1000}){1,1000}){1,1000}"), "does not compile: regular expression is too large"));
+  CHECK(contains(refused(std::string(70'000, 'a')), "the split pattern has 70000 bytes, expected at most 65536"));
   CHECK(contains(refused("(a"), "does not compile: missing closing parenthesis"));
   CHECK(contains(refused("a*"), "the split pattern matches the empty text: 'a*'"));
   // what the engines understand differently, or only one of them
-  for (const char* part : {R"(\C)", R"(\w)", R"(\b)", R"(\h)", R"(\K)", R"(\1)", R"(\x)", R"(\p{Greek})",
-                           R"(\pL)", "^", "$", "."}) {
-    CHECK(contains(refused(std::string("a") + part + "b"),
-                   fmt::format("'{}' at byte 1 of the split pattern is not supported", part)));
+  for (const char* part : {R"(\C)", R"(\w)", R"(\b)", R"(\h)", R"(\K)", R"(\1)", R"(\x)", R"(\p{Greek})", R"(\pL)", "^", "$", "."}) {
+    CHECK(contains(refused(std::string("a") + part + "b"), fmt::format("'{}' at byte 1 of the split pattern is not supported", part)));
   }
   CHECK(contains(refused("(*UTF)a"), "'(*U' at byte 0"));
   CHECK(contains(refused("(?C1)a"), "'(?C' at byte 0"));
@@ -428,11 +395,9 @@ TEST_CASE("[models.tokenizer.hostile] split patterns are bounded") {
 
   // K6, K7: what takes too long is an error, never "no match"
   const Tokenizer exponential = load(with_pattern("(?:a+)+[!?]"));
-  CHECK(
-      contains(error_of([&] { exponential.encode(std::string(40, 'a')); }),
-               "t.json: the split pattern failed at byte 0 of a text: match limit exceeded: '(?:a+)+[!?]'"));
+  CHECK(contains(error_of([&] { exponential.encode(std::string(40, 'a')); }),
+                 "t.json: the split pattern failed at byte 0 of a text: match limit exceeded: '(?:a+)+[!?]'"));
   const Tokenizer quadratic = load(with_pattern("(?:ab?)+[!?]"));
-  CHECK(contains(error_of([&] { quadratic.encode(std::string(30'000, 'a')); }),
-                 "splitting the text took too long"));
+  CHECK(contains(error_of([&] { quadratic.encode(std::string(30'000, 'a')); }), "splitting the text took too long"));
   CHECK(quadratic.encode("aa!a") == Ids{'a', 'a', '!', 'a'});
 }

@@ -22,8 +22,7 @@ void dequantize(const char* path, const char* name) {
   std::vector<float> values(tensor.elements());
   vyx::dequantize(tensor.type, tensor.data, values);
   const auto size = static_cast<std::streamsize>(values.size() * sizeof(float));
-  if (!std::cout.write(reinterpret_cast<const char*>(values.data()), size).flush())
-    vyx::fail("stdout: cannot write");
+  if (!std::cout.write(reinterpret_cast<const char*>(values.data()), size).flush()) vyx::fail("stdout: cannot write");
 }
 
 void write(const char* path) {

@@ -51,8 +51,7 @@ void write(const std::string& path, const Tensors& tensors) {
 
 Tensors capture(const torch::jit::Module& module, const vyx::Arguments& args) {
   vyx::HookedModule hooked(module);
-  for (int i = 0; i < 3; ++i)
-    hooked.forward(args);  // past the profiling runs: the optimised graph is compared
+  for (int i = 0; i < 3; ++i) hooked.forward(args);  // past the profiling runs: the optimised graph is compared
   Tensors out;
   std::mutex mutex;
   std::vector<std::pair<std::string, IValue>> open;  // inputs whose output is still to come
@@ -67,8 +66,7 @@ Tensors capture(const torch::jit::Module& module, const vyx::Arguments& args) {
   });
   const vyx::HookHandle outputs = hooked.hook("**", [&](const vyx::Site& site, const IValue& value) {
     const std::lock_guard lock(mutex);
-    const auto mine =
-        std::find_if(open.rbegin(), open.rend(), [&](const auto& call) { return call.first == site.path; });
+    const auto mine = std::find_if(open.rbegin(), open.rend(), [&](const auto& call) { return call.first == site.path; });
     const std::string prefix = "call|" + std::to_string(calls++) + "|" + site.path;
     store(out, prefix + "|in", mine->second);
     store(out, prefix + "|out", value);
@@ -87,12 +85,11 @@ vyx::Edit edit_of(const c10::Dict<IValue, IValue>& request) {
   return vyx::Edit({vyx::add(vector), vyx::clamp(vector, 2)});
 }
 
-Tensors edited(const torch::jit::Module& module, const vyx::Arguments& args, const vyx::Edit& edit,
-               const at::Tensor& coefficient, const std::vector<vyx::Site>& sites) {
+Tensors edited(const torch::jit::Module& module, const vyx::Arguments& args, const vyx::Edit& edit, const at::Tensor& coefficient,
+               const std::vector<vyx::Site>& sites) {
   vyx::HookedModule hooked(module);
   std::vector<vyx::AttachedEdit> attached;
-  for (const vyx::Site& site : sites)
-    attached.push_back(attach(hooked, site, edit, {.coefficients = coefficient}));
+  for (const vyx::Site& site : sites) attached.push_back(attach(hooked, site, edit, {.coefficients = coefficient}));
   Tensors out;
   for (int i = 0; i < 3; ++i) store(out, "output", hooked.forward(args));
   for (const vyx::AttachedEdit& each : attached) each.require_fired();

@@ -50,9 +50,7 @@ Json run(const std::string& path, const Json& request, const std::string& out) {
   result.insert("logits", model.logits(make_batch(rows, padding, 0)));
   handles.clear();
   if (const int64_t greedy = request["greedy"]; greedy > 0)
-    result.insert(
-        "greedy",
-        at::tensor(generate(model, rows, {.max_tokens = greedy, .ignore_end = true}).rows[0].tokens));
+    result.insert("greedy", at::tensor(generate(model, rows, {.max_tokens = greedy, .ignore_end = true}).rows[0].tokens));
   const std::vector<char> bytes = torch::jit::pickle_save(result);
   write_file(out, {bytes.data(), bytes.size()});
   return {};
@@ -63,8 +61,7 @@ Json speed(const std::string& path) {
   std::optional<LanguageModel> model;
   result["load_seconds"] = best_seconds(1, [&] { model = LanguageModel::load(path); });
 
-  const std::vector<TokenId> prompt =
-      model->encode_prompt("Once upon a time, in a village by the sea, there lived");
+  const std::vector<TokenId> prompt = model->encode_prompt("Once upon a time, in a village by the sea, there lived");
   const std::array one{prompt};
   GenerationStatistics fastest;
   for (int i = 0; i < 3; ++i) {
@@ -89,8 +86,7 @@ Json speed(const std::string& path) {
   std::vector<Site> sites;
   for (int64_t k = 0; k + 1 < model->config().layers; ++k) sites.push_back(model->block_output(k));
   std::vector<at::Tensor> shared, alone;
-  result["extraction_seconds"] =
-      best_seconds(2, [&] { shared = last_token_activations(*model, prompts, sites); });
+  result["extraction_seconds"] = best_seconds(2, [&] { shared = last_token_activations(*model, prompts, sites); });
   alone = last_token_activations(*model, prompts, sites, {.share_prefixes = false});
   double worst = 0;
   for (size_t i = 0; i < sites.size(); ++i)

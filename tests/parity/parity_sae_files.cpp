@@ -62,7 +62,8 @@ void convert(const Words& words) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::map<std::string, std::function<void(const Words&)>> commands = {{"safetensors", safetensors}, {"run", run}, {"convert", convert}};
+  const std::map<std::string, std::function<void(const Words&)>> commands = {
+      {"safetensors", safetensors}, {"run", run}, {"convert", convert}};
   try {
     const Words words(argv + 1, argv + argc);
     commands.at(words.at(0))({words.begin() + 1, words.end()});

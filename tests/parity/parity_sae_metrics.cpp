@@ -34,7 +34,9 @@ std::vector<int64_t> integers(const at::Tensor& tensor) {
 }
 
 // ROWS COST.f32
-Json assignment(const Words& words) { return assign(read_floats(words.at(1), std::stoll(words.at(0)))); }
+Json assignment(const Words& words) {
+  return assign(read_floats(words.at(1), std::stoll(words.at(0))));
+}
 
 // LATENTS DECODER.f32 FEATURES FEATURES.f32 TOKENS F.f32 A.f32
 Json matching(const Words& words) {

@@ -14,8 +14,12 @@ int main(int, char** arguments) {
       write_file((folder / (std::string("grad_") + name + ".f32")).string(),
                  {static_cast<const char*>(tensor.const_data_ptr()), tensor.nbytes()});
     });
-    const Json report = {{"loss", result.loss},           {"reconstruction", result.reconstruction}, {"sparsity", result.sparsity},
-                         {"auxiliary", result.auxiliary}, {"l0", result.l0},                         {"lowest_activation", result.lowest_activation}};
+    const Json report = {{"loss", result.loss},
+                         {"reconstruction", result.reconstruction},
+                         {"sparsity", result.sparsity},
+                         {"auxiliary", result.auxiliary},
+                         {"l0", result.l0},
+                         {"lowest_activation", result.lowest_activation}};
     std::puts(report.dump().c_str());
   } catch (const std::exception& error) {
     std::fprintf(stderr, "parity-sae-objective: %s\n", error.what());

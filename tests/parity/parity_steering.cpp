@@ -60,8 +60,8 @@ Json sites_json(const ControlVector& vector) {
 // METHOD PAIRS POSITIVE.f64 NEGATIVE.f64
 Json direction(const Words& words) {
   const int64_t pairs = std::stoll(words.at(1));
-  return to_json(find_direction(read_doubles(words.at(2), pairs), read_doubles(words.at(3), pairs),
-                                method_from_name(words.at(0)), "direction"));
+  return to_json(
+      find_direction(read_doubles(words.at(2), pairs), read_doubles(words.at(3), pairs), method_from_name(words.at(0)), "direction"));
 }
 
 // IN.gguf
@@ -80,8 +80,7 @@ Json rewrite(const Words& words) {
 // MODEL PAIRS.jsonl METHOD OUT.gguf
 Json extract_vector(const Words& words) {
   auto model = models::LanguageModel::load(words.at(0));
-  const ControlVector vector =
-      extract(model, read_contrast_set(words.at(1)), {.method = method_from_name(words.at(2))});
+  const ControlVector vector = extract(model, read_contrast_set(words.at(1)), {.method = method_from_name(words.at(2))});
   write_control_vector(vector, words.at(3));
   return {{"sites", sites_json(vector)}};
 }
@@ -102,8 +101,7 @@ Json activations(const Words& words) {
 // MODEL VECTOR.gguf COEFFICIENT TEXT OUT.f32: [seq, vocabulary]
 Json logits(const Words& words) {
   auto model = models::LanguageModel::load(words.at(0));
-  const std::vector<WeightedVector> vectors = {
-      {read_control_vector(words.at(1)), std::stod(words.at(2)), ""}};
+  const std::vector<WeightedVector> vectors = {{read_control_vector(words.at(1)), std::stod(words.at(2)), ""}};
   const Steering steering = steer(model, vectors);
   const std::vector<std::vector<models::TokenId>> rows = {model.encode_prompt(words.at(3))};
   write_floats(words.at(4), model.logits(models::make_batch(rows, models::Padding::right, 0)));
@@ -114,9 +112,9 @@ Json logits(const Words& words) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::map<std::string, std::function<Json(const Words&)>> commands = {
-      {"direction", direction},     {"show", show},    {"rewrite", rewrite}, {"extract", extract_vector},
-      {"activations", activations}, {"logits", logits}};
+  const std::map<std::string, std::function<Json(const Words&)>> commands = {{"direction", direction},     {"show", show},
+                                                                             {"rewrite", rewrite},         {"extract", extract_vector},
+                                                                             {"activations", activations}, {"logits", logits}};
   try {
     const Words words(argv + 1, argv + argc);
     fmt::print("{}\n", commands.at(words.at(0))({words.begin() + 1, words.end()}).dump());

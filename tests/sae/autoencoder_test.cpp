@@ -16,7 +16,9 @@ constexpr int64_t kWidth = 6, kLatents = 20;
 constexpr Architecture kAll[] = {Architecture::relu, Architecture::gated, Architecture::topk, Architecture::batch_topk,
                                  Architecture::jump_relu};
 
-at::Tensor inputs(int64_t rows = 9) { return at::randn({rows, kWidth}, at::make_generator<at::CPUGeneratorImpl>(7)); }
+at::Tensor inputs(int64_t rows = 9) {
+  return at::randn({rows, kWidth}, at::make_generator<at::CPUGeneratorImpl>(7));
+}
 
 }  // namespace
 
@@ -57,7 +59,8 @@ TEST_CASE("[sae.autoencoder] gated: the gate decides, the magnitude is its own")
   const Autoencoder sae = random_autoencoder(Architecture::gated, kWidth, kLatents);
   const at::Tensor x = inputs(), product = (x - sae.weights.decoder_bias).matmul(sae.weights.encoder.t());
   const at::Tensor magnitude =
-      (x - sae.weights.decoder_bias).matmul((sae.weights.encoder * sae.weights.magnitude_scale.exp().unsqueeze(1)).t()) + sae.weights.magnitude_bias;
+      (x - sae.weights.decoder_bias).matmul((sae.weights.encoder * sae.weights.magnitude_scale.exp().unsqueeze(1)).t()) +
+      sae.weights.magnitude_bias;
   CHECK(at::allclose(encode(sae, x), magnitude.clamp_min(0) * (product + sae.weights.encoder_bias > 0), 1e-5, 1e-6));
 }
 

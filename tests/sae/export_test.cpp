@@ -24,7 +24,8 @@ TEST_CASE("[sae.export] encode, decode and forward give vyx's own bits, whatever
   const at::Tensor x = at::randn({2, 5, kWidth}, at::make_generator<at::CPUGeneratorImpl>(7));
   for (const Architecture architecture :
        {Architecture::relu, Architecture::gated, Architecture::topk, Architecture::batch_topk, Architecture::jump_relu})
-    for (const Normalization normalization : {Normalization::none, Normalization::scale, Normalization::token_norm, Normalization::layer_norm})
+    for (const Normalization normalization :
+         {Normalization::none, Normalization::scale, Normalization::token_norm, Normalization::layer_norm})
       for (const bool subtract : {true, false}) {
         CAPTURE(name_of(architecture));
         CAPTURE(static_cast<int>(normalization));

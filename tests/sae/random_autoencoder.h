@@ -16,13 +16,13 @@ inline sae::Autoencoder random_autoencoder(sae::Architecture architecture, int64
   result.config.latents = latents;
   result.config.k = std::min<int64_t>(4, latents);
   sae::Parameters& w = result.weights;
-  w.encoder = normal({latents, width}, 0.5);        // [latents, d_in]
-  w.encoder_bias = normal({latents}, 0.1);          // [latents]
-  w.decoder = normal({latents, width}, 0.5);        // [latents, d_out]
-  w.decoder_bias = normal({width}, 0.2);            // [d_out]
+  w.encoder = normal({latents, width}, 0.5);  // [latents, d_in]
+  w.encoder_bias = normal({latents}, 0.1);    // [latents]
+  w.decoder = normal({latents, width}, 0.5);  // [latents, d_out]
+  w.decoder_bias = normal({width}, 0.2);      // [d_out]
   if (architecture == sae::Architecture::gated) {
-    w.magnitude_scale = normal({latents}, 0.2);     // [latents]
-    w.magnitude_bias = normal({latents}, 0.1);      // [latents]
+    w.magnitude_scale = normal({latents}, 0.2);  // [latents]
+    w.magnitude_bias = normal({latents}, 0.1);   // [latents]
   }
   if (architecture == sae::Architecture::jump_relu) w.threshold = at::rand({latents}, generator) * 0.5 + 0.05;  // [latents]
   return result;

@@ -50,8 +50,7 @@ void Synthetic::plant_trees() {
   int64_t level = options_.roots;
   for (int64_t depth = 0; depth < options_.depth && level > 0; ++depth) {
     const at::Tensor parents = order.slice(0, first, first + level);
-    const at::Tensor children =
-        order.slice(0, first + level, first + level + level * options_.branching).view({level, options_.branching});
+    const at::Tensor children = order.slice(0, first + level, first + level + level * options_.branching).view({level, options_.branching});
     parents_.index_put_({children}, parents.unsqueeze(1).expand_as(children));
     levels_.push_back({parents, children});
     first += level;
@@ -77,7 +76,7 @@ Synthetic::Rows Synthetic::rows(uint64_t step) const {
   const at::Tensor place = at::nonzero(fires), feature = place.select(1, 1);  // [firings, 2], [firings]
   const at::Tensor strength = magnitudes_.index({feature}) + magnitude_deviations_.index({feature}) * normal({feature.size(0)});
   const at::Tensor a = at::zeros({batch, n}).index_put_({place.select(1, 0), feature}, strength.relu());  // [batch, features]
-  at::Tensor x = at::mm(a, features_) + bias_;                                                      // [batch, width]
+  at::Tensor x = at::mm(a, features_) + bias_;                                                            // [batch, width]
   if (options_.noise > 0) x += options_.noise * normal({batch, options_.width});
   return {x, a};
 }

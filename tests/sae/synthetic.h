@@ -14,16 +14,16 @@ namespace vyx::test {
 struct SyntheticOptions {
   uint64_t seed = 0;
   int64_t features = 64, width = 32;
-  int64_t batch = 1024;     // rows
-  uint64_t batches = 1000;  // in one pass
+  int64_t batch = 1024;                                           // rows
+  uint64_t batches = 1000;                                        // in one pass
   double zipf = 0.5, most_frequent = 0.4, least_frequent = 5e-4;  // rank^−zipf, stretched to these two
   int64_t correlation_rank = 0;                                   // 0: features fire independently
   double correlation_scale = 0.1;                                 // standard deviation of the loadings
-  int64_t roots = 0, branching = 4, depth = 3;                    // trees of 1 + branching + … + branching^depth features; the rest stand alone
-  double first_magnitude = 5, last_magnitude = 4;                 // mean activation of the most and of the least frequent feature
-  double magnitude_deviation = 0.5;                               // a feature's own standard deviation is |N(this, this²)|
-  double bias = 0;                                                // ‖bias‖
-  double noise = 0;                                               // standard deviation of each coordinate's noise
+  int64_t roots = 0, branching = 4, depth = 3;     // trees of 1 + branching + … + branching^depth features; the rest stand alone
+  double first_magnitude = 5, last_magnitude = 4;  // mean activation of the most and of the least frequent feature
+  double magnitude_deviation = 0.5;                // a feature's own standard deviation is |N(this, this²)|
+  double bias = 0;                                 // ‖bias‖
+  double noise = 0;                                // standard deviation of each coordinate's noise
 };
 
 /// x = Σ a_i d_i + bias + noise, with d_i random unit vectors.
@@ -56,12 +56,12 @@ class Synthetic : public sae::ActivationSource {
   void plant_trees();
 
   SyntheticOptions options_;
-  at::Tensor features_, bias_;                       // [features, width], [width]
-  at::Tensor probabilities_, thresholds_;            // [features]: p and the standard normal's value that is exceeded with it
-  at::Tensor loadings_, rest_;                       // [features, rank] and what they leave of the deviation of 1 [features]
-  at::Tensor magnitudes_, magnitude_deviations_;     // [features]
-  at::Tensor parents_;                               // [features] int64
-  std::vector<Level> levels_;                        // from the roots down
+  at::Tensor features_, bias_;                    // [features, width], [width]
+  at::Tensor probabilities_, thresholds_;         // [features]: p and the standard normal's value that is exceeded with it
+  at::Tensor loadings_, rest_;                    // [features, rank] and what they leave of the deviation of 1 [features]
+  at::Tensor magnitudes_, magnitude_deviations_;  // [features]
+  at::Tensor parents_;                            // [features] int64
+  std::vector<Level> levels_;                     // from the roots down
   double mean_norm_ = 0;
 };
 

@@ -50,13 +50,14 @@ TEST_CASE("[sae.synthetic] correlation makes features fire together and apart") 
 
 TEST_CASE("[sae.synthetic] children fire only with their parent, one at a time") {
   const Synthetic data({.features = 60, .batch = 4096, .most_frequent = .5, .least_frequent = .3, .roots = 2, .branching = 3, .depth = 2});
-  const at::Tensor fired = strengths(data, 4) > 0;                  // [rows, features]
-  const at::Tensor parents = data.parents();                        // [features]
+  const at::Tensor fired = strengths(data, 4) > 0;                   // [rows, features]
+  const at::Tensor parents = data.parents();                         // [features]
   const at::Tensor children = at::nonzero(parents >= 0).squeeze(1);  // [children]
   REQUIRE(children.size(0) == 2 * (3 + 9));
   const at::Tensor orphans = fired.index_select(1, children) & fired.index_select(1, parents.index({children})).logical_not();
   CHECK(orphans.sum().item<int64_t>() == 0);
-  const at::Tensor families = at::zeros({fired.size(0), 60}, at::kLong).index_add(1, parents.index({children}), fired.index_select(1, children).to(at::kLong));
+  const at::Tensor families =
+      at::zeros({fired.size(0), 60}, at::kLong).index_add(1, parents.index({children}), fired.index_select(1, children).to(at::kLong));
   CHECK(families.max().item<int64_t>() == 1);
   CHECK((fired.index_select(1, children).sum(0) > 0).all().item<bool>());
 }

@@ -48,9 +48,7 @@ TEST_CASE("[steering.contrast_set] pairs are read in order, blank lines and furt
 
 TEST_CASE("[steering.contrast_set] the digest is of the pairs, whatever file they came from") {
   const Files files;
-  const auto digest = [&](std::string_view text) {
-    return read_contrast_set(files.write("pairs.jsonl", text)).sha256;
-  };
+  const auto digest = [&](std::string_view text) { return read_contrast_set(files.write("pairs.jsonl", text)).sha256; };
   const std::string reference = digest(R"({"positive": "a", "negative": "b"})");
   CHECK(reference.size() == 64);
   CHECK(digest("\n{\"negative\": \"b\",   \"positive\": \"\\u0061\"}\n") == reference);
@@ -65,8 +63,7 @@ TEST_CASE("[steering.contrast_set] a bad line is named, and why it is bad") {
   CHECK(contains(files.set_error("\n \n"), "holds no pair"));
   CHECK(contains(files.set_error(good + "{\"positive\": \"a\"}"), "pairs.jsonl:2"));
   CHECK(contains(files.set_error(good + "{\"positive\": \"a\"}"), "negative"));
-  CHECK(contains(files.set_error(good + "\n{\"positive\": \"\", \"negative\": \"b\"}"),
-                 "pairs.jsonl:3: \"positive\" is empty"));
+  CHECK(contains(files.set_error(good + "\n{\"positive\": \"\", \"negative\": \"b\"}"), "pairs.jsonl:3: \"positive\" is empty"));
   CHECK(contains(files.set_error(good + "{\"positive\": \"x\", \"negative\": \"x\"}"),
                  "pairs.jsonl:2: \"positive\" and \"negative\" are equal"));
   CHECK(contains(files.set_error(good + "{\"positive\": \"x\", \"negative\": 3}"), "pairs.jsonl:2"));
@@ -86,17 +83,16 @@ TEST_CASE("[steering.contrast_set] a template crosses its persona pairs with the
   CHECK(plain.pairs[1].positive == "Be glad.\n\nThe weather");
   CHECK(plain.pairs[3].negative == "Be gloomy.\n\nThe weather");
   const ContrastSet chat = read_contrast_template(path, "chatml");
-  CHECK(chat.pairs[3].positive ==
-        "<|im_start|>user\nBe merry.<|im_end|>\n<|im_start|>assistant\nThe weather");
+  CHECK(chat.pairs[3].positive == "<|im_start|>user\nBe merry.<|im_end|>\n<|im_start|>assistant\nThe weather");
   CHECK(chat.sha256 != plain.sha256);
 }
 
 TEST_CASE("[steering.contrast_set] a persona may stand in the prompt more than once") {
   const Files files;
   files.write("beginnings.txt", "I");
-  const auto path = files.write(
-      "template.json",
-      R"({"prompt": "{persona}, {persona}", "positive": ["a {persona}"], "negative": ["b"], "beginnings": "beginnings.txt"})");
+  const auto path =
+      files.write("template.json",
+                  R"({"prompt": "{persona}, {persona}", "positive": ["a {persona}"], "negative": ["b"], "beginnings": "beginnings.txt"})");
   CHECK(read_contrast_template(path, "").pairs.at(0).positive == "a {persona}, a {persona}\n\nI");
 }
 
@@ -125,9 +121,7 @@ TEST_CASE("[steering.contrast_set] a bad template is refused with its reason") {
 
 TEST_CASE("[steering.contrast_set] continuation pairs have a prompt and two sides") {
   const Files files;
-  const auto read = [&](std::string_view text) {
-    return read_continuation_pairs(files.write("held_out.jsonl", text));
-  };
+  const auto read = [&](std::string_view text) { return read_continuation_pairs(files.write("held_out.jsonl", text)); };
   const auto pairs = read(R"({"prompt": "How?", "positive": "Well.", "negative": "Badly."})");
   REQUIRE(pairs.size() == 1);
   CHECK(pairs[0].prompt == "How?");
@@ -135,8 +129,7 @@ TEST_CASE("[steering.contrast_set] continuation pairs have a prompt and two side
   CHECK(pairs[0].negative == "Badly.");
   const auto error = [&](std::string_view text) { return error_of([&] { read(text); }); };
   CHECK(contains(error(""), "held_out.jsonl: holds no pair"));
-  CHECK(contains(error(R"({"prompt": "", "positive": "a", "negative": "b"})"),
-                 "held_out.jsonl:1: \"prompt\" is empty"));
+  CHECK(contains(error(R"({"prompt": "", "positive": "a", "negative": "b"})"), "held_out.jsonl:1: \"prompt\" is empty"));
   CHECK(contains(error(R"({"prompt": "p", "positive": "a", "negative": "a"})"), "equal"));
   CHECK(contains(error(R"({"positive": "a", "negative": "b"})"), "prompt"));
 }

@@ -24,14 +24,12 @@ const std::vector<ContinuationPair> kPairs = {{"How was it?", " GOOD DAY", " bad
 
 /// Steers the planted model towards the capitals by `coefficient`.
 Steering towards_capitals(LanguageModel& model, double coefficient, const SteerOptions& options = {}) {
-  const std::vector<WeightedVector> vectors = {
-      {vector_at({"model.layers.0:output", "model.layers.1:output"}), coefficient, ""}};
+  const std::vector<WeightedVector> vectors = {{vector_at({"model.layers.0:output", "model.layers.1:output"}), coefficient, ""}};
   return steer(model, vectors, options);
 }
 
 /// Mean log-probability a token of `continuation` behind `prompt`, from the whole sequence alone.
-double likelihood(LanguageModel& model, const std::string& prompt, const std::string& continuation,
-                  bool chat) {
+double likelihood(LanguageModel& model, const std::string& prompt, const std::string& continuation, bool chat) {
   std::vector<vyx::models::TokenId> tokens = model.encode_prompt(prompt, chat);
   const auto own = model.tokenizer().encode(continuation);
   tokens.insert(tokens.end(), own.begin(), own.end());
@@ -54,9 +52,8 @@ TEST_CASE("[steering.effects] a preference is that of each pair alone, teacher-f
     for (size_t i = 0; i < kPairs.size(); ++i) {
       CAPTURE(i);
       const auto& [prompt, positive, negative] = kPairs[i];
-      CHECK(preference[i] == doctest::Approx(likelihood(model, prompt, positive, chat) -
-                                             likelihood(model, prompt, negative, chat))
-                                 .epsilon(1e-4));
+      CHECK(preference[i] ==
+            doctest::Approx(likelihood(model, prompt, positive, chat) - likelihood(model, prompt, negative, chat)).epsilon(1e-4));
     }
   }
 }
@@ -64,8 +61,7 @@ TEST_CASE("[steering.effects] a preference is that of each pair alone, teacher-f
 TEST_CASE("[steering.effects] more pairs than a batch holds are measured as each alone") {
   auto model = planted_model();
   std::vector<ContinuationPair> many;
-  for (size_t i = 0; i < 70; ++i)
-    many.push_back({std::string(1 + 3 * (i % 30), 'x'), std::string(1 + i % 4, 'A'), "b"});
+  for (size_t i = 0; i < 70; ++i) many.push_back({std::string(1 + 3 * (i % 30), 'x'), std::string(1 + i % 4, 'A'), "b"});
   EffectMeter meter(model, many, kNeutral, {.chat = false});
   const std::vector<double> preference = meter.preference();
   for (const size_t i : {size_t{0}, size_t{29}, size_t{69}}) {
@@ -86,8 +82,7 @@ TEST_CASE("[steering.effects] an unsteered model has no effect at all") {
   CHECK(effect.kl_p95 == 0);
 }
 
-TEST_CASE(
-    "[steering.effects] steering towards the capitals shifts the preference there, and the other way back") {
+TEST_CASE("[steering.effects] steering towards the capitals shifts the preference there, and the other way back") {
   auto model = planted_model();
   EffectMeter meter(model, kPairs, kNeutral);
   const std::vector<double> before = meter.preference();
@@ -119,11 +114,8 @@ TEST_CASE(
   const auto distributions = [&] {
     std::vector<at::Tensor> all;
     for (int64_t first = 0; first < 50; first += window) {
-      const std::array rows{
-          std::vector(tokens.begin() + first, tokens.begin() + std::min<int64_t>(first + window, 50))};
-      all.push_back(model.logits(vyx::models::make_batch(rows, vyx::models::Padding::right, 0))[0]
-                        .to(at::kDouble)
-                        .log_softmax(-1));
+      const std::array rows{std::vector(tokens.begin() + first, tokens.begin() + std::min<int64_t>(first + window, 50))};
+      all.push_back(model.logits(vyx::models::make_batch(rows, vyx::models::Padding::right, 0))[0].to(at::kDouble).log_softmax(-1));
     }
     return at::cat(all);  // [tokens, vocabulary]
   };
@@ -145,9 +137,7 @@ TEST_CASE("[steering.effects] an edit of generated tokens alone is measured too"
   CHECK(effect.shift > 0.05);
   CHECK(effect.kl_mean > 0.01);
   // A continuation of one token is predicted from the prompt, which is not edited.
-  CHECK(meter.preference()[3] ==
-        doctest::Approx(likelihood(model, "And", "B", true) - likelihood(model, "And", "b", true))
-            .epsilon(1e-4));
+  CHECK(meter.preference()[3] == doctest::Approx(likelihood(model, "And", "B", true) - likelihood(model, "And", "b", true)).epsilon(1e-4));
 }
 
 TEST_CASE("[steering.effects] nothing to measure with is an error") {

@@ -17,8 +17,7 @@ ContrastSet letters(int64_t pairs) {
   ContrastSet set{"folder/letters.jsonl", "c0ffee", {}};
   for (int64_t i = 0; i < pairs; ++i) {
     const std::string beginning = "We go on " + std::string(static_cast<size_t>(i % 7), '.');
-    set.pairs.push_back(
-        {beginning + static_cast<char>('A' + i % 26), beginning + static_cast<char>('a' + i % 26)});
+    set.pairs.push_back({beginning + static_cast<char>('A' + i % 26), beginning + static_cast<char>('a' + i % 26)});
   }
   return set;
 }
@@ -57,8 +56,7 @@ TEST_CASE("[steering.extract] unless it is said where: every block's output but 
   };
   CHECK(sites("") == std::vector<std::string>{"model.layers.1:output", "model.layers.2:output"});
   CHECK(sites("model.layers.0") == std::vector<std::string>{"model.layers.0:output"});
-  CHECK(sites("model.layers.{1..2}.mlp") ==
-        std::vector<std::string>{"model.layers.1.mlp:output", "model.layers.2.mlp:output"});
+  CHECK(sites("model.layers.{1..2}.mlp") == std::vector<std::string>{"model.layers.1.mlp:output", "model.layers.2.mlp:output"});
 }
 
 TEST_CASE("[steering.extract] the vector says where it comes from") {
@@ -80,12 +78,9 @@ TEST_CASE("[steering.extract] batches and shared prefixes change nothing beyond 
   const ContrastSet set = letters(26);
   const ControlVector shared = extract(model, set, {.method = Method::mean});
   const ControlVector alone =
-      extract(model, set,
-              {.method = Method::mean,
-               .activations = {.max_batch_tokens = 1, .share_prefixes = false, .on_tokens = {}}});
+      extract(model, set, {.method = Method::mean, .activations = {.max_batch_tokens = 1, .share_prefixes = false, .on_tokens = {}}});
   for (size_t i = 0; i < shared.directions.size(); ++i) {
-    CHECK(at::allclose(shared.directions[i].direction.vector, alone.directions[i].direction.vector, 1e-5,
-                       1e-5));
+    CHECK(at::allclose(shared.directions[i].direction.vector, alone.directions[i].direction.vector, 1e-5, 1e-5));
   }
 }
 
@@ -99,20 +94,15 @@ TEST_CASE("[steering.extract] swapping the sides turns the vector round") {
 
 TEST_CASE("[steering.extract] bad contrast sets are refused, with the pair") {
   auto model = planted_model();
-  CHECK(contains(error_of([&] {
-                   (void)extract(model, {"empty.jsonl", "", {}});
-                 }),
-                 "empty.jsonl: the contrast set is empty"));
+  CHECK(contains(error_of([&] { (void)extract(model, {"empty.jsonl", "", {}}); }), "empty.jsonl: the contrast set is empty"));
   ContrastSet set = letters(3);
   set.pairs[1].negative = set.pairs[1].positive;
-  CHECK(contains(error_of([&] { (void)extract(model, set); }),
-                 "letters.jsonl: the two sides of pair 2 are the same tokens"));
+  CHECK(contains(error_of([&] { (void)extract(model, set); }), "letters.jsonl: the two sides of pair 2 are the same tokens"));
 }
 
 TEST_CASE("[steering.extract] a site that is not there, and one without a direction, are named") {
   auto model = planted_model();
-  CHECK(contains(error_of([&] { (void)extract(model, letters(3), {.sites = "model.layers.9"}); }),
-                 "model.layers."));
+  CHECK(contains(error_of([&] { (void)extract(model, letters(3), {.sites = "model.layers.9"}); }), "model.layers."));
   ContrastSet same{"same.jsonl", "", {}};
   for (int i = 0; i < 3; ++i) same.pairs.push_back({"A", "a"});
   const std::string error = error_of([&] { (void)extract(model, same, {.method = Method::pca_diff}); });
@@ -130,8 +120,7 @@ TEST_CASE("[steering.extract] a model that overflows is found out") {
 }
 
 TEST_CASE("[steering.extract] directions from given activations need both sides for each site") {
-  const std::vector<vyx::Site> sites = {vyx::Site::parse("encoder:output"),
-                                        vyx::Site::parse("decoder:input")};
+  const std::vector<vyx::Site> sites = {vyx::Site::parse("encoder:output"), vyx::Site::parse("decoder:input")};
   const std::vector<at::Tensor> p = {at::eye(3), 2 * at::eye(3)}, n = {-at::ones({3, 3}), at::zeros({3, 3})};
   const auto found = find_directions(sites, p, n, Method::mean);
   REQUIRE(found.size() == 2);

@@ -29,16 +29,15 @@ constexpr int64_t kFirstByte = 3;  // token of byte 0, behind the special ones
 
 /// The embedding of a letter in the file [kWidth], to be written to.
 inline at::Tensor embedding_of(TinyGguf& gguf, char letter) {
-  const auto embeddings = std::find_if(gguf.tensors.begin(), gguf.tensors.end(),
-                                       [](const auto& tensor) { return tensor.name == "token_embd.weight"; });
+  const auto embeddings =
+      std::find_if(gguf.tensors.begin(), gguf.tensors.end(), [](const auto& tensor) { return tensor.name == "token_embd.weight"; });
   return at::from_blob(embeddings->data.data() + (kFirstByte + letter) * kWidth, {kWidth});
 }
 
 inline TinyGguf planted_gguf() {
   TinyGguf gguf({.layers = kBlocks, .d_model = kWidth});
-  gguf.set("tokenizer.chat_template",
-           std::string("{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + "
-                       "'<|im_end|>' + '\n'}}{% endfor %}{{ '<|im_start|>assistant\n' }}"));
+  gguf.set("tokenizer.chat_template", std::string("{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + "
+                                                  "'<|im_end|>' + '\n'}}{% endfor %}{{ '<|im_start|>assistant\n' }}"));
   for (auto& [name, shape, data] : gguf.tensors) {
     const bool writes = name.ends_with("attn_output.weight") || name.ends_with("ffn_down.weight");
     const float scale = writes ? 0.01f : name == "token_embd.weight" ? 0.3f : 1.0f;
@@ -59,8 +58,7 @@ inline models::LanguageModel planted_model() {
 }
 
 /// A vector of the same direction [d] at `sites`, as a foreign file gives it.
-inline steering::ControlVector vector_at(const std::vector<std::string>& sites,
-                                         const at::Tensor& direction = planted_direction()) {
+inline steering::ControlVector vector_at(const std::vector<std::string>& sites, const at::Tensor& direction = planted_direction()) {
   steering::ControlVector vector;
   vector.source = "planted.gguf";
   vector.provenance.model_hint = "llama";

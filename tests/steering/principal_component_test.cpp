@@ -35,8 +35,7 @@ at::Tensor seeded_normal(at::IntArrayRef shape, uint64_t seed) {
 
 // Expected values: computed once with scikit-learn's PCA(svd_solver="full") and with torch.
 
-TEST_CASE(
-    "[steering.principal_component] equal first components: pca-center is the mean, pca-diff loses it") {
+TEST_CASE("[steering.principal_component] equal first components: pca-center is the mean, pca-diff loses it") {
   const at::Tensor d = rows({{5, 1, 0}, {5, -1, 0}, {5, 2, 0}, {5, -2, 0}});
   CHECK(near(direction_of(d, Method::pca_center), {1, 0, 0}));
   CHECK(near(direction_of(d, Method::mean), {5, 0, 0}));
@@ -86,12 +85,8 @@ TEST_CASE("[steering.principal_component] differences within rounding of the act
   }
 }
 
-TEST_CASE(
-    "[steering.principal_component] two equal eigenvalues are an error, two close ones a small eigengap") {
-  CHECK(contains(error_of([&] {
-                   direction_of(rows({{2, 0, 0}, {0, 2, 0}}), Method::pca_center);
-                 }),
-                 "equally well"));
+TEST_CASE("[steering.principal_component] two equal eigenvalues are an error, two close ones a small eigengap") {
+  CHECK(contains(error_of([&] { direction_of(rows({{2, 0, 0}, {0, 2, 0}}), Method::pca_center); }), "equally well"));
   const Direction close = direction_of(rows({{2.001, 0, 0}, {0, 2, 0}}), Method::pca_center);
   CHECK(close.statistics.eigengap == doctest::Approx(1 - 4 / (2.001 * 2.001)));
 }
@@ -114,8 +109,7 @@ TEST_CASE("[steering.principal_component] swapping the sides turns the direction
   const at::Tensor p = seeded_normal({20, 7}, 3) + at::arange(7, at::kDouble), n = seeded_normal({20, 7}, 4);
   for (const Method method : {Method::pca_center, Method::pca_diff, Method::mean}) {
     CAPTURE(name_of(method));
-    const Direction forwards = find_direction(p, n, method, "site"),
-                    backwards = find_direction(n, p, method, "site");
+    const Direction forwards = find_direction(p, n, method, "site"), backwards = find_direction(n, p, method, "site");
     CHECK(at::allclose(forwards.vector, -backwards.vector, 1e-6, 1e-6));
   }
 }
@@ -160,15 +154,13 @@ TEST_CASE(
   CHECK(turned.statistics.sign_vote_margin == doctest::Approx(0.6));
   // A fit that had seen the large left-out pairs would follow them.
   at::Tensor outliers = seeded_normal({20, 4}, 9) * 0.01 + at::tensor({1.0, 0.0, 0.0, 0.0}, at::kDouble);
-  for (int64_t pair = 4; pair < 20; pair += 5)
-    outliers[pair] = at::tensor({-1.0, 10.0, 0.0, 0.0}, at::kDouble);
+  for (int64_t pair = 4; pair < 20; pair += 5) outliers[pair] = at::tensor({-1.0, 10.0, 0.0, 0.0}, at::kDouble);
   CHECK(direction_of(outliers, Method::pca_center).statistics.held_out_accuracy == 0);
   CHECK(std::isnan(direction_of(d.slice(0, 0, 9), Method::pca_center).statistics.held_out_accuracy));
 }
 
 TEST_CASE("[steering.principal_component] the median norm is that of all activations") {
-  const Direction found =
-      find_direction(rows({{3, 4}, {6, 8}}), rows({{0, 1}, {0, 20}}), Method::pca_center, "site");
+  const Direction found = find_direction(rows({{3, 4}, {6, 8}}), rows({{0, 1}, {0, 20}}), Method::pca_center, "site");
   CHECK(found.statistics.median_norm == 5);  // of 1, 5, 10, 20: the lower middle
 }
 

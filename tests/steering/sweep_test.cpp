@@ -13,10 +13,8 @@ using namespace vyx::test;
 
 struct Swept {
   vyx::models::LanguageModel model = planted_model();
-  EffectMeter meter{
-      model, {{"Say it", "GOOD", "bad"}, {"And?", "YES", "no"}}, "A canal is an artificial waterway."};
-  std::vector<WeightedVector> vectors = {
-      {vector_at({"model.layers.0:output", "model.layers.1:output"}), 1, ""}};
+  EffectMeter meter{model, {{"Say it", "GOOD", "bad"}, {"And?", "YES", "no"}}, "A canal is an artificial waterway."};
+  std::vector<WeightedVector> vectors = {{vector_at({"model.layers.0:output", "model.layers.1:output"}), 1, ""}};
 
   Sweep run(const SweepOptions& options) { return sweep(model, vectors, meter, options); }
 };
@@ -64,8 +62,7 @@ TEST_CASE("[steering.sweep] the strongest coefficient is chosen whose two signs 
 
 TEST_CASE("[steering.sweep] both signs must move the preference their own way") {
   const auto rows = [](double down, double up) {
-    return std::vector<SweepRow>{
-        {-2, {.shift = down, .kl_mean = 0.1}}, {0, {}}, {2, {.shift = up, .kl_mean = 0.1}}};
+    return std::vector<SweepRow>{{-2, {.shift = down, .kl_mean = 0.1}}, {0, {}}, {2, {.shift = up, .kl_mean = 0.1}}};
   };
   CHECK(choose_coefficient(rows(-1, 1), 0.2) == 2);
   CHECK_FALSE(choose_coefficient(rows(1, 1), 0.2));

@@ -20,9 +20,12 @@ using vyx::test::TemporaryFolder;
 namespace {
 
 constexpr int64_t kWidth = 6, kLatents = 20;
-constexpr Architecture kAll[] = {Architecture::relu, Architecture::gated, Architecture::topk, Architecture::batch_topk, Architecture::jump_relu};
+constexpr Architecture kAll[] = {Architecture::relu, Architecture::gated, Architecture::topk, Architecture::batch_topk,
+                                 Architecture::jump_relu};
 
-at::Tensor inputs() { return at::randn({9, kWidth}, at::make_generator<at::CPUGeneratorImpl>(7)); }
+at::Tensor inputs() {
+  return at::randn({9, kWidth}, at::make_generator<at::CPUGeneratorImpl>(7));
+}
 
 Autoencoder sample(Architecture architecture) {
   Autoencoder sae = random_autoencoder(architecture, kWidth, kLatents);
@@ -218,7 +221,8 @@ TEST_CASE("[sae.files] SAELens: flat configs of versions 3 to 5") {
   const TemporaryFolder folder;
   const Autoencoder relu = sample(Architecture::relu), topk = sample(Architecture::topk);
   save_autoencoder(relu, folder / "relu");
-  vyx::write_file(folder / "relu" / "cfg.json", R"({"d_in": 6, "d_sae": 20, "dtype": "torch.float32", "device": "cuda", "hook_point": "blocks.7.hook_resid_pre",
+  vyx::write_file(folder / "relu" / "cfg.json",
+                  R"({"d_in": 6, "d_sae": 20, "dtype": "torch.float32", "device": "cuda", "hook_point": "blocks.7.hook_resid_pre",
       "model_name": "gpt2", "activation_fn_str": "relu", "normalize_activations": false, "sae_lens_version": "3.2.0"})");
   Autoencoder read = load_autoencoder(folder / "relu");
   check_same(read, relu);
@@ -226,11 +230,13 @@ TEST_CASE("[sae.files] SAELens: flat configs of versions 3 to 5") {
   CHECK(read.config.metadata["model_name"] == "gpt2");
 
   save_autoencoder(topk, folder / "topk");
-  vyx::write_file(folder / "topk" / "cfg.json", R"({"d_in": 6, "d_sae": 20, "architecture": "standard", "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 4},
+  vyx::write_file(folder / "topk" / "cfg.json",
+                  R"({"d_in": 6, "d_sae": 20, "architecture": "standard", "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 4},
       "apply_b_dec_to_input": true, "normalize_activations": null})");
   check_same(load_autoencoder(folder / "topk"), topk);
   change_config(folder / "topk", [](Json& config) { config["activation_fn_str"] = "tanh-relu"; });
-  CHECK(contains(error_of([&] { load_autoencoder(folder / "topk"); }), "\"activation_fn\": found \"\\\"tanh-relu\\\"\", expected relu or topk"));
+  CHECK(contains(error_of([&] { load_autoencoder(folder / "topk"); }),
+                 "\"activation_fn\": found \"\\\"tanh-relu\\\"\", expected relu or topk"));
 }
 
 TEST_CASE("[sae.files] SAELens: what it does in addition is folded into the weights") {
@@ -285,10 +291,13 @@ TEST_CASE("[sae.files.hostile] tensors that are missing, misshapen, of another k
   const auto with = [](const std::function<void(TensorMap&)>& change) {
     return refusal([&](const TemporaryFolder& folder) { change_tensors(folder, change); });
   };
-  CHECK(contains(with([](TensorMap& tensors) { tensors.erase("b_enc"); }), "sae_weights.safetensors: tensor \"b_enc\": found nothing, expected [20]"));
-  CHECK(contains(with([](TensorMap& tensors) { tensors["W_enc"] = tensors["W_enc"].t(); }), "tensor \"W_enc\": found shape [20, 6], expected [6, 20]"));
+  CHECK(contains(with([](TensorMap& tensors) { tensors.erase("b_enc"); }),
+                 "sae_weights.safetensors: tensor \"b_enc\": found nothing, expected [20]"));
+  CHECK(contains(with([](TensorMap& tensors) { tensors["W_enc"] = tensors["W_enc"].t(); }),
+                 "tensor \"W_enc\": found shape [20, 6], expected [6, 20]"));
   CHECK(contains(with([](TensorMap& tensors) { tensors["b_dec"] = at::zeros({7}); }), "tensor \"b_dec\": found shape [7], expected [6]"));
-  CHECK(contains(with([](TensorMap& tensors) { tensors["b_dec"] = at::zeros({6}, at::kInt); }), "tensor \"b_dec\": found Int, expected floating-point"));
+  CHECK(contains(with([](TensorMap& tensors) { tensors["b_dec"] = at::zeros({6}, at::kInt); }),
+                 "tensor \"b_dec\": found Int, expected floating-point"));
   CHECK(contains(with([](TensorMap& tensors) { tensors["W_extra"] = at::zeros({1}); }), "tensor \"W_extra\": found in the file"));
   CHECK(contains(with([](TensorMap& tensors) { tensors["W_dec"][0][0] = NAN; }), "found NaN or infinity in W_dec"));
   CHECK(contains(with([](TensorMap& tensors) { tensors["scaling_factor"] = at::full({20}, 2.0); }), "found factors that are not 1"));
@@ -313,7 +322,8 @@ TEST_CASE("[sae.files.hostile] configs that are missing, damaged or speak of som
   CHECK(contains(refusal([](const TemporaryFolder& folder) { vyx::write_file(folder / "cfg.json", "{"); }), "cfg.json: at byte 1"));
   CHECK(contains(refusal([](const TemporaryFolder& folder) { vyx::write_file(folder / "cfg.json", "[]"); }), "expected an object"));
   CHECK(contains(refusal([](const TemporaryFolder& folder) { std::filesystem::remove(folder / "cfg.json"); }), "cfg.json: cannot open"));
-  CHECK(contains(refusal([](const TemporaryFolder& folder) { std::filesystem::remove(folder / "sae_weights.safetensors"); }), "found none of"));
+  CHECK(contains(refusal([](const TemporaryFolder& folder) { std::filesystem::remove(folder / "sae_weights.safetensors"); }),
+                 "found none of"));
   CHECK(contains(error_of([] { load_autoencoder("/nowhere"); }), "/nowhere: found nothing there"));
 }
 
@@ -331,8 +341,10 @@ TEST_CASE("[sae.files.hostile] pickled autoencoders of other kinds") {
 }
 
 TEST_CASE("[sae.files] hooks of TransformerLens and sites name the same places") {
-  for (const auto& [hook, site] : {std::pair("blocks.14.hook_resid_post", "model.layers.14:output"), {"blocks.0.hook_resid_pre", "model.layers.0:input"},
-                                   {"blocks.3.hook_mlp_out", "model.layers.3.mlp:output"}, {"blocks.3.attn.hook_z", "model.layers.3.self_attn.o_proj:input"}}) {
+  for (const auto& [hook, site] : {std::pair("blocks.14.hook_resid_post", "model.layers.14:output"),
+                                   {"blocks.0.hook_resid_pre", "model.layers.0:input"},
+                                   {"blocks.3.hook_mlp_out", "model.layers.3.mlp:output"},
+                                   {"blocks.3.attn.hook_z", "model.layers.3.self_attn.o_proj:input"}}) {
     CHECK(site_of_hook(hook) == site);
     CHECK(hook_of_site(site) == hook);
   }

@@ -16,7 +16,9 @@ std::vector<Products> all_products() {
   return result;
 }
 
-at::Tensor normal(std::vector<int64_t> shape, uint64_t seed) { return at::randn(shape, at::make_generator<at::CPUGeneratorImpl>(seed)); }
+at::Tensor normal(std::vector<int64_t> shape, uint64_t seed) {
+  return at::randn(shape, at::make_generator<at::CPUGeneratorImpl>(seed));
+}
 
 struct Case {
   at::Tensor x, encoder, bias;
@@ -50,7 +52,9 @@ at::Tensor largest(const at::Tensor& z, int64_t k) {
   return at::zeros_like(z).scatter(-1, indices, values).relu();
 }
 
-bool close(const at::Tensor& a, const at::Tensor& b) { return at::allclose(a, b, 1e-5, 1e-5) && at::equal(a > 0, b > 0); }
+bool close(const at::Tensor& a, const at::Tensor& b) {
+  return at::allclose(a, b, 1e-5, 1e-5) && at::equal(a > 0, b > 0);
+}
 
 }  // namespace
 

@@ -16,8 +16,8 @@ at::Tensor normal(at::IntArrayRef shape, uint64_t seed) {
 }
 
 struct Data {
-  at::Tensor x = normal({700, 33}, 0) * 3 + 2;            // [tokens, d]
-  at::Tensor y = x * 0.9 + normal({700, 33}, 1) * 0.5;    // [tokens, d]
+  at::Tensor x = normal({700, 33}, 0) * 3 + 2;                             // [tokens, d]
+  at::Tensor y = x * 0.9 + normal({700, 33}, 1) * 0.5;                     // [tokens, d]
   at::Tensor f = (normal({700, 65}, 2) - 1 - at::arange(65) / 10).relu();  // [tokens, latents]: the last hardly ever fire
 };
 
@@ -93,8 +93,7 @@ TEST_CASE("[sae.metrics] a perfect reconstruction and one of zeros") {
 
 TEST_CASE("[sae.metrics] tokens of norm 0 are left out of ratios to their norm, and of nothing else") {
   MetricsAccumulator accumulator(2, 1);
-  accumulator.add(at::tensor({0.f, 0.f, 3.f, 4.f}).view({2, 2}), at::tensor({1.f, 0.f, 3.f, 3.f}).view({2, 2}),
-                  at::ones({2, 1}));
+  accumulator.add(at::tensor({0.f, 0.f, 3.f, 4.f}).view({2, 2}), at::tensor({1.f, 0.f, 3.f, 3.f}).view({2, 2}), at::ones({2, 1}));
   const Metrics result = accumulator.metrics();
   CHECK(result.mse == 1);
   CHECK(result.normalized_mse == doctest::Approx(1. / 25));

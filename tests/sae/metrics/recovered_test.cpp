@@ -41,8 +41,12 @@ Rows rows_of(const LanguageModel& model, const std::vector<std::string>& texts) 
 /// x̂ = scale·x + bias, exactly: each coordinate has a latent for either sign.
 Autoencoder linear_autoencoder(double scale, const at::Tensor& bias = at::zeros({kWidth})) {
   Autoencoder sae;
-  sae.config = {.architecture = Architecture::relu, .d_in = kWidth, .d_out = kWidth, .latents = 2 * kWidth,
-                .subtract_decoder_bias = false, .sites = {kSite}};
+  sae.config = {.architecture = Architecture::relu,
+                .d_in = kWidth,
+                .d_out = kWidth,
+                .latents = 2 * kWidth,
+                .subtract_decoder_bias = false,
+                .sites = {kSite}};
   sae.weights.encoder = at::cat({at::eye(kWidth), -at::eye(kWidth)});
   sae.weights.encoder_bias = at::zeros({2 * kWidth});
   sae.weights.decoder = sae.weights.encoder * scale;

@@ -40,7 +40,9 @@ class StraightThrough : public torch::autograd::Function<StraightThrough> {
   }
 };
 
-inline at::Tensor squared_error(const at::Tensor& a, const at::Tensor& b) { return (a - b).square().sum(-1).mean(); }
+inline at::Tensor squared_error(const at::Tensor& a, const at::Tensor& b) {
+  return (a - b).square().sum(-1).mean();
+}
 
 inline DenseObjective dense_objective(const sae::Autoencoder& sae, const sae::ObjectiveInput& input, const sae::ObjectiveOptions& options) {
   using sae::Architecture;
@@ -48,7 +50,7 @@ inline DenseObjective dense_objective(const sae::Autoencoder& sae, const sae::Ob
     return t.defined() ? t.to(at::kDouble, /*non_blocking=*/false, /*copy=*/true).requires_grad_() : at::Tensor();
   };
   const sae::Parameters& s = sae.weights;
-  const sae::Parameters w{leaf(s.encoder), leaf(s.encoder_bias), leaf(s.decoder), leaf(s.decoder_bias),
+  const sae::Parameters w{leaf(s.encoder),         leaf(s.encoder_bias),   leaf(s.decoder),   leaf(s.decoder_bias),
                           leaf(s.magnitude_scale), leaf(s.magnitude_bias), leaf(s.threshold), leaf(s.skip)};
   const auto& config = sae.config;
   const at::Tensor x = input.x.to(at::kDouble), target = input.target.defined() ? input.target.to(at::kDouble) : x;
@@ -87,8 +89,7 @@ inline DenseObjective dense_objective(const sae::Autoencoder& sae, const sae::Ob
       break;
     case Architecture::jump_relu: {
       result.f = StraightThrough::apply(z, w.threshold, options.bandwidth, true, options.straight_through_input);
-      const at::Tensor l0 = 
-          StraightThrough::apply(z, w.threshold, options.bandwidth, false, options.straight_through_input).sum(-1).mean();
+      const at::Tensor l0 = StraightThrough::apply(z, w.threshold, options.bandwidth, false, options.straight_through_input).sum(-1).mean();
       if (options.jump_relu == sae::JumpReluSparsity::l0) result.sparsity = options.sparsity * l0;
       if (options.jump_relu == sae::JumpReluSparsity::l0_target) result.sparsity = options.sparsity * (l0 / options.l0_target - 1).square();
       if (options.jump_relu == sae::JumpReluSparsity::tanh) {
@@ -116,10 +117,8 @@ inline DenseObjective dense_objective(const sae::Autoencoder& sae, const sae::Ob
   }
   result.loss = result.reconstruction + result.sparsity + result.auxiliary + extra;
   result.loss.backward();
-  const auto gradient = [](const at::Tensor& t) {
-    return !t.defined() ? at::Tensor() : t.grad().defined() ? t.grad() : at::zeros_like(t);
-  };
-  result.gradients = {gradient(w.encoder), gradient(w.encoder_bias), gradient(w.decoder), gradient(w.decoder_bias),
+  const auto gradient = [](const at::Tensor& t) { return !t.defined() ? at::Tensor() : t.grad().defined() ? t.grad() : at::zeros_like(t); };
+  result.gradients = {gradient(w.encoder),         gradient(w.encoder_bias),   gradient(w.decoder),   gradient(w.decoder_bias),
                       gradient(w.magnitude_scale), gradient(w.magnitude_bias), gradient(w.threshold), gradient(w.skip)};
   return result;
 }

@@ -7,8 +7,8 @@
 #include <span>
 
 #include "core/digest.h"
-#include "sae/training/adam.h"
 #include "sae/objectives/objective.h"
+#include "sae/training/adam.h"
 #include "tests/sae/random_autoencoder.h"
 #include "tests/torch_support.h"
 
@@ -22,7 +22,9 @@ namespace {
 
 constexpr int64_t kWidth = 22, kLatents = 150, kBatch = 150;  // none a multiple of a vector, a panel or a tile
 
-at::Tensor normal(std::vector<int64_t> shape, uint64_t seed) { return at::randn(shape, at::make_generator<at::CPUGeneratorImpl>(seed)); }
+at::Tensor normal(std::vector<int64_t> shape, uint64_t seed) {
+  return at::randn(shape, at::make_generator<at::CPUGeneratorImpl>(seed));
+}
 
 /// ‖a − b‖ / ‖b‖ in float64.
 double relative(const at::Tensor& a, const at::Tensor& b) {
@@ -131,7 +133,8 @@ TEST_CASE("[sae.objective] jump-relu: each way to count sparsity, sparse or dens
         through.straight_through_input = true;
         if (sparsity == JumpReluSparsity::l0_target) {
           Parameters gradients;
-          CHECK(contains(error_of([&] { loss_and_gradients(sae, {.x = normal({kBatch, kWidth}, 3)}, through, gradients); }), "with l0_target"));
+          CHECK(contains(error_of([&] { loss_and_gradients(sae, {.x = normal({kBatch, kWidth}, 3)}, through, gradients); }),
+                         "with l0_target"));
         } else {
           check_agrees(sae, {.x = normal({kBatch, kWidth}, 3)}, through);
         }
@@ -232,9 +235,8 @@ namespace {
 
 std::string digest_of(const Parameters& parameters) {
   std::string all;
-  parameters.visit([&](const char*, const at::Tensor& tensor) {
-    all.append(static_cast<const char*>(tensor.const_data_ptr()), tensor.nbytes());
-  });
+  parameters.visit(
+      [&](const char*, const at::Tensor& tensor) { all.append(static_cast<const char*>(tensor.const_data_ptr()), tensor.nbytes()); });
   return vyx::sha256(std::as_bytes(std::span(all)));
 }
 
@@ -291,6 +293,7 @@ TEST_CASE("[sae.objective] inputs of another shape are named") {
   const auto error = [&](const ObjectiveInput& input) { return error_of([&] { loss_and_gradients(sae, input, {}, gradients); }); };
   CHECK(contains(error({.x = at::zeros({3, kWidth + 1})}), "found x of shape [3, 23], expected [batch, 22]"));
   CHECK(contains(error({.x = at::zeros({0, kWidth})}), "found x of shape [0, 22]"));
-  CHECK(contains(error({.x = at::zeros({3, kWidth}), .target = at::zeros({4, kWidth})}), "found a target of shape [4, 22], expected [3, 22]"));
+  CHECK(contains(error({.x = at::zeros({3, kWidth}), .target = at::zeros({4, kWidth})}),
+                 "found a target of shape [4, 22], expected [3, 22]"));
   CHECK(contains(error({.x = at::zeros({3, kWidth}), .dead = at::zeros({3}, at::kBool)}), "dead latents"));
 }

@@ -18,8 +18,8 @@ namespace vyx::test {
 struct RawCase {
   Json json;
   sae::Autoencoder sae;
-  at::Tensor x;                // [rows, d]
-  sae::ObjectiveInput input;   // x and what is dead
+  at::Tensor x;               // [rows, d]
+  sae::ObjectiveInput input;  // x and what is dead
   sae::ObjectiveOptions options;
 };
 
@@ -61,7 +61,9 @@ inline RawCase read_case(const std::filesystem::path& folder) {
   o.auxiliary = json.value("auxiliary", o.auxiliary);
   o.auxiliary_k = json.value("auxiliary_k", o.auxiliary_k);
   const auto mode = json.value("jump_relu", std::string("l0"));
-  o.jump_relu = mode == "tanh" ? sae::JumpReluSparsity::tanh : mode == "l0_target" ? sae::JumpReluSparsity::l0_target : sae::JumpReluSparsity::l0;
+  o.jump_relu = mode == "tanh"        ? sae::JumpReluSparsity::tanh
+                : mode == "l0_target" ? sae::JumpReluSparsity::l0_target
+                                      : sae::JumpReluSparsity::l0;
   o.bandwidth = json.value("bandwidth", o.bandwidth);
   o.l0_target = json.value("l0_target", o.l0_target);
   o.tanh_scale = json.value("tanh_scale", o.tanh_scale);

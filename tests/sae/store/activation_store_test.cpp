@@ -64,7 +64,8 @@ TEST_CASE("[sae.activation_store] the manifest's statistics are those of the sto
   const at::Tensor stored = rows.to(at::kBFloat16).to(at::kDouble), norms = stored.norm(2, 1);
   const StoreManifest manifest = read_manifest(folder / "store");
   const StoreSite& site = manifest.sites[0];
-  for (int64_t j = 0; j < 7; ++j) CHECK(site.mean[static_cast<size_t>(j)] == doctest::Approx(stored.mean(0)[j].item<double>()).epsilon(1e-12));
+  for (int64_t j = 0; j < 7; ++j)
+    CHECK(site.mean[static_cast<size_t>(j)] == doctest::Approx(stored.mean(0)[j].item<double>()).epsilon(1e-12));
   CHECK(site.norm_mean == doctest::Approx(norms.mean().item<double>()).epsilon(1e-12));
   CHECK(site.norm_rms == doctest::Approx(norms.square().mean().sqrt().item<double>()).epsilon(1e-12));
   CHECK(site.norm_max == doctest::Approx(norms.max().item<double>()).epsilon(1e-12));
@@ -107,7 +108,10 @@ TEST_CASE("[sae.activation_store] a row that is not finite is refused, naming fi
       spoil_shard(store, 1, [&](std::string& shard) {
         const size_t bytes = bits_of(type) / 8, row_bytes = 4 * bytes;
         const size_t data = shard.size() - read_manifest(store).shards[1].rows * row_bytes;
-        const at::Tensor number = at::full({1}, value, type == ElementType::f32 ? at::kFloat : type == ElementType::f16 ? at::kHalf : at::kBFloat16);
+        const at::Tensor number = at::full({1}, value,
+                                           type == ElementType::f32   ? at::kFloat
+                                           : type == ElementType::f16 ? at::kHalf
+                                                                      : at::kBFloat16);
         std::memcpy(shard.data() + data + 2 * row_bytes + 3 * bytes, number.data_ptr(), bytes);
       });
       const ActivationStore opened(store);
@@ -115,7 +119,8 @@ TEST_CASE("[sae.activation_store] a row that is not finite is refused, naming fi
       const std::vector<uint64_t> good{0, first_rows + 1, first_rows + 3}, bad{0, first_rows + 2};
       CHECK(error_of([&] { opened.gather(good, sites); }).empty());
       for (const bool parallel : {true, false})
-        CHECK(contains(error_of([&] { opened.gather(bad, sites, parallel); }), "shard-00001.safetensors: found NaN or infinity in row 2 of x"));
+        CHECK(contains(error_of([&] { opened.gather(bad, sites, parallel); }),
+                       "shard-00001.safetensors: found NaN or infinity in row 2 of x"));
     }
   }
 }
@@ -144,11 +149,20 @@ TEST_CASE("[sae.activation_store] a manifest that does not hold is refused by na
   const TemporaryFolder folder;
   write_store(folder / "store", {{"x", random_rows(100, 4)}});
   const Json good = parse_json(read_text_file(folder / "store" / kManifestFile), "manifest");
-  const std::pair<const char*, Json> patches[] = {
-      {"/format", "other"}, {"/version", 2},          {"/rows", 99},           {"/rows", -1},
-      {"/dtype", "int8"},   {"/sites", Json::array()}, {"/sites/0/width", 5},   {"/sites/0/mean", {1, 2, "3", 4}},
-      {"/sites/0", 3},      {"/shards/0/rows", 0},    {"/shards/0/file", "../x"}, {"/shards/0/sha256", 3},
-      {"/shards", 1},       {"/shards/0/rows", 9223372036854775807}};
+  const std::pair<const char*, Json> patches[] = {{"/format", "other"},
+                                                  {"/version", 2},
+                                                  {"/rows", 99},
+                                                  {"/rows", -1},
+                                                  {"/dtype", "int8"},
+                                                  {"/sites", Json::array()},
+                                                  {"/sites/0/width", 5},
+                                                  {"/sites/0/mean", {1, 2, "3", 4}},
+                                                  {"/sites/0", 3},
+                                                  {"/shards/0/rows", 0},
+                                                  {"/shards/0/file", "../x"},
+                                                  {"/shards/0/sha256", 3},
+                                                  {"/shards", 1},
+                                                  {"/shards/0/rows", 9223372036854775807}};
   for (const auto& [pointer, value] : patches) {
     CAPTURE(pointer);
     Json bad = good;

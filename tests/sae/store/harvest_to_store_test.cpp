@@ -51,7 +51,7 @@ TEST_CASE("[sae.harvest_to_store] the store holds the rows that were kept, in or
 TEST_CASE("[sae.harvest_to_store] interrupted after any forward, it ends with the same bytes") {
   const TemporaryFolder folder;
   const at::Tensor rows = planted_rows();
-  for (const uint64_t wanted : {45, 1000}) {            // within the input, and beyond its end
+  for (const uint64_t wanted : {45, 1000}) {                // within the input, and beyond its end
     for (const uint64_t shard_bytes : {40, 112, 100000}) {  // forwards cut by shards; some that fit; one shard
       const auto straight = folder / fmt::format("straight-{}-{}", wanted, shard_bytes);
       auto harvest = harvest_of(rows, 7);
@@ -154,6 +154,7 @@ TEST_CASE("[sae.harvest_to_store] an activation that does not fit the type is re
   at::Tensor rows = planted_rows();
   rows[30] *= 1e6;
   auto harvest = harvest_of(rows, 7, {.sink_threshold = 0});
-  const std::string error = error_of([&] { harvest_to_store(harvest, folder / "store", {.rows = 50, .type = ElementType::f16, .shard_bytes = 200}); });
+  const std::string error =
+      error_of([&] { harvest_to_store(harvest, folder / "store", {.rows = 50, .type = ElementType::f16, .shard_bytes = 200}); });
   CHECK(contains(error, "same:input that does not fit float16"));
 }

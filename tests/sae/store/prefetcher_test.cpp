@@ -28,7 +28,8 @@ TEST_CASE("[sae.prefetcher] steps come in order, after jumps too, and few are ma
   CHECK(made == 0);  // nobody has said where to begin
   int taken = 0;
   for (const uint64_t begin : {7, 100, 3, 10}) {
-    for (uint64_t step = begin; step < begin + 6; ++step, ++taken) CHECK(prefetcher.take(step).item<int64_t>() == static_cast<int64_t>(step));
+    for (uint64_t step = begin; step < begin + 6; ++step, ++taken)
+      CHECK(prefetcher.take(step).item<int64_t>() == static_cast<int64_t>(step));
   }
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   CHECK(made <= taken + 4 * 4);

@@ -44,7 +44,8 @@ inline models::Harvest harvest_of(const at::Tensor& rows, int64_t batch, models:
 /// Contents by name.
 inline std::map<std::string, std::string> files_in(const std::filesystem::path& folder) {
   std::map<std::string, std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) files[entry.path().filename().string()] = read_text_file(entry.path());
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    files[entry.path().filename().string()] = read_text_file(entry.path());
   return files;
 }
 

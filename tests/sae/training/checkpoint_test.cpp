@@ -22,7 +22,10 @@ namespace fs = std::filesystem;
 TrainState state_at(uint64_t step) {
   at::manual_seed(static_cast<int64_t>(step));
   const auto parameters = [] {
-    return Parameters{.encoder = at::randn({3, 2}), .encoder_bias = at::randn({3}), .decoder = at::randn({3, 2}), .decoder_bias = at::randn({2}),
+    return Parameters{.encoder = at::randn({3, 2}),
+                      .encoder_bias = at::randn({3}),
+                      .decoder = at::randn({3, 2}),
+                      .decoder_bias = at::randn({2}),
                       .threshold = at::rand({3})};
   };
   TrainState state;

@@ -12,7 +12,9 @@ using vyx::test::random_autoencoder;
 
 namespace {
 
-at::Tensor normal(std::vector<int64_t> shape, uint64_t seed) { return at::randn(shape, at::make_generator<at::CPUGeneratorImpl>(seed)); }
+at::Tensor normal(std::vector<int64_t> shape, uint64_t seed) {
+  return at::randn(shape, at::make_generator<at::CPUGeneratorImpl>(seed));
+}
 
 AutoencoderConfig config(Architecture architecture) {
   AutoencoderConfig result;

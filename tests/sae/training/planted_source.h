@@ -18,9 +18,9 @@ class PlantedSource final : public ActivationSource {
  public:
   struct Options {
     int64_t width = 16, features = 24, batch = 64;
-    double active = 0.1;                                         // the share of features in a token
+    double active = 0.1;  // the share of features in a token
     uint64_t seed = 0;
-    uint64_t nan_at = std::numeric_limits<uint64_t>::max();      // a step whose batch holds a NaN, unnoticed by the source
+    uint64_t nan_at = std::numeric_limits<uint64_t>::max();  // a step whose batch holds a NaN, unnoticed by the source
   };
 
   explicit PlantedSource(const Options& options) : options_(options) {

@@ -76,7 +76,8 @@ void require_same_run(const fs::path& a, const fs::path& b) {
   CHECK(log_of(a) == log_of(b));
 }
 
-constexpr Architecture kAll[] = {Architecture::relu, Architecture::gated, Architecture::topk, Architecture::batch_topk, Architecture::jump_relu};
+constexpr Architecture kAll[] = {Architecture::relu, Architecture::gated, Architecture::topk, Architecture::batch_topk,
+                                 Architecture::jump_relu};
 
 }  // namespace
 
@@ -247,9 +248,10 @@ TEST_CASE("[sae.train] a torn checkpoint is passed over, said so, and the run en
   write_file(torn / "checkpoints/step-000000030.safetensors", "torn");
   std::vector<std::string> notes;
   uint64_t started = 0;
-  train_in(torn.path(), options,
-           {.on_start = [&](uint64_t step, uint64_t) { started = step; }, .on_note = [&](const std::string& note) { notes.push_back(note); }},
-           ExistingRun::resume);
+  train_in(
+      torn.path(), options,
+      {.on_start = [&](uint64_t step, uint64_t) { started = step; }, .on_note = [&](const std::string& note) { notes.push_back(note); }},
+      ExistingRun::resume);
   CHECK(started == 20);
   REQUIRE(notes.size() == 1);
   CHECK(contains(notes[0], "step-000000030"));

@@ -28,7 +28,9 @@ Trainer trained(const TrainOptions& options, PlantedSource& source, uint64_t ste
   return trainer;
 }
 
-at::Tensor unit_rows(const at::Tensor& rows) { return rows / rows.norm(2, {1}, true); }
+at::Tensor unit_rows(const at::Tensor& rows) {
+  return rows / rows.norm(2, {1}, true);
+}
 
 }  // namespace
 
