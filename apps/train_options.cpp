@@ -74,11 +74,9 @@ RecipeOptions::RecipeOptions(Driver& driver) {
       "threshold-decay", overriding<double>([](Options& o) -> auto& { return o.threshold_decay; }, "X"),
       "batch-topk: of the moving average that becomes the threshold")(
       "normalization", po::value<std::string>()->value_name("NAME")->notifier([this](const std::string& name) {
-        if (name != "scale" && name != "none") throw UsageError(fmt::format("--normalization: found '{}', expected scale or none", name));
-        overrides_.push_back(
-            [name](Options& o) { o.autoencoder.normalization = name == "scale" ? sae::Normalization::scale : sae::Normalization::none; });
+        overrides_.push_back([value = sae::normalization_from_name(name)](Options& o) { o.autoencoder.normalization = value; });
       }),
-      "of activations: scale (to a mean norm of √width; folded into the weights at the end) or none")(
+      "of activations: scale (to a mean norm of √width; folded into the weights at the end), token-norm, layer-norm or none")(
       "bf16", po::bool_switch()->notifier([this](bool on) { overrides_.push_back([on](Options& o) { o.objective.bfloat16 = on; }); }),
       "the encoder's products in bfloat16")("log-every", overriding<uint64_t>([](Options& o) -> auto& { return o.log_every; }, "STEPS"),
                                             "a line of metrics.jsonl; 10")(

@@ -119,19 +119,6 @@ Json inspect_safetensors(const std::string& path, bool print) {
   return {{"kind", "safetensors"}, {"parameters", parameters}, {"metadata", file->metadata()}, {"tensors", tensors}};
 }
 
-std::string_view normalization_name(sae::Normalization normalization) {
-  switch (normalization) {
-    case sae::Normalization::scale:
-      return "scaled";
-    case sae::Normalization::token_norm:
-      return "norm √d a token";
-    case sae::Normalization::layer_norm:
-      return "layer norm";
-    default:
-      return "none";
-  }
-}
-
 Json inspect_autoencoder(const std::string& path, bool print) {
   const std::string_view format = sae::name_of(sae::recognise_format(path));
   const sae::Autoencoder autoencoder = sae::load_autoencoder(path);
@@ -146,7 +133,7 @@ Json inspect_autoencoder(const std::string& path, bool print) {
                  {"latents", config.latents},
                  {"k", has_k ? Json(config.k) : Json(nullptr)},
                  {"prefixes", config.prefixes},
-                 {"normalization", normalization_name(config.normalization)},
+                 {"normalization", sae::name_of(config.normalization)},
                  {"subtract_decoder_bias", config.subtract_decoder_bias},
                  {"skip", autoencoder.weights.skip.defined()},
                  {"sites", config.sites},

@@ -179,4 +179,13 @@ bool json_bool(const Json& object, const char* key, std::string_view source) {
   return value.get<bool>();
 }
 
+std::optional<std::string> differing_key(const Json& a, const Json& b, std::initializer_list<std::string> first) {
+  std::vector<std::string> keys(first);
+  for (const Json* object : {&a, &b})
+    for (const auto& item : object->items()) keys.push_back(item.key());
+  const auto differs = [&](const std::string& key) { return a.value(key, Json()) != b.value(key, Json()); };
+  const auto found = std::find_if(keys.begin(), keys.end(), differs);
+  return found == keys.end() ? std::nullopt : std::optional(*found);
+}
+
 }  // namespace vyx

@@ -3,7 +3,9 @@
 // word).
 #pragma once
 #include <cstdint>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -27,5 +29,8 @@ std::string json_string(const Json& object, const char* key, std::string_view so
 int64_t json_integer(const Json& object, const char* key, std::string_view source, int64_t min, int64_t max);
 double json_number(const Json& object, const char* key, std::string_view source);
 bool json_bool(const Json& object, const char* key, std::string_view source);
+
+/// A key of two objects whose values differ (one that only one of them has counts): of `first`, in that order, or the first of the others.
+std::optional<std::string> differing_key(const Json& a, const Json& b, std::initializer_list<std::string> first = {});
 
 }  // namespace vyx

@@ -13,36 +13,30 @@
 namespace vyx::sae {
 namespace {
 
-constexpr std::array<std::pair<Architecture, std::string_view>, 5> kNames{{{Architecture::relu, "relu"},
-                                                                           {Architecture::gated, "gated"},
-                                                                           {Architecture::topk, "topk"},
-                                                                           {Architecture::batch_topk, "batch-topk"},
-                                                                           {Architecture::jump_relu, "jump-relu"}}};
+constexpr std::array<std::pair<Architecture, std::string_view>, 5> kArchitectures{{{Architecture::relu, "relu"},
+                                                                                   {Architecture::gated, "gated"},
+                                                                                   {Architecture::topk, "topk"},
+                                                                                   {Architecture::batch_topk, "batch-topk"},
+                                                                                   {Architecture::jump_relu, "jump-relu"}}};
+constexpr std::array<std::pair<Normalization, std::string_view>, 4> kNormalizations{{{Normalization::none, "none"},
+                                                                                      {Normalization::scale, "scale"},
+                                                                                      {Normalization::token_norm, "token-norm"},
+                                                                                      {Normalization::layer_norm, "layer-norm"}}};
 constexpr double kLayerNormEpsilon = 1e-5;
 
-/// x in the form that the encoder sees, and what brings a reconstruction back: x̂ = x̂'·spread + center.
-struct Normalized {
-  at::Tensor x;               // x' [.., d_in]
-  at::Tensor center, spread;  // [.., 1]; undefined: 0, 1
-};
+template <class Names, class Value>
+std::string_view find_name(const Names& names, Value value) {
+  return std::find_if(names.begin(), names.end(), [&](const auto& entry) { return entry.first == value; })->second;
+}
 
-Normalized normalize(const AutoencoderConfig& config, const at::Tensor& x) {
-  switch (config.normalization) {
-    case Normalization::none:
-      return {x, {}, {}};
-    case Normalization::scale:
-      return {x * config.scale, {}, at::scalar_tensor(1 / config.scale, x.options())};
-    case Normalization::token_norm: {
-      const at::Tensor spread = x.norm(2, {-1}, /*keepdim=*/true) / std::sqrt(static_cast<double>(config.d_in));  // [.., 1]
-      return {x / spread, {}, spread};
-    }
-    case Normalization::layer_norm: {
-      const at::Tensor center = x.mean({-1}, /*keepdim=*/true);                    // [.., 1]
-      const at::Tensor spread = x.std({-1}, /*unbiased=*/true, /*keepdim=*/true);  // [.., 1]
-      return {(x - center) / (spread + kLayerNormEpsilon), center, spread};        // on the way back without it, as OpenAI and SAELens
-    }
+template <class Names>
+auto find_value(const Names& all, std::string_view what, std::string_view name) {
+  std::vector<std::string_view> names;
+  for (const auto& [value, known] : all) {
+    if (known == name) return value;
+    names.push_back(known);
   }
-  fail("a normalisation that vyx does not know");
+  throw UsageError(fmt::format("found {} '{}', expected one of {}", what, name, fmt::join(names, ", ")));
 }
 
 at::Tensor keep_largest(const at::Tensor& z, int64_t k) {  // z [.., latents]
@@ -79,16 +73,19 @@ void require_width(const at::Tensor& x, int64_t width, const char* what) {
 }  // namespace
 
 std::string_view name_of(Architecture architecture) {
-  return std::find_if(kNames.begin(), kNames.end(), [&](const auto& entry) { return entry.first == architecture; })->second;
+  return find_name(kArchitectures, architecture);
 }
 
 Architecture architecture_from_name(std::string_view name) {
-  std::vector<std::string_view> names;
-  for (const auto& [architecture, known] : kNames) {
-    if (known == name) return architecture;
-    names.push_back(known);
-  }
-  throw UsageError(fmt::format("found architecture '{}', expected one of {}", name, fmt::join(names, ", ")));
+  return find_value(kArchitectures, "architecture", name);
+}
+
+std::string_view name_of(Normalization normalization) {
+  return find_name(kNormalizations, normalization);
+}
+
+Normalization normalization_from_name(std::string_view name) {
+  return find_value(kNormalizations, "normalization", name);
 }
 
 void validate(const AutoencoderConfig& config, std::string_view source) {
@@ -135,6 +132,25 @@ void validate(const Autoencoder& sae, std::string_view source) {
   require("b_mag", w.magnitude_bias, gated, {config.latents});
   require("threshold", w.threshold, jump, {config.latents});
   require("W_skip", w.skip, w.skip.defined(), {config.d_out, config.d_in});
+}
+
+Normalized normalize(const AutoencoderConfig& config, const at::Tensor& x) {
+  switch (config.normalization) {
+    case Normalization::none:
+      return {x, {}, {}};
+    case Normalization::scale:
+      return {x * config.scale, {}, at::scalar_tensor(1 / config.scale, x.options())};
+    case Normalization::token_norm: {
+      const at::Tensor spread = x.norm(2, {-1}, /*keepdim=*/true) / std::sqrt(static_cast<double>(x.size(-1)));  // [.., 1]
+      return {x / spread, {}, spread};
+    }
+    case Normalization::layer_norm: {
+      const at::Tensor center = x.mean({-1}, /*keepdim=*/true);                    // [.., 1]
+      const at::Tensor spread = x.std({-1}, /*unbiased=*/true, /*keepdim=*/true);  // [.., 1]
+      return {(x - center) / (spread + kLayerNormEpsilon), center, spread};        // on the way back without it, as OpenAI and SAELens
+    }
+  }
+  fail("a normalisation that vyx does not know");
 }
 
 at::Tensor encode(const Autoencoder& sae, const at::Tensor& x) {

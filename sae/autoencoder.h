@@ -36,6 +36,8 @@ enum class Normalization {
   token_norm,  // each token to norm √d (SAELens's constant_norm_rescale)
   layer_norm,  // each token to mean 0 and standard deviation 1, eps 1e-5 added to the deviation (OpenAI)
 };
+std::string_view name_of(Normalization normalization);         // "token-norm"
+Normalization normalization_from_name(std::string_view name);  // throws UsageError listing them
 
 struct AutoencoderConfig {
   Architecture architecture = Architecture::topk;
@@ -82,6 +84,13 @@ struct Autoencoder {
 };
 /// Throws Error naming `source`, the tensor, its shape and the expected one.
 void validate(const Autoencoder& sae, std::string_view source);
+
+/// x in the form that the encoder sees, and what brings a reconstruction back: x̂ = x̂'·spread + center.
+struct Normalized {
+  at::Tensor x;               // x' [.., d]
+  at::Tensor center, spread;  // [.., 1]; undefined: 0, 1
+};
+Normalized normalize(const AutoencoderConfig& config, const at::Tensor& x);
 
 /// Latents f [.., latents] of x [.., d_in], dense. For inference: batch_topk uses its threshold.
 at::Tensor encode(const Autoencoder& sae, const at::Tensor& x);

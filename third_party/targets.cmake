@@ -30,14 +30,25 @@ target_link_libraries(vyx_torch INTERFACE OpenMP::OpenMP_CXX)
 # The wheel brings fmt's headers, of another version than the system's library, and they come first: used without a library.
 target_compile_definitions(vyx_torch INTERFACE FMT_HEADER_ONLY)
 
-# vyx_add_library(name [NO_TORCH] sources…): the static library vyx::name.
-# vyx_use_torch_pch(target): torch/script.h costs 15 s a unit; it is compiled once, in vyx_pch, and shared.
-function(vyx_use_torch_pch target)
+# vyx_add_torch_pch(name): torch/script.h costs 15 s a unit; it is compiled once, in this target, and shared.
+function(vyx_add_torch_pch name)
   if(VYX_PCH)
-    target_precompile_headers(${target} REUSE_FROM vyx_pch)
+    add_library(${name} STATIC ${PROJECT_SOURCE_DIR}/third_party/torch_pch.cpp)
+    target_link_libraries(${name} PUBLIC vyx::options vyx::torch fmt::fmt ${ARGN})
+    target_precompile_headers(${name} PRIVATE ${PROJECT_SOURCE_DIR}/third_party/torch_pch.h)
   endif()
 endfunction()
+# vyx_use_torch_pch(target [name]): shares that of `name`, which must have the target's flags; vyx_pch if not given.
+function(vyx_use_torch_pch target)
+  if(VYX_PCH)
+    list(APPEND ARGN vyx_pch)
+    list(GET ARGN 0 name)
+    target_precompile_headers(${target} REUSE_FROM ${name})
+  endif()
+endfunction()
+vyx_add_torch_pch(vyx_pch)
 
+# vyx_add_library(name [NO_TORCH] sources…): the static library vyx::name.
 function(vyx_add_library name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "NO_TORCH" "" "")
   add_library(vyx_${name} STATIC ${arg_UNPARSED_ARGUMENTS})
@@ -48,9 +59,3 @@ function(vyx_add_library name)
     vyx_use_torch_pch(vyx_${name})
   endif()
 endfunction()
-
-if(VYX_PCH)
-  add_library(vyx_pch STATIC ${PROJECT_SOURCE_DIR}/third_party/torch_pch.cpp)
-  target_link_libraries(vyx_pch PUBLIC vyx::options vyx::torch fmt::fmt)
-  target_precompile_headers(vyx_pch PRIVATE ${PROJECT_SOURCE_DIR}/third_party/torch_pch.h)
-endif()

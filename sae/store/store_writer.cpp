@@ -18,14 +18,9 @@ namespace {
 constexpr int64_t kChunkRows = 1024;  // widened to float32 at a time
 
 void require_same(const Json& begun, const Json& now, const std::filesystem::path& folder) {
-  for (const Json* side : {&begun, &now}) {
-    for (const auto& [key, ignored] : side->items()) {
-      const Json old_value = begun.value(key, Json()), new_value = now.value(key, Json());
-      if (old_value != new_value)
-        fail("{}: was begun with {} = {}, found {} now; give the same options to go on with it, or another folder", folder.string(), key,
-             old_value.dump(), new_value.dump());
-    }
-  }
+  if (const auto key = differing_key(begun, now))
+    fail("{}: was begun with {} = {}, found {} now; give the same options to go on with it, or another folder", folder.string(), *key,
+         begun.value(*key, Json()).dump(), now.value(*key, Json()).dump());
 }
 
 std::vector<double> numbers(const Json& json, const std::string& source) {

@@ -126,8 +126,9 @@ void validate(const TrainOptions& options) {
   require(config.latents > 0, "latents", config.latents, "at least 1");
   if (has_k(config.architecture))
     require(config.k > 0 && config.k <= config.latents, "k", config.k, fmt::format("1 to the {} latents", config.latents));
-  require(config.normalization == Normalization::none || config.normalization == Normalization::scale, "normalization",
-          static_cast<int>(config.normalization), "none or scale");
+  const bool by_token = config.normalization == Normalization::token_norm || config.normalization == Normalization::layer_norm;
+  require(!by_token || (config.target_sites.empty() && config.sites.size() <= 1), "normalization", name_of(config.normalization),
+          "none or scale for a transcoder or crosscoder, whose sides differ in size");
   require(options.batch > 0 && options.batch <= 1 << 24, "batch", options.batch, "1 to 2^24 tokens");
   require(options.steps > 0 && options.steps <= kMaxSteps, "steps", options.steps, "1 to 2^40 (of --batch tokens each)");
   require(std::isfinite(options.learning_rate) && options.learning_rate > 0, "lr", options.learning_rate, "a positive number");
@@ -155,7 +156,7 @@ Json to_json(const TrainOptions& options) {
   const ObjectiveOptions& objective = options.objective;
   Json json{{"architecture", name_of(config.architecture)},
             {"latents", config.latents},
-            {"normalization", config.normalization == Normalization::scale ? "scale" : "none"},
+            {"normalization", name_of(config.normalization)},
             {"steps", options.steps},
             {"batch", options.batch},
             {"seed", options.seed},

@@ -47,14 +47,10 @@ Json record_of(const TrainOptions& options, const ActivationSource& source, cons
 
 void require_same(const Json& now, const Json& then, const fs::path& checkpoint) {
   const auto compare = [&](const Json& ours, const Json& theirs, std::string_view prefix, std::string_view fix) {
-    std::vector<std::string> keys{"architecture", "latents", "batch", "steps"};  // first, since a recipe derives others from them
-    for (const Json* object : {&ours, &theirs})
-      for (const auto& [key, value] : object->items()) keys.push_back(key);
-    for (const std::string& key : keys) {
-      const Json found = ours.value(key, Json()), expected = theirs.value(key, Json());
-      if (found != expected)
-        fail("{}{}: found {}, but {} was made with {}; {}", prefix, key, found.dump(), checkpoint.string(), expected.dump(), fix);
-    }
+    // The first four first: a recipe derives others from them.
+    if (const auto key = differing_key(ours, theirs, {"architecture", "latents", "batch", "steps"}))
+      fail("{}{}: found {}, but {} was made with {}; {}", prefix, *key, ours.value(*key, Json()).dump(), checkpoint.string(),
+           theirs.value(*key, Json()).dump(), fix);
   };
   compare(now.value("options", Json::object()), then.value("options", Json::object()), "--",
           "give it as then, or start again with --overwrite");

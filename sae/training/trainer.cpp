@@ -17,11 +17,6 @@ namespace {
 constexpr double kHopeless = 1e6;  // reconstruction errors of so many variances come from weights that have run away
 constexpr uint64_t kResampleStream = 0x5265'7361'6d70'6c65;  // keeps its randomness apart from the data's
 
-// x' [batch, d]: the form that the autoencoder is trained in.
-at::Tensor normalized(const at::Tensor& x, const AutoencoderConfig& config) {
-  return config.normalization == Normalization::scale ? x * config.scale : x;
-}
-
 }  // namespace
 
 uint64_t steps_counted(const TrainOptions& options) {
@@ -34,7 +29,7 @@ TrainState initial_state(const TrainOptions& options, const at::Tensor& x, const
   initial.seed = options.seed;
   TrainState state;
   state.sae = initialize(config, initial);
-  if (options.median_bias) state.sae.weights.decoder_bias.copy_(geometric_median(normalized(target.defined() ? target : x, config)));
+  if (options.median_bias) state.sae.weights.decoder_bias.copy_(geometric_median(normalize(config, target.defined() ? target : x).x));
   state.adam = make_adam(state.sae.weights);
   state.idle = at::zeros({config.latents}, at::kLong);
   state.firings = at::zeros({config.latents}, at::kLong);
@@ -48,8 +43,8 @@ Trainer::Trainer(TrainOptions options, TrainState state) : options_(std::move(op
 void Trainer::step(const at::Tensor& x, const at::Tensor& target) {
   const AutoencoderConfig& config = state_.sae.config;
   const uint64_t number = state_.step;
-  ObjectiveInput input{normalized(x, config), {}, {}};
-  if (target.defined()) input.target = normalized(target, config);
+  ObjectiveInput input{normalize(config, x).x, {}, {}};
+  if (target.defined()) input.target = normalize(config, target).x;
   const at::Tensor dead = state_.idle >= static_cast<int64_t>(options_.dead_after);  // [latents]
   if (dead.any().item<bool>()) input.dead = dead;
   ObjectiveOptions objective = options_.objective;
@@ -92,8 +87,8 @@ void Trainer::resample(const at::Tensor& x, const at::Tensor& target) {
   const at::Tensor dead = state_.idle >= static_cast<int64_t>(options_.dead_after);  // [latents]
   if (!dead.any().item<bool>()) return;
   const AutoencoderConfig& config = state_.sae.config;
-  const at::Tensor wanted = target.defined() ? normalized(target, config) : at::Tensor();  // [batch, d_out]
-  const int64_t count = resample_dead(state_.sae, state_.adam, normalized(x, config), wanted, dead,
+  const at::Tensor wanted = target.defined() ? normalize(config, target).x : at::Tensor();  // [batch, d_out]
+  const int64_t count = resample_dead(state_.sae, state_.adam, normalize(config, x).x, wanted, dead,
                                       {.seed = random_bits(options_.seed, kResampleStream, state_.step),
                                        .decoder_norm = options_.initialize.decoder_norm,
                                        .threshold = options_.initialize.threshold});

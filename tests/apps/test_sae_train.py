@@ -215,7 +215,7 @@ def test_damaged_checkpoints(drivers, store, unbroken, tmp_path, damage):
     ({"batch": 0}, 2, "--batch"),
     ({"log_every": 0}, 2, "--log-every"),
     ({"sparsity_form": "l3"}, 2, "l0-target"),
-    ({"normalization": "layer"}, 2, "scale or none"),
+    ({"normalization": "layer"}, 2, "none, scale, token-norm, layer-norm"),
     ({"prefixes": "64"}, 2, "batch-topk"),
     ({"architecture": "batch-topk", "prefixes": "5,3"}, 2, "--prefixes"),
     ({"activations": "missing"}, 1, "missing"),

@@ -109,3 +109,12 @@ TEST_CASE("[core.json_guard] getters take exactly their type") {
   CHECK(error_of([&] { json_string(object, "absent", "x.json"); }) == "x.json: \"absent\": found nothing, expected a string");
   CHECK(error_of([&] { json_string(Json::array(), "k", "x.json"); }) == "x.json: found array, expected an object with the key \"k\"");
 }
+
+TEST_CASE("[core.json] two objects' first differing key is found, the ones asked for first") {
+  const Json a{{"a", 1}, {"b", 2}, {"c", 3}};
+  CHECK(!differing_key(a, a));
+  CHECK(differing_key(a, Json{{"a", 1}, {"b", 5}, {"c", 4}}) == "b");
+  CHECK(differing_key(a, Json{{"a", 1}, {"b", 5}, {"c", 4}}, {"c", "b"}) == "c");
+  CHECK(differing_key(a, Json{{"a", 1}, {"b", 2}}) == "c");
+  CHECK(differing_key(Json{{"a", 1}}, Json{{"a", 1}, {"z", 0}}) == "z");
+}

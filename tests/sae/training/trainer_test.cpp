@@ -55,6 +55,26 @@ TEST_CASE("[sae.trainer] counts the tokens since each latent fired, and on how m
   CHECK(metrics["tokens"] == 1280);
 }
 
+TEST_CASE("[sae.trainer] with a norm a token, tokens of any size train alike and are brought back to their size") {
+  PlantedSource source({});
+  for (const Normalization normalization : {Normalization::token_norm, Normalization::layer_norm}) {
+    TrainOptions options = options_of(Architecture::topk, source, 30);
+    options.autoencoder.normalization = normalization;
+    const at::Tensor sizes = at::arange(1, 65, at::kFloat).unsqueeze(1);  // [64, 1]
+    Trainer plain(options, initial_state(options, source.batch(0), {})), sized(options, initial_state(options, source.batch(0), {}));
+    for (uint64_t step = 0; step < 30; ++step) {
+      plain.step(source.batch(step), {});
+      sized.step(source.batch(step) * sizes, {});
+    }
+    const Autoencoder &a = plain.state().sae, &b = sized.state().sae;
+    CHECK(a.weights.decoder.allclose(b.weights.decoder, 0, 1e-3));
+    const at::Tensor x = source.batch(31);  // [64, 16]
+    const double error = (reconstruct(a, x * sizes) - x * sizes).norm().item<double>() / (x * sizes).norm().item<double>();
+    CHECK(error < 0.9);
+    CHECK(reconstruct(a, x * sizes).allclose(reconstruct(a, x) * sizes, 1e-3, 1e-3));
+  }
+}
+
 TEST_CASE("[sae.trainer] before enough tokens were seen, dead means never fired") {
   PlantedSource source({});
   const TrainOptions options = options_of(Architecture::topk, source, 20);
