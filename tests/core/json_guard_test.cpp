@@ -2,6 +2,7 @@
 
 #include "core/json_guard.h"
 
+using vyx::differing_key;
 using vyx::Json;
 using vyx::json_bool;
 using vyx::json_integer;
