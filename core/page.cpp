@@ -90,9 +90,9 @@ struct Axis {
 
 Axis linear_axis(double low, double high, int intervals) {
   if (!(low < high)) {  // one value, or none
-    const double margin = std::fabs(low) > 0 ? std::fabs(low) * 0.1 : 1;
+    const double margin = std::fabs(low) * 0.1;
     low -= margin;
-    high += margin;
+    high += margin > 0 ? margin : 1;
   }
   const double rough = (high - low) / intervals;
   const double power = std::pow(10.0, std::floor(std::log10(rough)));
