@@ -11,9 +11,8 @@ import tempfile
 
 import numpy as np
 import torch
-from sae_lens.config import SAETrainerConfig
-from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
-from sae_lens.training.sae_trainer import SAETrainer
+
+from saelens_training import train_topk
 
 WIDTH, BATCH = 256, 1024  # as bench_synthetic.cpp has them
 
@@ -33,15 +32,6 @@ def run(binary, *args):
     return subprocess.run([binary, *map(str, args)], stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
-def train_saelens(data, options, out):
-    sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=WIDTH, d_sae=options.latents, k=options.k,
-                                                normalize_activations="expected_average_only_in"))
-    config = SAETrainerConfig(total_training_samples=options.batches * BATCH, train_batch_size_samples=BATCH,
-                              lr=options.learning_rate, lr_warm_up_steps=min(1000, options.batches // 20),
-                              lr_decay_steps=options.batches // 5, lr_end=0, n_batches_for_norm_estimate=1)
-    SAETrainer(cfg=config, sae=sae, data_provider=data).fit().save_inference_model(str(out))
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bin", type=pathlib.Path, default=pathlib.Path("build/release/bin"))
@@ -59,7 +49,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = pathlib.Path(folder) / "vyx", pathlib.Path(folder) / "saelens"
         run(binary, "train", options.latents, options.k, options.batches, options.learning_rate, ours)
-        train_saelens(rows(binary, options.batches), options, theirs)
+        train_topk(rows(binary, options.batches), d_in=WIDTH, latents=options.latents, k=options.k, batches=options.batches, batch=BATCH,
+                   learning_rate=options.learning_rate, out=theirs)
         results = {"vyx": json.loads(run(binary, "evaluate", ours)), "SAELens": json.loads(run(binary, "evaluate", theirs))}
 
     names = ["mcc", "mmcs", "uniqueness", "precision", "recall", "f1", "explained_variance", "l0", "dead_fraction"]
