@@ -150,7 +150,8 @@ c10::IValue HookedModule::run(const std::string& method, Arguments args, const K
 }
 
 void HookedModule::harvest(const std::string& method, Arguments args, const KeywordArguments& kwargs) {
-  const torch::jit::Function& entry = impl_->method(method).function();
+  const torch::jit::Method called = impl_->method(method);
+  const torch::jit::Function& entry = called.function();
   std::unordered_set<const HookSlot*> awaited;
   bool repeated = false;
   for (const auto& methods : impl_->objects) {
@@ -175,7 +176,8 @@ void HookedModule::harvest(const std::string& method, Arguments args, const Keyw
 }
 
 int HookedModule::calls_at_most(const std::string& method, const Site& site) const {
-  const torch::jit::Function& entry = impl_->method(method).function();
+  const torch::jit::Method called = impl_->method(method);
+  const torch::jit::Function& entry = called.function();
   int calls = 0;
   for (const TappedMethod& tapped : impl_->methods_at(site)) calls += impl_->calls_at_most(entry, *tapped.function);
   return std::min(calls, 2);

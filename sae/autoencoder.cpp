@@ -186,6 +186,12 @@ at::Tensor reconstruct(const Autoencoder& sae, const at::Tensor& x) {
   return at::cat(parts).reshape(shape);
 }
 
+Autoencoder to_device(const Autoencoder& sae, c10::Device device) {
+  Autoencoder moved = sae;
+  moved.weights.visit([&](const char*, at::Tensor& tensor) { tensor = tensor.to(device); });
+  return moved;
+}
+
 Autoencoder fold_scale(const Autoencoder& sae) {
   if (sae.config.normalization != Normalization::scale) return sae;
   const double scale = sae.config.scale;

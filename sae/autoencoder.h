@@ -7,6 +7,7 @@
 // whose input and target are the activations of several sites, side by side.
 #pragma once
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 
 #include <cstdint>
 #include <string>
@@ -69,9 +70,19 @@ struct Parameters {
   /// Calls visit(name, tensor) for each that is defined, by SAELens's names ("W_enc", …), in the order above.
   template <class Visit>
   void visit(Visit&& visit) const {
-    const std::pair<const char*, const at::Tensor*> all[] = {
-        {"W_enc", &encoder},         {"b_enc", &encoder_bias},   {"W_dec", &decoder},       {"b_dec", &decoder_bias},
-        {"r_mag", &magnitude_scale}, {"b_mag", &magnitude_bias}, {"threshold", &threshold}, {"W_skip", &skip}};
+    visit_defined(*this, visit);
+  }
+  template <class Visit>
+  void visit(Visit&& visit) {
+    visit_defined(*this, visit);
+  }
+
+ private:
+  template <class Self, class Visit>
+  static void visit_defined(Self& self, Visit& visit) {
+    const std::pair<const char*, decltype(&self.encoder)> all[] = {
+        {"W_enc", &self.encoder},         {"b_enc", &self.encoder_bias},   {"W_dec", &self.decoder},       {"b_dec", &self.decoder_bias},
+        {"r_mag", &self.magnitude_scale}, {"b_mag", &self.magnitude_bias}, {"threshold", &self.threshold}, {"W_skip", &self.skip}};
     for (const auto& [name, tensor] : all)
       if (tensor->defined()) visit(name, *tensor);
   }
@@ -100,6 +111,8 @@ at::Tensor decode(const Autoencoder& sae, const at::Tensor& f, const at::Tensor&
 /// decode(encode(x), x) without a dense [.., latents] for all of x at once.
 at::Tensor reconstruct(const Autoencoder& sae, const at::Tensor& x);
 
+/// The same autoencoder on `device`; shares the tensors that are there already.
+Autoencoder to_device(const Autoencoder& sae, c10::Device device);
 /// The same autoencoder with Normalization::scale folded into its weights (W_enc·s, W_dec/s, b_dec/s; thresholds as they are).
 Autoencoder fold_scale(const Autoencoder& sae);
 

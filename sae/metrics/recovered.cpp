@@ -29,7 +29,7 @@ Site only_site(models::LanguageModel& model, const std::vector<std::string>& sit
 class Replacer {
  public:
   Replacer(models::LanguageModel& model, const Autoencoder& sae, double sink_threshold)
-      : sae_(sae), sink_threshold_(sink_threshold), input_(only_site(model, sae.config.sites, "sites")) {
+      : sae_(to_device(sae, model.device())), sink_threshold_(sink_threshold), input_(only_site(model, sae.config.sites, "sites")) {
     target_ = sae.config.target_sites.empty() ? input_ : only_site(model, sae.config.target_sites, "target sites");
     std::vector<Site> sites = {input_};
     if (target_ != input_) sites.push_back(target_);
@@ -96,7 +96,7 @@ class Replacer {
            width);
   }
 
-  const Autoencoder& sae_;
+  Autoencoder sae_;
   double sink_threshold_, limit_ = std::numeric_limits<double>::infinity();
   Site input_, target_;
   Replace what_ = Replace::nothing;

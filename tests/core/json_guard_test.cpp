@@ -69,9 +69,7 @@ TEST_CASE("[core.json_guard] numbers that do not fit are not rounded") {
 }
 
 TEST_CASE("[core.json_guard] what is not JSON") {
-  CHECK(refusal("") ==
-        "x.json: at byte 0: found the end of the text: syntax error while parsing value - unexpected end of "
-        "input; expected '[', '{', or a literal");
+  CHECK(contains(refusal(""), "x.json: at byte 0: found the end of the text: "));  // the rest is the parser's own
   CHECK(contains(refusal("{\"a\": 1} x"), "at byte 9: found \"x\": "));
   CHECK(contains(refusal("{} {}"), "at byte 3: found \"{\": "));
   CHECK(refusal(std::string_view("{}\0{\"hidden\": 1}", 16)) == "x.json: at byte 2: found a NUL byte, expected JSON text");

@@ -19,7 +19,7 @@ TEST_CASE("[sae.separation] random latents are near a half, and many latents are
   const at::Tensor positive = at::randn({400, 150}), negative = at::randn({300, 150});
   const at::Tensor auroc = separation(positive, negative).auroc;  // [150]
   CHECK((auroc - 0.5).abs().max().item<double>() < 0.1);
-  const at::Tensor above = (positive.unsqueeze(1) > negative.unsqueeze(0)).to(at::kFloat).mean({0, 1});  // [150]
+  const at::Tensor above = (positive.unsqueeze(1) > negative.unsqueeze(0)).to(at::kFloat).mean(at::IntArrayRef{0, 1});  // [150]
   CHECK(auroc.allclose(above, 0, 1e-5));
 }
 
