@@ -27,5 +27,6 @@ endif()
 find_program(VYX_CCACHE ccache)
 if(VYX_CCACHE AND PROJECT_IS_TOP_LEVEL AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   # Precompiled headers need this much sloppiness of ccache; in its depend mode a miss does not preprocess the torch headers twice.
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros CCACHE_DEPEND=1 ${VYX_CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros CCACHE_DEPEND=1
+      CCACHE_PCH_EXTSUM=1 ${VYX_CCACHE})
 endif()
