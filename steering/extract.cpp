@@ -75,7 +75,7 @@ std::vector<SiteDirection> find_directions(std::span<const Site> sites, std::spa
   // A site a thread: faster than threads inside the decompositions, and the result does not depend on their
   // number.
   std::vector<SiteDirection> directions(sites.size());
-  std::vector<std::exception_ptr> errors(sites.size());
+  std::vector<std::exception_ptr> errors(sites.size());  // so that the first site's is thrown, whichever thread is first
   at::parallel_for(0, static_cast<int64_t>(sites.size()), 1, [&](int64_t first, int64_t last) {
     for (auto i = static_cast<size_t>(first); i < static_cast<size_t>(last); ++i) {
       try {
