@@ -2,6 +2,7 @@
 #include <optional>
 
 #include "apps/driver.h"
+#include "apps/latent_options.h"
 #include "apps/vector_options.h"
 #include "core/error.h"
 #include "models/generate.h"
@@ -13,16 +14,19 @@ int main(int argc, char** argv) {
   models::GenerateOptions options;
   auto& sampling = options.sampling;
   apps::VectorOptions vector_options;
+  apps::LatentOptions latent_options;
 
-  apps::Driver driver("vyx-generate", "--model model.pt --prompt TEXT [--vector happy.gguf=4]…",
-                      "Continues a text, steered by control vectors or not.",
+  apps::Driver driver("vyx-generate", "--model model.pt --prompt TEXT [--vector happy.gguf=4]… [--sae sae/ --latent 1234=10x]…",
+                      "Continues a text, steered by control vectors, by latents of an autoencoder, or not.",
                       "  vyx-generate --model smollm2.pt --chat --prompt 'How was your day?'\n"
                       "  vyx-generate --model smollm2.pt --chat --prompt 'How was your day?' \\\n"
-                      "               --vector happy.gguf=-6 --sites 'model.layers.{8..21}'");
+                      "               --vector happy.gguf=-6 --sites 'model.layers.{8..21}'\n"
+                      "  vyx-generate --model smollm2.pt --chat --prompt 'How was your day?' --sae sae --latent 1234=3x --latent 77=0");
   driver.options()("model,m", apps::po::value(&model_path)->required()->value_name("FILE"), "the archive of vyx-import")(
       "prompt,p", apps::po::value(&prompt)->required()->value_name("TEXT"), "the text to continue")(
       "chat", apps::po::bool_switch(&chat), "the prompt is a user's message; the model answers");
   vector_options.add_to(driver);
+  latent_options.add_to(driver);
   driver.options()("max-tokens,n", apps::po::value(&options.max_tokens)->default_value(options.max_tokens)->value_name("N"),
                    "tokens to generate, at most")(
       "temperature", apps::po::value(&sampling.temperature)->default_value(sampling.temperature)->value_name("T"),
@@ -43,6 +47,7 @@ int main(int argc, char** argv) {
     const auto steer_options = vector_options.steer_options();
     if (vector_options.vectors.empty() && !vector_options.sites.empty())
       throw UsageError("--sites chooses among a vector's sites, and there is no --vector");
+    latent_options.check();
 
     auto model = models::LanguageModel::load(model_path, common.torch_device());
     if (const int64_t lost = model.tokenizer().bytes_without_token(prompt); lost > 0)
@@ -50,6 +55,11 @@ int main(int argc, char** argv) {
     std::optional<steering::Steering> steering;
     if (const auto vectors = vector_options.read(model, common); !vectors.empty())
       steering.emplace(steering::steer(model, vectors, steer_options));
+    std::optional<AttachedEdit> latents;
+    if (!latent_options.sae.empty()) {
+      const apps::LatentIntervention intervention = latent_options.read(model);
+      latents.emplace(attach(model.module(), intervention.site, intervention.edit(), {.positions = steer_options.positions}));
+    }
     if (!common.json)
       options.on_text = [](std::string_view text) {
         fmt::print("{}", text);
@@ -57,6 +67,7 @@ int main(int argc, char** argv) {
       };
     const auto [rows, statistics] = models::generate(model, prompt, options, chat);
     if (steering && statistics.generated_tokens > 1) steering->require_fired();
+    if (latents && statistics.generated_tokens > 1) latents->require_fired();
 
     if (!common.json) fmt::print("\n");
     if (common.progress())
@@ -70,6 +81,7 @@ int main(int argc, char** argv) {
             {"prompt_seconds", statistics.prompt_seconds},
             {"tokens_per_second", statistics.tokens_per_second()},
             {"vectors", vector_options.vectors},
+            {"latents", latent_options.latents},
             {"seed", common.seed}};
   });
 }

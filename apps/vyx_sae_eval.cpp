@@ -11,9 +11,9 @@
 #include "core/error.h"
 #include "core/io.h"
 #include "core/random.h"
-#include "core/tensor_file.h"
 #include "models/packing.h"
 #include "sae/files/autoencoder_file.h"
+#include "sae/metrics/latent_statistics.h"
 #include "sae/metrics/metrics.h"
 #include "sae/metrics/recovered.h"
 #include "sae/store/activation_store.h"
@@ -196,10 +196,7 @@ int main(int argc, char** argv) {
     std::optional<Metrics> metrics;
     if (!options.activations.empty()) {
       const MetricsAccumulator accumulator = measure_store(sae, options, common);
-      if (!options.latents.empty())
-        write_safetensors(options.latents,
-                          TensorMap{{"firings", accumulator.latents().firings}, {"maximum", accumulator.latents().maximum}},
-                          {{"rows", std::to_string(accumulator.metrics().tokens)}});
+      if (!options.latents.empty()) write_latent_statistics(options.latents, accumulator.latents());
       metrics = accumulator.metrics();
       report["metrics"] = to_json(*metrics);
     }

@@ -30,6 +30,7 @@ using torch::jit::Node;
 using torch::jit::Value;
 
 constexpr const char* kSetter = "set_coefficient";
+constexpr const char* kGateSetter = "set_gate";
 
 // Names in the baked module. The coefficient is a site's own; buffers and methods are numbered by edit.
 constexpr const char* kCoefficient = "_vyx_coefficient";
@@ -39,30 +40,80 @@ std::string numbered(const char* name, size_t edit) {
 }
 
 /// The method x → y of an edit: the operators of Edit::apply_scaled, one by one, so that the results are
-/// bit-equal.
-std::string edit_source(const Edit::Table& table, size_t edit) {
-  const auto buffer = [&](const char* name) { return "self." + numbered(name, edit); };
+/// bit-equal. An adjustable edit computes all parts of its gates.
+std::string edit_source(const Edit& edit, size_t number, bool adjustable) {
+  const Edit::Table& table = edit.table();
+  const auto buffer = [&](const char* name) { return "self." + numbered(name, number); };
   std::ostringstream out;
-  out << "def " << numbered("edit", edit) << "(self, x: Tensor) -> Tensor:\n"
+  out << "def " << numbered("edit", number) << "(self, x: Tensor) -> Tensor:\n"
       << "    c = self." << kCoefficient << "\n"
       << "    if c == 0.0:\n"
       << "        return x\n";
-  if (table.readers.defined()) {
-    out << "    readers = " << buffer("readers") << "\n"
-        << "    gates = " << buffer("gates") << "\n"
-        << "    z = torch.linear(x.to(readers.dtype), readers, " << buffer("biases") << ")\n";
-    std::vector<std::string> parts;
-    if (table.uses.linear != 0) parts.push_back("z * gates[1]");
-    if (table.uses.rectified != 0) parts.push_back("torch.relu(z) * gates[2]");
-    if (table.uses.step != 0) parts.push_back("torch.gt(z, 0).to(readers.dtype) * gates[3]");
-    if (table.uses.constant != 0) parts.push_back("gates[0]");
-    out << "    gate = " << fmt::format("{}", fmt::join(parts, " + ")) << "\n"
-        << "    v = torch.matmul(gate, " << buffer("writers") << ")\n";
-    if (table.constant.defined()) out << "    v = v + " << buffer("constant") << "\n";
-  } else {
-    out << "    v = " << buffer("constant") << "\n";
+  const bool reads = table.gates.defined();
+  std::vector<std::string> parts;  // of v
+  if (reads) out << "    gates = " << buffer("gates") << "\n";
+  if (edit.readout()) {
+    out << "    read, spread, base = " << buffer("readout") << ".forward(x)\n";
+    if (reads) {
+      out << "    rows = torch.index_select(read, -1, " << buffer("columns") << ") + " << buffer("biases") << "\n";
+    }
+  } else if (reads) {
+    out << "    rows = torch.linear(x.to(gates.dtype), " << buffer("readers") << ", " << buffer("biases") << ")\n";
+  }
+  if (reads) {
+    const int64_t rows = table.biases.size(0), reading = table.gates.size(1);
+    out << "    z = " << (rows == reading ? "rows" : fmt::format("torch.narrow(rows, -1, 0, {})", reading)) << "\n";
+    std::vector<std::string> gate;
+    if (adjustable || table.uses.linear != 0) gate.push_back("z * gates[1]");
+    if (adjustable || table.uses.rectified != 0) gate.push_back("torch.relu(z) * gates[2]");
+    if (adjustable || table.uses.step != 0) gate.push_back("torch.gt(z, 0).to(gates.dtype) * gates[3]");
+    if (adjustable || table.uses.constant != 0) gate.push_back("gates[0]");
+    out << "    gate = " << fmt::format("{}", fmt::join(gate, " + ")) << "\n";
+    if (table.conditions.defined()) {
+      out << "    opener = torch.index_select(rows, -1, " << buffer("conditions") << ")\n"
+          << "    gate = gate * torch.gt(opener, " << buffer("floors") << ").to(gates.dtype)\n";
+    }
+    parts.push_back(fmt::format("torch.matmul(gate, {})", buffer("writers")));
+  }
+  if (table.constant.defined()) parts.push_back(buffer("constant"));
+  if (parts.empty() && !edit.readout()) {
+    out << "    return x\n";
+    return out.str();
+  }
+  out << "    v = " << (parts.empty() ? "torch.zeros_like(x)" : fmt::format("{}", fmt::join(parts, " + "))) << "\n";
+  if (edit.readout()) {
+    out << "    if spread is not None:\n"
+        << "        v = v * spread\n"
+        << "    if base is not None:\n"
+        << "        v = " << (parts.empty() ? "base" : "v + base") << "\n";
   }
   out << "    return x + (v * c).to(x.dtype)\n";
+  return out.str();
+}
+
+/// The method that gives a term another gate: a column of `gates`, or a summand of `constant`.
+std::string gate_setter_source(const Edit& edit, size_t number) {
+  const Edit::Table& table = edit.table();
+  constexpr int64_t kNone = 1'000'000'000;                  // of a term without a gate
+  std::vector<int64_t> places(edit.terms().size(), kNone);  // a column, or −1 − summand
+  for (size_t i = 0; i < table.reading_terms.size(); ++i) places[static_cast<size_t>(table.reading_terms[i])] = static_cast<int64_t>(i);
+  for (size_t i = 0; i < table.constant_terms.size(); ++i)
+    places[static_cast<size_t>(table.constant_terms[i])] = -1 - static_cast<int64_t>(i);
+  std::ostringstream out;
+  out << "def " << numbered(kGateSetter, number) << "(self, term: int, gate: List[float]) -> None:\n"
+      << fmt::format("    place = [{}][term]\n", fmt::join(places, ", "))
+      << fmt::format("    assert place < {}, \"term \" + str(term) + \" has no gate\"\n", kNone);
+  if (table.gates.defined()) {
+    out << "    if place >= 0:\n"
+        << fmt::format("        torch.select(self.{}, 1, place).copy_(torch.tensor(gate))\n", numbered("gates", number));
+  }
+  if (table.constant.defined()) {
+    out << "    if place < 0:\n"
+        << fmt::format("        self.{0}[-1 - place] = gate[0]\n", numbered("summand_gates", number))
+        << fmt::format("        summands = self.{} * torch.unsqueeze(self.{}, 1)\n", numbered("summands", number),
+                       numbered("summand_gates", number))
+        << fmt::format("        self.{}.copy_(torch.sum(summands, [0]))\n", numbered("constant", number));
+  }
   return out.str();
 }
 
@@ -75,18 +126,35 @@ bool holds_tensor(const TypePtr& type) {
 /// Writes one edit into the graphs of one object.
 class SiteBaker {
  public:
-  SiteBaker(Module object, const Site& site, const Edit& edit, size_t number)
-      : object_(std::move(object)), site_(site), method_(numbered("edit", number)) {
-    const Edit::Table& table = edit.table();
+  SiteBaker(Module object, const SiteEdit& edit, size_t number, bool adjustable)
+      : object_(std::move(object)), site_(edit.site), method_(numbered("edit", number)) {
+    const Edit::Table& table = edit.edit.table();
     const auto buffer = [&](const char* name, const at::Tensor& tensor) {
-      if (tensor.defined()) object_.register_buffer(numbered(name, number), tensor);
+      if (tensor.defined()) object_.register_buffer(numbered(name, number), adjustable ? tensor.clone() : tensor);
     };
     buffer("constant", table.constant);
     buffer("readers", table.readers);
+    buffer("columns", table.columns);
     buffer("biases", table.biases);
     buffer("gates", table.gates);
+    buffer("conditions", table.conditions);
+    buffer("floors", table.floors);
     buffer("writers", table.writers);
-    object_.define(edit_source(table, number));
+    if (edit.edit.readout()) object_.register_module(numbered("readout", number), edit.edit.readout()->module);
+    object_.define(edit_source(edit.edit, number, adjustable));
+    if (!adjustable) return;
+    std::vector<at::Tensor> writers;
+    std::vector<double> gates;
+    for (const int64_t k : table.constant_terms) {
+      const Term& term = edit.edit.terms()[static_cast<size_t>(k)];
+      writers.push_back(term.writer.detach().to(at::kDouble));
+      gates.push_back(term.gate.constant);
+    }
+    if (!writers.empty()) {
+      buffer("summands", at::stack(writers));  // float64, as the edit sums them
+      buffer("summand_gates", at::tensor(gates, at::kDouble).to(writers.front().device()));
+    }
+    object_.define(gate_setter_source(edit.edit, number));
   }
 
   void rewrite(Graph& graph) {
@@ -210,7 +278,7 @@ std::string expression_of(const Module& root, const Site& site) {
   return expression;
 }
 
-Module bake_edits(const Module& module, const std::vector<SiteEdit>& edits, double coefficient) {
+Module bake_edits(const Module& module, const std::vector<SiteEdit>& edits, double coefficient, const std::vector<size_t>& adjustable) {
   Module baked = unshare(module, module.type()->compilation_unit());
   std::vector<std::string> names;
   std::map<std::string, Module> object_at;
@@ -223,10 +291,10 @@ Module bake_edits(const Module& module, const std::vector<SiteEdit>& edits, doub
     object_at.emplace(path, object);
   }
 
-  std::string setter = fmt::format("def {}(self, c: float) -> None:\n", kSetter);
+  std::string setter = fmt::format("def {}(self, c: float) -> None:\n", kSetter), gate_setter;
   std::set<const c10::ivalue::Object*> prepared;
   for (size_t k = 0; k < edits.size(); ++k) {
-    const auto& [site, edit] = edits[k];
+    const Site& site = edits[k].site;
     const auto found = object_at.find(site.path);
     if (found == object_at.end()) {
       fail("no site {}; the nearest are {}", site.name(), fmt::join(nearest(site.name(), names), ", "));
@@ -237,18 +305,26 @@ Module bake_edits(const Module& module, const std::vector<SiteEdit>& edits, doub
       object.define(fmt::format("def {}(self, c: float) -> None:\n    self.{} = c\n", kSiteSetter, kCoefficient));
       setter += fmt::format("    {}.{}(c)\n", expression_of(baked, site), kSiteSetter);
     }
-    SiteBaker baker(object, site, edit, k);
+    const bool gates = std::find(adjustable.begin(), adjustable.end(), k) != adjustable.end();
+    SiteBaker baker(object, edits[k], k, gates);
+    if (gates) {
+      gate_setter +=
+          fmt::format("    if edit == {}:\n        {}.{}(term, gate)\n", k, expression_of(baked, site), numbered(kGateSetter, k));
+    }
     for (torch::jit::Function* method : object.type()->methods()) {
       if (is_forward(method->name())) baker.rewrite(*torch::jit::toGraphFunction(*method).graph());
     }
   }
   baked.define(setter);
+  if (!gate_setter.empty()) {
+    baked.define(fmt::format("def {}(self, edit: int, term: int, gate: List[float]) -> None:\n{}", kGateSetter, gate_setter));
+  }
   return baked;
 }
 
 }  // namespace
 
-Module bake(const Module& module, const std::vector<SiteEdit>& edits, double coefficient) {
+Module bake(const Module& module, const std::vector<SiteEdit>& edits, double coefficient, const std::vector<size_t>& adjustable) {
   const std::string name = module.type()->name()->name();
   if (edits.empty()) fail("{}: found no edit to bake", name);
   if (!std::isfinite(coefficient)) fail("{}: found coefficient {}, expected a finite one", name, coefficient);
@@ -256,7 +332,7 @@ Module bake(const Module& module, const std::vector<SiteEdit>& edits, double coe
     fail("{}: it has a method {} already; bake the module that it was made from", name, kSetter);
   }
   try {
-    return bake_edits(module, edits, coefficient);
+    return bake_edits(module, edits, coefficient, adjustable);
   } catch (const Error& error) {
     fail("{}: {}", name, error.what());
   } catch (const std::exception& error) {

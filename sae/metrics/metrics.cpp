@@ -39,8 +39,7 @@ at::Tensor floats(const at::Tensor& tensor) {
 
 }  // namespace
 
-MetricsAccumulator::MetricsAccumulator(int64_t width, int64_t latents)
-    : sum_(width), latents_{.firings = at::zeros({latents}, at::kLong), .maximum = at::zeros({latents}, at::kFloat)} {}
+MetricsAccumulator::MetricsAccumulator(int64_t width, int64_t latents) : sum_(width), latents_(LatentStatistics::empty(latents)) {}
 
 void MetricsAccumulator::add(const at::Tensor& target, const at::Tensor& reconstruction, const at::Tensor& f) {
   const auto width = static_cast<int64_t>(sum_.size());
@@ -77,19 +76,17 @@ void MetricsAccumulator::add(const at::Tensor& target, const at::Tensor& reconst
       for (int64_t i = begin; i < end; ++i) sum_[i] += x_data[t * width + i];
     }
   });
-  tokens_ += tokens;
-  latents_.firings += (f > 0).sum(0).cpu();
-  latents_.maximum = at::maximum(latents_.maximum, floats(f.amax(0)));
+  sae::add(latents_, f);
 }
 
 Metrics MetricsAccumulator::metrics() const {
-  if (tokens_ == 0) fail("no activation was measured; expected at least one row");
-  const auto n = static_cast<double>(tokens_), with_norm = static_cast<double>(with_norm_);
+  if (latents_.tokens == 0) fail("no activation was measured; expected at least one row");
+  const auto n = static_cast<double>(latents_.tokens), with_norm = static_cast<double>(with_norm_);
   const int64_t latents = latents_.firings.size(0);
   double mean_norm = 0;  // ‖E x‖²
   for (const double sum : sum_) mean_norm += (sum / n) * (sum / n);
 
-  Metrics result{.tokens = tokens_,
+  Metrics result{.tokens = latents_.tokens,
                  .mse = error_ / n,
                  .explained_variance = 1 - (error_ / n) / (target_ / n - mean_norm),
                  .normalized_mse = error_ratio_ / with_norm,

@@ -8,6 +8,7 @@
 
 #include "core/json_guard.h"
 #include "sae/autoencoder.h"
+#include "sae/metrics/latent_statistics.h"
 
 namespace vyx::sae {
 
@@ -33,12 +34,6 @@ struct Metrics {
 };
 Json to_json(const Metrics& metrics);  // a number that is not finite: null
 
-/// What later edits of a latent are measured in, and which latents are alive.
-struct LatentStatistics {
-  at::Tensor firings;  // [latents] int64: tokens on which each fired
-  at::Tensor maximum;  // [latents] float32: its largest activation; 0 when it never fired
-};
-
 /// Sums are in float64, rows in their order: the result depends on the order of the rows, and neither on how they were cut into batches nor
 /// on the number of threads.
 class MetricsAccumulator {
@@ -53,7 +48,7 @@ class MetricsAccumulator {
   const LatentStatistics& latents() const { return latents_; }
 
  private:
-  int64_t tokens_ = 0, with_norm_ = 0;                                // tokens; those with ‖x‖ > 0
+  int64_t with_norm_ = 0;                                             // tokens with ‖x‖ > 0
   double target_ = 0, reconstruction_ = 0, product_ = 0, error_ = 0;  // Σ‖x‖², Σ‖x̂‖², Σ x·x̂, Σ‖x − x̂‖²
   double error_ratio_ = 0, cosine_ = 0, norm_ratio_ = 0;              // Σ over tokens with ‖x‖ > 0
   std::vector<double> sum_;                                           // Σ x [d]

@@ -3,6 +3,7 @@
 #include <ATen/Functions.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <string>
@@ -14,6 +15,7 @@
 #include "core/io.h"
 #include "core/stopwatch.h"
 #include "sae/files/saelens.h"
+#include "sae/metrics/latent_statistics.h"
 #include "sae/training/checkpoint.h"
 #include "sae/training/metrics_log.h"
 #include "sae/training/trainer.h"
@@ -26,6 +28,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kConfigFile = "cfg.json";  // written last: it makes the folder an autoencoder
 constexpr const char* kLogFile = "metrics.jsonl";
+constexpr uint64_t kStatisticsTokens = 65'536;  // on which the finished latents are measured, or an eighth of the run's if that is less
 
 // What the data say of the autoencoder: widths and scale.
 void complete(AutoencoderConfig& config, const ActivationSource& source, const ActivationSource* target) {
@@ -84,6 +87,7 @@ class Run {
   bool go_on(Trainer& trainer, Batch first, MetricsLog& log) const;
   void save(const TrainState& state, MetricsLog& log) const;
   std::string last_good() const;
+  LatentStatistics measure(const Autoencoder& sae) const;
   void write_outputs(const TrainState& state) const;
   void note(const std::string& text) const {
     if (callbacks_.on_note) callbacks_.on_note(text);
@@ -96,6 +100,13 @@ class Run {
   const TrainCallbacks& callbacks_;
   Json record_;
 };
+
+// Batches behind those of the training, so that the source goes on in rising order and a run that resumes measures on the same.
+LatentStatistics Run::measure(const Autoencoder& sae) const {
+  const auto batch = static_cast<uint64_t>(options_.batch);
+  const uint64_t tokens = std::min(kStatisticsTokens, options_.steps * batch / 8);
+  return measure_latents(sae, source_, options_.steps, std::max<uint64_t>(1, (tokens + batch - 1) / batch));
+}
 
 // The checkpoint to go on from; nullopt: step 0.
 std::optional<LoadedCheckpoint> Run::open(ExistingRun existing) const {
@@ -179,6 +190,7 @@ void Run::write_outputs(const TrainState& state) const {
   sae.config.metadata["training"] = record_["options"];
   sae.config.metadata["activations"] = record_["activations"];
   sae.config.metadata["training_tokens"] = state.step * static_cast<uint64_t>(options_.batch);
+  write_latent_statistics(folder_ / kLatentStatisticsFile, measure(sae));
   write_file(folder_ / "training.html", training_page(read_metrics(folder_ / kLogFile), record_["options"], record_["activations"]));
   write_saelens(sae, folder_, sparsity);
 }

@@ -1,7 +1,7 @@
 // A run of training in a folder, from the data to the finished autoencoder; it can be killed at any moment and resumed.
 //
 // The folder holds, when the run is complete, a SAELens autoencoder (cfg.json, sae_weights.safetensors, sparsity.safetensors),
-// metrics.jsonl and training.html; checkpoints/ (checkpoint.h) is what resuming needs.
+// latents.safetensors (metrics/latent_statistics.h: of the finished latents, on further batches of the same data), metrics.jsonl and training.html; checkpoints/ (checkpoint.h) is what resuming needs.
 #pragma once
 #include <cstdint>
 #include <filesystem>

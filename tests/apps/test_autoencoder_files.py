@@ -59,10 +59,10 @@ def test_export_converts_and_what_it_writes_is_read(drivers, sae, tmp_path, form
 
 def test_wrong_usage(drivers, sae, tiny_model, tmp_path):
     out = ("--out", tmp_path / "out.pt")
-    assert "either --model or --sae" in drivers.error("vyx-export", *out, code=2)
-    assert "either --model or --sae" in drivers.error("vyx-export", "--sae", sae, "--model", tiny_model, *out, code=2)
+    assert "--model or --sae" in drivers.error("vyx-export", *out, code=2)
+    assert "found no latent to change" in drivers.error("vyx-export", "--sae", sae, "--model", tiny_model, *out, code=2)
     assert "saelens, sparsify" in drivers.error("vyx-export", "--sae", sae, "--format", "onnx", *out, code=2)
-    assert "--vector goes with --model" in drivers.error("vyx-export", "--sae", sae, "--vector", "x.gguf", *out, code=2)
+    assert "--vector, --latent, --when and --without-error go with --model" in drivers.error("vyx-export", "--sae", sae, "--vector", "x.gguf", *out, code=2)
 
 
 def test_bad_input(drivers, sae, tmp_path):

@@ -7,7 +7,7 @@ import torch
 
 from conftest import PAIRS, write_tiny_gguf
 
-DRIVERS = ["vyx-import", "vyx-inspect", "vyx-vector", "vyx-generate", "vyx-export", "vyx-sweep", "vyx-harvest"]
+DRIVERS = ["vyx-import", "vyx-inspect", "vyx-vector", "vyx-generate", "vyx-export", "vyx-sweep", "vyx-harvest", "vyx-implicit"]
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

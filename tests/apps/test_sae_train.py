@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-OUTPUTS = ("cfg.json", "sae_weights.safetensors", "sparsity.safetensors")
+OUTPUTS = ("cfg.json", "sae_weights.safetensors", "sparsity.safetensors", "latents.safetensors")
 WIDTH = 32  # of the tiny model
 
 

@@ -81,6 +81,68 @@ TEST_CASE("[core.bake] baked equals hooked bit for bit: in every type, at every 
   for (const Term& term : edit.terms()) compare(at::kFloat, {term});
 }
 
+/// Terms with and without conditions, of rows of x or of a readout's columns.
+std::vector<Term> conditional_terms(bool columns) {
+  const auto place = [&](const at::Tensor& reader) { return columns ? at::Tensor() : reader; };
+  const auto column = [&](int64_t i) { return columns ? i : -1; };
+  const Condition condition{.reader = place(kU), .bias = -0.2, .column = column(0)};
+  return {
+      {.gate = {.constant = 2}, .writer = kV},
+      {.reader = place(kV), .bias = 0.5, .gate = {.rectified = 3, .step = -1}, .writer = kU, .condition = condition, .column = column(1)},
+      {.gate = {.constant = 1.5}, .writer = kV, .condition = condition},
+      {.reader = place(kV), .gate = {.linear = -0.5}, .writer = kV, .column = column(1)},
+      {.writer = kU}};
+}
+
+TEST_CASE("[core.bake] conditions and readouts: baked equals hooked bit for bit, reloaded too") {
+  const torch::NoGradGuard no_grad;
+  const Module module = test::stack();
+  std::vector<Edit> edits{Edit(conditional_terms(false)), Edit({{.writer = kV}}), Edit({{.writer = kV}}, test::readout(true, true)),
+                          Edit({add(kV)}, test::readout(true, false))};
+  for (const bool spread : {false, true})
+    for (const bool base : {false, true}) edits.emplace_back(conditional_terms(true), test::readout(spread, base));
+  for (const Edit& edit : edits) {
+    const std::vector<SiteEdit> at_sites{{Site::parse("layers.1"), edit}, {Site::parse("layers.2.up:input"), edit}};
+    Module baked = bake(module, at_sites, 0.7), loaded = reloaded(baked);
+    for (const double c : {0.7, -3.0, 0.0}) {
+      const at::Tensor expected = hooked(module, at_sites, c, {kX}).toTensor();
+      for (Module* each : {&baked, &loaded}) {
+        each->run_method("set_coefficient", c);
+        for (int run = 0; run < 3; ++run) CHECK(same(each->forward({kX}).toTensor(), expected));
+      }
+    }
+  }
+}
+
+TEST_CASE("[core.bake] an adjustable edit's gates can be given anew") {
+  const torch::NoGradGuard no_grad;
+  const Module module = test::stack();
+  for (const bool columns : {false, true}) {
+    std::vector<Term> terms = conditional_terms(columns);
+    terms.pop_back();  // the one without a gate
+    const auto readout = columns ? std::optional(test::readout(true, true)) : std::nullopt;
+    const Edit edit(terms, readout);
+    const Site site = Site::parse("layers.1");
+    Module baked = bake(module, {{Site::parse("head"), Edit({add(kU)})}, {site, edit}}, 1, {1});
+    const auto expected = [&](const std::vector<Term>& now) {
+      return hooked(module, {{Site::parse("head"), Edit({add(kU)})}, {site, Edit(now, readout)}}, 1, {kX}).toTensor();
+    };
+    CHECK(same(baked.forward({kX}).toTensor(), expected(terms)));
+    const std::vector<Gate> gates{
+        {.constant = -1}, {.constant = 1, .linear = 2, .rectified = -1, .step = 0.1}, {.constant = 7}, {.step = 4}};
+    for (size_t k = 0; k < gates.size(); ++k) {
+      const Gate& gate = terms[k].gate = gates[k];
+      baked.get_method("set_gate")(
+          {1, static_cast<int64_t>(k), std::vector<double>{gate.constant, gate.linear, gate.rectified, gate.step}});
+      CHECK(same(reloaded(baked).forward({kX}).toTensor(), expected(terms)));
+    }
+    const at::Tensor untouched = edit.apply(kX);
+    terms = conditional_terms(columns);
+    terms.pop_back();
+    CHECK(same(untouched, Edit(terms, readout).apply(kX)));  // the edit's own table
+  }
+}
+
 TEST_CASE("[core.bake] tuples, dicts, lists and optionals are edited at their first tensor") {
   const torch::NoGradGuard no_grad;
   const std::vector<std::pair<const char*, const char*>> kinds{

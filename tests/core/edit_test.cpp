@@ -119,6 +119,69 @@ TEST_CASE("[core.edit] what is no edit is refused, and says why") {
   CHECK(contains(error_of([&] { edit.apply(at::ones({4}, at::kLong)); }), "type Long"));
 }
 
+TEST_CASE("[core.edit] a term applies only where its condition holds") {
+  const at::Tensor u = random({4}, 11), w = random({4}, 12);
+  const Condition condition{.reader = w, .bias = -0.25};
+  const at::Tensor open = at::gt(at::matmul(kX, w) - 0.25, 0).unsqueeze(-1);  // [batch, seq, 1]
+  CHECK(open.any().item<bool>());
+  CHECK_FALSE(open.all().item<bool>());
+  const Term conditional{.reader = {}, .gate = {.constant = 2}, .writer = kV, .condition = condition};
+  CHECK(close(Edit({conditional}).apply(kX), at::where(open, kX + 2 * kV, kX)));
+
+  Term ramp{.reader = u, .bias = 0.5, .gate = {.constant = 1, .rectified = 3}, .writer = w, .condition = condition};
+  const at::Tensor z = at::matmul(kX, u).unsqueeze(-1) + 0.5, always = ablate(kV).writer.to(at::kFloat);
+  const at::Tensor ablated = at::matmul(kX, always).unsqueeze(-1) * always;
+  const Edit edit({conditional, ramp, ablate(kV), add(kV)});  // with and without, in one table
+  const at::Tensor expected = kX + at::where(open, 2 * kV + (1 + 3 * at::relu(z)) * w, at::zeros({})) - ablated + kV;
+  CHECK(close(edit.apply(kX), expected));
+  CHECK(edit.table().readers.size(0) == 3);  // the condition is read once
+  const at::Tensor table = at::tensor({1.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0}, at::kFloat).view({2, 4});
+  CHECK(close(edit.apply(kX, table)[0], at::where(open[0], kX[0] + 2 * kV, kX[0])));
+  CHECK(close(edit.apply(kX, table)[1], at::where(open[1], kX[1] + 2 * (1 + 3 * at::relu(z[1])) * w, kX[1])));
+
+  ramp.condition = Condition{.reader = at::ones({3})};
+  CHECK(contains(error_of([&] { Edit({ramp}); }), "the condition's reader of term 0 has shape [3], expected [4]"));
+  ramp.condition = Condition{.reader = w, .bias = INFINITY};
+  CHECK(contains(error_of([&] { Edit({ramp}); }), "bias or gate of inf"));
+}
+
+TEST_CASE("[core.edit] terms without a gate keep their place and add nothing") {
+  const Edit nothing({{.writer = kV}, {.reader = kV, .gate = {}, .writer = kV}});
+  CHECK(nothing.apply(kX).is_same(kX));
+  CHECK(nothing.apply(kX, at::ones({2})).is_same(kX));
+  CHECK(nothing.apply(kX, at::ones({2, 2})).is_same(kX));
+  const Edit second({{.writer = kV}, add(kV)});
+  const at::Tensor table = at::tensor({5.0, 0.0, 5.0, 2.0}, at::kFloat).view({2, 2});
+  CHECK(close(second.apply(kX, table), at::stack({kX[0], kX[1] + 2 * kV})));
+}
+
+TEST_CASE("[core.edit] a readout gives what terms read, and spread and base") {
+  const Edit plain(
+      {{.gate = {.constant = 2}, .writer = kV}, {.bias = -0.5, .gate = {.rectified = 1, .step = 2}, .writer = kV, .column = 1}},
+      test::readout(/*spread=*/false, /*base=*/false));
+  const at::Tensor z = kX.select(-1, 2).unsqueeze(-1) - 0.5;  // [batch, seq, 1]
+  const at::Tensor terms = 2 * kV + (at::relu(z) + 2 * at::gt(z, 0).to(at::kFloat)) * kV;
+  CHECK(close(plain.apply(kX), kX + terms));
+
+  const Edit all(plain.terms(), test::readout(true, true));
+  const at::Tensor spread = kX.norm(2, {-1}, true), base = -kX;
+  CHECK(close(all.apply(kX), kX + terms * spread + base));
+  CHECK(close(all.apply(kX, at::scalar_tensor(0.5)), kX + 0.5 * (terms * spread + base)));
+  const at::Tensor by_row = at::tensor({0.5, -2.0}, at::kFloat);
+  CHECK(close(all.apply(kX, by_row), kX + by_row.view({2, 1, 1}) * (terms * spread + base)));
+  const at::Tensor table = at::tensor({1.0, 0.0, 0.0, 0.0}, at::kFloat).view({2, 2});  // the base is whole
+  CHECK(close(all.apply(kX, table), at::stack({kX[0] + 2 * kV * spread[0] + base[0], kX[1] + base[1]})));
+  CHECK(all.apply(kX, at::zeros({})).is_same(kX));
+  const at::Tensor half = kX.to(at::kBFloat16);
+  CHECK(all.apply(half).dtype() == half.dtype());
+
+  Term conditional{.gate = {.constant = 1}, .writer = kV, .condition = Condition{.bias = -0.1, .column = 0}};
+  CHECK(close(Edit({conditional}, test::readout(false, false)).apply(kX), at::where(kX.select(-1, 1).unsqueeze(-1) > 0.1, kX + kV, kX)));
+  conditional.condition->column = 2;
+  CHECK(contains(error_of([&] { Edit({conditional}, test::readout(false, false)); }), "has column 2, expected one of the readout's 2"));
+  CHECK(contains(error_of([&] { Edit({ablate(kV)}, test::readout(false, false)); }), "the reader of term 0 has column -1"));
+}
+
 // ------------------------------------------------------------------------------------------------- attached
 
 /// Identity on [batch, seq, d]: what goes in is what the edit sees, what comes out is what it made.

@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/edit.h"
+
 namespace vyx::test {
 
 using torch::jit::Module;
@@ -59,6 +61,19 @@ inline Module stack() {
     source += "    x = getattr(self.layers, \"" + std::to_string(i) + "\").forward(x)\n";
   }
   return parent("Stack", {{"layers", layers}, {"head", linear(9)}}, source + "    return self.head.forward(x)\n");
+}
+
+/// Reads coordinates 1 and 2 of x; the spread is its norm, the base −x.
+inline Readout readout(bool spread, bool base) {
+  Module module("Readout");
+  module.register_buffer("columns", at::tensor({1, 2}, at::kLong));
+  module.define(std::string("def forward(self, x: Tensor) -> Tuple[Tensor, Optional[Tensor], Optional[Tensor]]:\n"
+                            "    x = x.to(6)\n"
+                            "    spread: Optional[Tensor] = None\n"
+                            "    base: Optional[Tensor] = None\n") +
+                (spread ? "    spread = torch.norm(x, 2, [-1], True)\n" : "") + (base ? "    base = -x\n" : "") +
+                "    return torch.index_select(x, -1, self.columns), spread, base\n");
+  return {module, 2};
 }
 
 /// forward(x) waits for a fork of self.branch(x), and adds self.trunk(x), computed after the fork and before
