@@ -5,6 +5,7 @@
 #include <atomic>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "core/activation.h"
 #include "core/edit.h"
@@ -38,6 +39,25 @@ struct Coefficients {
   }
 };
 
+/// The edit with its tensors, and its readout's, on a device.
+Edit on_device(const Edit& edit, c10::Device device) {
+  std::vector<Term> terms = edit.terms();
+  const auto move = [&](at::Tensor& tensor) {
+    if (tensor.defined()) tensor = tensor.to(device);
+  };
+  for (Term& term : terms) {
+    move(term.reader);
+    move(term.writer);
+    if (term.condition) move(term.condition->reader);
+  }
+  std::optional<Readout> readout = edit.readout();
+  if (readout) {
+    readout->module = readout->module.deepcopy();
+    readout->module.to(device);
+  }
+  return Edit(std::move(terms), std::move(readout));
+}
+
 /// `mask` [batch, seq] against x [batch, seq, .., d].
 at::Tensor broadcast_mask(const at::Tensor& mask, const at::Tensor& x) {
   if (x.dim() < 3 || x.size(0) != mask.size(0) || x.size(1) != mask.size(1)) {
@@ -65,13 +85,13 @@ auto at_site(const Site& site, Call call) {
 struct AttachedEdit::State {
   State(Site at, Edit to_apply, AttachOptions options)
       : site(std::move(at)),
-        edit(std::move(to_apply)),
         positions(options.positions),
-        coefficients_(at_site(site, [&] { return Coefficients(std::move(options.coefficients), edit); })) {}
+        edit_(std::make_shared<const Edit>(std::move(to_apply))),
+        coefficients_(at_site(site, [&] { return Coefficients(std::move(options.coefficients), *edit_); })) {}
 
   void set_coefficients(at::Tensor given) {
-    Coefficients next = at_site(site, [&] { return Coefficients(std::move(given), edit); });
     const std::lock_guard lock(mutex_);
+    Coefficients next = at_site(site, [&] { return Coefficients(std::move(given), *edit_); });
     coefficients_ = std::move(next);
   }
 
@@ -86,23 +106,27 @@ struct AttachedEdit::State {
   }
 
   const Site site;
-  const Edit edit;
   const Positions positions;
   std::atomic<uint64_t> firings = 0;
 
  private:
   at::Tensor edited(const at::Tensor& x, const EditableTokens& tokens) {
-    const Coefficients coefficients = [&] {
-      const std::lock_guard lock(mutex_);
-      return coefficients_;
-    }();
-    const at::Tensor y = coefficients.apply(edit, x);  // [batch, .., d]
+    const auto [edit, coefficients] = at_work(x.device());
+    const at::Tensor y = coefficients.apply(*edit, x);  // [batch, .., d]
     if (!tokens.mask.defined()) return y;
     const at::Tensor mask = broadcast_mask(tokens.mask, x);
     return y.is_same(x) ? x : at::where(mask, y, x);
   }
 
+  /// What to apply now; the edit moves to the activation's device once, and not at each call.
+  std::pair<std::shared_ptr<const Edit>, Coefficients> at_work(c10::Device device) {
+    const std::lock_guard lock(mutex_);
+    if (edit_->terms().front().writer.device() != device) edit_ = std::make_shared<const Edit>(on_device(*edit_, device));
+    return {edit_, coefficients_};
+  }
+
   std::mutex mutex_;
+  std::shared_ptr<const Edit> edit_;
   Coefficients coefficients_;
 };
 

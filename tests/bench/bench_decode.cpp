@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <optional>
 
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
 #include "apps/driver.h"
+#include "apps/latent_options.h"
 #include "apps/vector_options.h"
 #include "core/script_archive.h"
 #include "models/batch.h"
@@ -26,12 +28,15 @@ int main(int argc, char** argv) {
   std::string model_path;
   int64_t steps = 150;
   apps::VectorOptions vector_options;
-  apps::Driver driver("bench-decode", "--model model.pt --vector happy.gguf", "Times decode steps: plain, instrumented, steered.",
+  apps::LatentOptions latent_options;
+  apps::Driver driver("bench-decode", "--model model.pt [--vector happy.gguf] [--sae sae/ --latent 1234=10]",
+                      "Times decode steps: plain, instrumented, steered.",
                       "  bench-decode --model out/demo/smollm2.pt --vector out/demo/happy.gguf --sites "
                       "'model.layers.{8..20}'");
   driver.options()("model,m", apps::po::value(&model_path)->required(), "the model")("steps", apps::po::value(&steps)->default_value(steps),
                                                                                      "of each kind");
   vector_options.add_to(driver);
+  latent_options.add_to(driver);
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
     c10::NoGradGuard no_grad;
@@ -68,6 +73,10 @@ int main(int argc, char** argv) {
     const auto unsteered_step = [&] { model.head(model.extend(cache, token_batch)); };
 
     const auto weighted = vector_options.read(model, common);
+    latent_options.check();
+    std::optional<apps::LatentIntervention> intervention;
+    if (!latent_options.sae.empty()) intervention = latent_options.read(model);
+    const std::optional<Edit> latents = intervention ? std::optional(intervention->edit()) : std::nullopt;
     std::vector<double> plain_times, idle_times, unsteered_times, steered_times;
     for (int64_t i = -10; i < steps; ++i) {
       double plain_time = 0, idle_time = 0;
@@ -76,6 +85,8 @@ int main(int argc, char** argv) {
       if (i % 2 != 0) plain_time = step(plain_step);
       const double unsteered_time = step(unsteered_step);
       auto steering = steering::steer(model, weighted, vector_options.steer_options());
+      std::optional<AttachedEdit> changed;
+      if (latents) changed.emplace(attach(model.module(), intervention->site, *latents));
       const double steered_time = step(unsteered_step);
       if (i < 0) continue;  // warm-up
       plain_times.push_back(plain_time);
