@@ -84,22 +84,7 @@ Rows read_rows(const vyx::models::LanguageModel& model, const Options& options) 
   vyx::models::Packer packer(
       vyx::models::TextSource({options.text.begin(), options.text.end()}), model.tokenizer(),
       {.context = options.context, .begin_token = config.add_bos ? config.bos_token : -1, .pad_token = model.pad_token()});
-  const uint64_t limit = options.tokens == 0 ? UINT64_MAX : options.tokens;
-  Rows rows;
-  uint64_t tokens = 0;
-  while (tokens < limit) {
-    const auto packed = packer.next(1);
-    if (!packed) break;
-    const int64_t* ids = packed->ids.const_data_ptr<int64_t>();
-    const int64_t* segments = packed->segments.defined() ? packed->segments.const_data_ptr<int64_t>() : nullptr;
-    for (int64_t i = 0, last = 0; i < options.context && tokens < limit; ++i, ++tokens) {
-      const int64_t segment = segments != nullptr ? segments[i] : 1;
-      if (segment == 0) break;  // padding
-      if (segment != last) rows.emplace_back();
-      last = segment;
-      rows.back().push_back(ids[i]);
-    }
-  }
+  Rows rows = vyx::models::segments_of(packer, options.tokens == 0 ? UINT64_MAX : options.tokens);
   if (rows.empty()) vyx::fail("{}: found no text, expected some to measure with", options.text.front());
   return rows;
 }

@@ -1,5 +1,6 @@
 #include <optional>
 
+#include "apps/contrast_options.h"
 #include "apps/driver.h"
 #include "core/error.h"
 #include "core/io.h"
@@ -40,7 +41,8 @@ Json sites_json(const ControlVector& vector) {
 int main(int argc, char** argv) {
   using namespace vyx;
   steering::ExtractOptions options;
-  std::string model_path, contrast, contrast_template, out, method{steering::name_of(options.method)};
+  std::string model_path, out, method{steering::name_of(options.method)};
+  apps::ContrastOptions contrast;
 
   apps::Driver driver("vyx-vector", "--model model.pt (--contrast pairs.jsonl | --template concept.json) --out concept.gguf",
                       "Extracts a control vector: the direction that separates the activations of contrasting inputs, at\n"
@@ -49,11 +51,9 @@ int main(int argc, char** argv) {
                       "  vyx-vector --model smollm2.pt --contrast pairs.jsonl --method mean --sites 'model.layers.{8..20}' "
                       "\\\n"
                       "             --out vector.gguf");
-  driver.options()("model,m", apps::po::value(&model_path)->required()->value_name("FILE"), "the archive of vyx-import")(
-      "contrast", apps::po::value(&contrast)->value_name("FILE"), "JSON Lines of {\"positive\": …, \"negative\": …}, whole prompts")(
-      "template", apps::po::value(&contrast_template)->value_name("FILE"),
-      "JSON of a prompt, personas and sentence beginnings (apps/data/README.md)")(
-      "method", apps::po::value(&method)->default_value(method)->value_name("NAME"), "pca-center, pca-diff or mean")(
+  driver.options()("model,m", apps::po::value(&model_path)->required()->value_name("FILE"), "the archive of vyx-import");
+  contrast.add_to(driver);
+  driver.options()("method", apps::po::value(&method)->default_value(method)->value_name("NAME"), "pca-center, pca-diff or mean")(
       "sites", apps::po::value(&options.sites)->value_name("GLOB"),
       "where, e.g. 'model.layers.{8..20}' or '*.mlp'; every block's output but the first one's if not given")(
       "out,o", apps::po::value(&out)->required()->value_name("FILE"), "the control vector to write")(
@@ -62,23 +62,16 @@ int main(int argc, char** argv) {
       "tokens of one forward, at most");
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
-    if (contrast.empty() == contrast_template.empty()) throw UsageError("expected one of --contrast and --template");
+    contrast.check();
     options.method = steering::method_from_name(method);
     require_writable(out);
     auto model = models::LanguageModel::load(model_path, common.torch_device());
-    const auto set = contrast.empty() ? steering::read_contrast_template(contrast_template, model.config().chat_format)
-                                      : steering::read_contrast_set(contrast);
+    const auto set = contrast.read(model, common);
 
     const Stopwatch stopwatch;
     uint64_t prompt_tokens = 0;
-    int64_t lost = 0;
-    for (const auto& [positive, negative] : set.pairs) {
-      for (const std::string& prompt : {positive, negative}) {
-        prompt_tokens += model.encode_prompt(prompt).size();
-        lost += model.tokenizer().bytes_without_token(prompt);
-      }
-    }
-    if (lost > 0) common.warn(fmt::format("{}: {} bytes have no token in the model's vocabulary and are left out", set.source, lost));
+    for (const auto& [positive, negative] : set.pairs)
+      for (const std::string* prompt : {&positive, &negative}) prompt_tokens += model.encode_prompt(*prompt).size();
     std::optional<Progress> progress(std::in_place, "Extracting", prompt_tokens, "tokens", common.progress());
     options.activations.on_tokens = [&](uint64_t tokens) { progress->advance(tokens); };
     const ControlVector vector = steering::extract(model, set, options);

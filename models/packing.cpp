@@ -105,4 +105,23 @@ void Packer::seek(const PackingCursor& cursor) {
   done_ = cursor.token;
 }
 
+std::vector<std::vector<TokenId>> segments_of(Packer& packer, uint64_t max_tokens) {
+  std::vector<std::vector<TokenId>> rows;
+  uint64_t tokens = 0;
+  while (tokens < max_tokens) {
+    const auto packed = packer.next(1);
+    if (!packed) break;
+    const int64_t* ids = packed->ids.const_data_ptr<int64_t>();
+    const int64_t* segments = packed->segments.defined() ? packed->segments.const_data_ptr<int64_t>() : nullptr;
+    for (int64_t i = 0, last = 0; i < packed->ids.size(1) && tokens < max_tokens; ++i, ++tokens) {
+      const int64_t segment = segments != nullptr ? segments[i] : 1;
+      if (segment == 0) break;  // padding
+      if (segment != last) rows.emplace_back();
+      last = segment;
+      rows.back().push_back(ids[i]);
+    }
+  }
+  return rows;
+}
+
 }  // namespace vyx::models

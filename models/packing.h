@@ -64,4 +64,7 @@ class Packer {
   uint64_t dropped_ = 0, dropped_before_ = 0;  // bytes without token: with document_, without it
 };
 
+/// The text's segments as rows of tokens of their own, each of at most `context`, until there are `max_tokens` in all.
+std::vector<std::vector<TokenId>> segments_of(Packer& packer, uint64_t max_tokens);
+
 }  // namespace vyx::models

@@ -19,9 +19,9 @@ constexpr std::array<std::pair<Architecture, std::string_view>, 5> kArchitecture
                                                                                    {Architecture::batch_topk, "batch-topk"},
                                                                                    {Architecture::jump_relu, "jump-relu"}}};
 constexpr std::array<std::pair<Normalization, std::string_view>, 4> kNormalizations{{{Normalization::none, "none"},
-                                                                                      {Normalization::scale, "scale"},
-                                                                                      {Normalization::token_norm, "token-norm"},
-                                                                                      {Normalization::layer_norm, "layer-norm"}}};
+                                                                                     {Normalization::scale, "scale"},
+                                                                                     {Normalization::token_norm, "token-norm"},
+                                                                                     {Normalization::layer_norm, "layer-norm"}}};
 constexpr double kLayerNormEpsilon = 1e-5;
 
 template <class Names, class Value>
@@ -182,13 +182,17 @@ at::Tensor decode(const Autoencoder& sae, const at::Tensor& f, const at::Tensor&
   return y;
 }
 
-at::Tensor reconstruct(const Autoencoder& sae, const at::Tensor& x) {
+std::vector<at::Tensor> encodable_parts(const Autoencoder& sae, const at::Tensor& x) {
   constexpr int64_t kMaxElements = 1 << 24;  // of dense latents at once: 64 MiB
+  require_width(x, sae.config.d_in, "x");
+  return x.split(std::max<int64_t>(1, kMaxElements / sae.config.latents));
+}
+
+at::Tensor reconstruct(const Autoencoder& sae, const at::Tensor& x) {
   require_width(x, sae.config.d_in, "x");
   const at::Tensor rows = x.reshape({-1, sae.config.d_in});  // [rows, d_in]
   std::vector<at::Tensor> parts;
-  for (const at::Tensor& part : rows.split(std::max<int64_t>(1, kMaxElements / sae.config.latents)))
-    parts.push_back(decode(sae, encode(sae, part), part));
+  for (const at::Tensor& part : encodable_parts(sae, rows)) parts.push_back(decode(sae, encode(sae, part), part));
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = sae.config.d_out;
   return at::cat(parts).reshape(shape);

@@ -111,6 +111,8 @@ at::Tensor encode(const Autoencoder& sae, const at::Tensor& x);
 /// Reconstruction x̂ [.., d_out] of latents f [.., latents] and of the x [.., d_in] that they came from: token_norm and layer_norm need its
 /// norm, a skip connection x itself. `x` may be undefined when neither is there.
 at::Tensor decode(const Autoencoder& sae, const at::Tensor& f, const at::Tensor& x = {});
+/// Rows x [n, d_in] in parts (views) whose dense latents take 64 MiB at most, so that a caller may encode one after the other.
+std::vector<at::Tensor> encodable_parts(const Autoencoder& sae, const at::Tensor& x);
 /// decode(encode(x), x) without a dense [.., latents] for all of x at once.
 at::Tensor reconstruct(const Autoencoder& sae, const at::Tensor& x);
 

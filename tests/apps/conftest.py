@@ -8,6 +8,7 @@ import subprocess
 import gguf
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 WIDTH, LAYERS, HEADS, KV_HEADS, FEED_FORWARD = 32, 3, 4, 2, 64
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -77,6 +78,19 @@ def write_tiny_gguf(path, *, seed=0, width=WIDTH, tokenizer=True, spoil=None, lo
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def write_sae(folder, scale=1.0, width=WIDTH, hook="blocks.1.hook_resid_post", **changes):
+    """x̂ = scale·x in SAELens's format: a latent for each sign of each coordinate."""
+    folder.mkdir()
+    both = np.concatenate([np.eye(width), -np.eye(width)]).astype(np.float32)
+    save_file({"W_enc": np.ascontiguousarray(both.T), "b_enc": np.zeros(2 * width, np.float32), "W_dec": scale * both,
+               "b_dec": np.zeros(width, np.float32)} | changes, folder / "sae_weights.safetensors")
+    (folder / "cfg.json").write_text(json.dumps({
+        "architecture": "standard", "d_in": width, "d_sae": 2 * width, "dtype": "float32", "device": "cpu",
+        "apply_b_dec_to_input": False, "normalize_activations": "none", "reshape_activations": "none",
+        "metadata": {"hook_name": hook, "sae_lens_version": "6.0.0"}}))
+    return folder
 
 
 class Drivers:

@@ -2,9 +2,10 @@
 
 import json
 
-import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
+
+from conftest import write_sae
 
 WIDTH = 32
 TEXT = "A canal is an artificial waterway, and some canals carry boats.\nOthers water fields.\n" * 12
@@ -23,19 +24,6 @@ def store(drivers, tiny_model, text, tmp_path_factory):
     drivers.json("vyx-harvest", "--model", tiny_model, "--text", text, "--site", "model.layers.1:output",
                  "--tokens", 600, "--dtype", "float32", "--out", out)
     return out
-
-
-def write_sae(folder, scale=1.0, width=WIDTH, hook="blocks.1.hook_resid_post", **changes):
-    """x̂ = scale·x in SAELens's format: a latent for each sign of each coordinate."""
-    folder.mkdir()
-    both = np.concatenate([np.eye(width), -np.eye(width)]).astype(np.float32)
-    save_file({"W_enc": np.ascontiguousarray(both.T), "b_enc": np.zeros(2 * width, np.float32), "W_dec": scale * both,
-               "b_dec": np.zeros(width, np.float32)} | changes, folder / "sae_weights.safetensors")
-    (folder / "cfg.json").write_text(json.dumps({
-        "architecture": "standard", "d_in": width, "d_sae": 2 * width, "dtype": "float32", "device": "cpu",
-        "apply_b_dec_to_input": False, "normalize_activations": "none", "reshape_activations": "none",
-        "metadata": {"hook_name": hook, "sae_lens_version": "6.0.0"}}))
-    return folder
 
 
 @pytest.fixture(scope="module")

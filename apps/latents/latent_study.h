@@ -1,0 +1,85 @@
+// Which latents of an autoencoder have to do with a concept: those that read it (they fire where it is) and those that write it (turning
+// them up makes the model say it), which are often not the same.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "models/language_model.h"
+#include "sae/autoencoder.h"
+#include "steering/contrast_set.h"
+
+namespace vyx::apps {
+
+enum class Score {
+  auroc,        // that a positive prompt's latent is above a negative one's
+  difference,   // mean latent of the positive prompts − that of the negative ones
+  attribution,  // nats a token: how much of the preference for positive continuations is due to it, to first order
+                // (sae/latents/attribution.h)
+  cosine,       // of its decoder row with a control vector
+  predicted,    // nats a token: the shift below, to first order
+  output,       // output score (sae/latents/output_score.h)
+  shift,        // nats a token: how much more the model prefers positive continuations when it is turned up (steering/effects.h)
+};
+std::string_view name_of(Score score);
+Score score_from_name(std::string_view name);  // throws UsageError listing them
+
+struct LatentStudyInput {
+  steering::ContrastSet contrast;
+  std::vector<steering::ContinuationPair> heldout;  // empty: no attribution, predicted, shift
+  std::string neutral;                              // empty: no shift
+  at::Tensor vector;                                // a control vector's direction at the site [d]; undefined: no cosine
+  std::vector<std::vector<models::TokenId>> text;   // where contexts are looked for; empty: in the prompts of the contrast set
+};
+
+struct LatentStudyOptions {
+  /// What stands for a prompt: the latents of its last token, as for control vectors; or their mean over its tokens. (Not their maximum,
+  /// which grows with the prompt's length.)
+  bool all_tokens = false;
+  Score by = Score::auroc;                   // the order in which latents are shown
+  int64_t top = 10;                          // shown
+  std::vector<int64_t> latents;              // shown as well, whatever their place
+  int64_t candidates = 5;                    // of each ranking, that many latents' output effects are measured too, beside those shown
+  std::string prompt = "In my experience,";  // neutral, for the output score
+  double dose = 0.5;  // of predicted and shift: the norm of what is added at every token, in median norms of the site's activations
+  int64_t contexts = 3, window = 10;  // a latent's strongest tokens, with as many tokens before them
+  bool progress = false;
+};
+/// Throws UsageError.
+void validate(const LatentStudyOptions& options, const LatentStudyInput& input, int64_t latents);
+
+struct ShownContext {
+  double activation = 0;
+  std::string before, token, after;  // valid UTF-8
+};
+
+struct ShownLatent {
+  int64_t latent = 0;
+  std::vector<std::string> promoted, suppressed;  // tokens, by the logit lens of its decoder row, the strongest first; any bytes
+  std::vector<ShownContext> contexts;
+};
+
+struct LatentStudy {
+  std::string site;
+  double median_norm = 0;                              // of the site's activations
+  std::map<Score, at::Tensor> scores;                  // [latents] float64; NaN: not measured for this latent
+  at::Tensor kl;                                       // [latents] float64: mean KL on neutral text that goes with shift, nats a token
+  Score reads = Score::auroc, writes = Score::output;  // the scores by which latents read and write
+  std::vector<int64_t> read_place, write_place;        // [latents] from 1; 0: not measured
+  std::vector<int64_t> measured;                       // the latents whose output effects were measured
+  std::vector<ShownLatent> shown;
+  uint64_t prompts = 0;             // that were read, of both sides
+  uint64_t special = 0, sinks = 0;  // tokens of them (of --tokens last: prompts) that were left out
+
+  int64_t latents() const { return static_cast<int64_t>(read_place.size()); }
+};
+
+/// Throws Error when a side of the contrast set is left without tokens, and what the measurements throw.
+LatentStudy study_latents(models::LanguageModel& model, const sae::Autoencoder& sae, const Site& site, const LatentStudyInput& input,
+                          const LatentStudyOptions& options = {});
+
+}  // namespace vyx::apps
