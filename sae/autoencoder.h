@@ -20,10 +20,10 @@
 namespace vyx::sae {
 
 enum class Architecture {
-  relu,        // f = relu(z) (Bricken et al. 2023; loss and recipe of Anthropic, April 2024)
-  gated,       // f = [π > 0]·relu((x' − b_dec)·(W_enc·e^r_mag)ᵀ + b_mag), π = z with b_gate as its bias (Rajamanoharan et al. 2024,
-               // arXiv:2404.16014)
-  topk,        // the k largest z of a token, relu (Gao et al. 2024, arXiv:2406.04093)
+  relu,   // f = relu(z) (Bricken et al. 2023; loss and recipe of Anthropic, April 2024)
+  gated,  // f = [π > 0]·relu((x' − b_dec)·(W_enc·e^r_mag)ᵀ + b_mag), π = z with b_gate as its bias (Rajamanoharan et al. 2024,
+          // arXiv:2404.16014)
+  topk,   // the k largest z of a token, relu (Gao et al. 2024, arXiv:2406.04093)
   batch_topk,  // the k·batch largest z of a batch, relu; a fixed threshold after training (Bussmann et al. 2024, arXiv:2412.06410)
   jump_relu,   // f = z·[z > θ] (Rajamanoharan et al. 2024, arXiv:2407.14435)
 };

@@ -15,16 +15,16 @@
 #include "core/edit.h"
 #include "core/error.h"
 #include "core/progress.h"
-#include "models/activations.h"
 #include "models/gradients.h"
 #include "models/logit_lens.h"
 #include "models/row_activations.h"
 #include "models/tokenizer/utf8_stream.h"
 #include "sae/latents/attribution.h"
 #include "sae/latents/contexts.h"
-#include "sae/latents/latent_rows.h"
 #include "sae/latents/output_score.h"
+#include "sae/latents/preference.h"
 #include "sae/latents/ranking.h"
+#include "sae/latents/reading.h"
 #include "steering/effects.h"
 
 namespace vyx::apps {
@@ -56,7 +56,7 @@ class Study {
  public:
   Study(models::LanguageModel& model, const sae::Autoencoder& sae, const Site& site, const LatentStudyInput& input,
         const LatentStudyOptions& options)
-      : model_(model), sae_(sae), site_(site), input_(input), options_(options) {
+      : model_(model), sae_(sae), site_(site), input_(input), options_(options), chat_(!model.config().chat_format.empty()) {
     for (const auto& pair : input.contrast.pairs) prompts_.push_back(model.encode_prompt(pair.positive));
     for (const auto& pair : input.contrast.pairs) prompts_.push_back(model.encode_prompt(pair.negative));
     result_.site = site.name();
@@ -88,115 +88,37 @@ class Study {
   }
 
   void read() {
-    sae::LatentRows positive(sae_.config.latents), negative(sae_.config.latents);
     Progress progress("Reading", tokens_in(prompts_), "tokens", options_.progress);
-    const auto on_tokens = [&](uint64_t tokens) { progress.advance(tokens); };
-    if (options_.all_tokens) {
-      read_all_tokens(positive, negative, on_tokens);
-    } else {
-      read_last_tokens(positive, negative, on_tokens);
-    }
-    for (const auto& [side, name] : {std::pair{&positive, "positive"}, std::pair{&negative, "negative"}}) {
-      if (side->rows() == 0)
-        fail("{}: found only special tokens and attention sinks on its {} side, expected text; {}", input_.contrast.source, name,
-             options_.all_tokens ? "give other prompts" : "use --tokens all");
-    }
-    result_.prompts = static_cast<uint64_t>(positive.rows() + negative.rows());
-    const sae::Separation separation = sae::separation(positive, negative);
-    result_.scores[Score::auroc] = separation.auroc.to(at::kDouble);
-    result_.scores[Score::difference] = separation.difference.to(at::kDouble);
+    const size_t pairs = input_.contrast.pairs.size();
+    const sae::Reading reading = sae::read_sides(
+        model_, sae_, site_, std::span(prompts_).first(pairs), std::span(prompts_).subspan(pairs),
+        {.all_tokens = options_.all_tokens, .max_norm = max_norm_, .on_tokens = [&](uint64_t tokens) { progress.advance(tokens); }});
+    result_.scores[Score::auroc] = reading.separation.auroc.to(at::kDouble);
+    result_.scores[Score::difference] = reading.separation.difference.to(at::kDouble);
+    result_.prompts = static_cast<uint64_t>(reading.positives + reading.negatives);
+    result_.special = reading.special;
+    result_.sinks = reading.sinks;
   }
 
-  void read_last_tokens(sae::LatentRows& positive, sae::LatentRows& negative, const std::function<void(uint64_t)>& on_tokens) {
-    const at::Tensor x =
-        models::last_token_activations(model_, prompts_, std::span(&site_, 1), {.on_tokens = on_tokens})[0].cpu();  // [prompts, d]
-    const at::Tensor norms = x.norm(2, {-1}).contiguous();                                                          // [prompts]
-    std::vector<int64_t> kept[2];
-    for (size_t i = 0; i < prompts_.size(); ++i) {
-      const models::TokenId token = prompts_[i].back();
-      if (models::is_regular(model_.tokenizer(), token, norms.const_data_ptr<float>()[i], max_norm_)) {
-        kept[is_positive(i) ? 0 : 1].push_back(static_cast<int64_t>(i));
-      } else {
-        (model_.tokenizer().is_special(token) ? result_.special : result_.sinks) += 1;
-      }
-    }
-    for (const auto& [side, rows] : {std::pair{&positive, &kept[0]}, std::pair{&negative, &kept[1]}})
-      for (const at::Tensor& part : sae::encodable_parts(sae_, x.index_select(0, at::tensor(*rows, at::kLong))))
-        side->add(sae::encode(sae_, part));
-  }
-
-  /// A prompt's latents are their means over its tokens.
-  void read_all_tokens(sae::LatentRows& positive, sae::LatentRows& negative, const std::function<void(uint64_t)>& on_tokens) {
-    const auto visit = [&](const models::TokenActivations& batch) {
-      std::vector<int64_t> row_of;  // of each token, among the batch's rows
-      std::vector<size_t> rows;
-      for (const auto& [row, position] : batch.places) {
-        if (rows.empty() || rows.back() != row) rows.push_back(row);
-        row_of.push_back(static_cast<int64_t>(rows.size()) - 1);
-      }
-      if (rows.empty()) return;
-      const at::Tensor index = at::tensor(row_of, at::kLong);
-      at::Tensor sums = at::zeros({static_cast<int64_t>(rows.size()), sae_.config.latents}, at::kFloat);
-      int64_t first = 0;
-      for (const at::Tensor& part : sae::encodable_parts(sae_, batch.x)) {
-        sums.index_add_(0, index.narrow(0, first, part.size(0)), sae::encode(sae_, part));
-        first += part.size(0);
-      }
-      const at::Tensor means = sums / at::bincount(index).unsqueeze(1);  // [rows, latents]
-      for (size_t r = 0; r < rows.size(); ++r)
-        (is_positive(rows[r]) ? positive : negative).add(means.narrow(0, static_cast<int64_t>(r), 1));
-    };
-    const auto left = models::for_each_batch(model_, prompts_, site_, visit, {.max_norm = max_norm_, .on_tokens = on_tokens});
-    result_.special = left.special;
-    result_.sinks = left.sinks;
-  }
-
-  bool is_positive(size_t prompt) const { return prompt < input_.contrast.pairs.size(); }
-
-  /// The metric is the mean preference of the held-out pairs: of a pair, the mean log-probability a token of its positive continuation
-  /// minus that of its negative one, as in steering::EffectMeter.
   void follow_gradients(const at::Tensor& directions) {
-    const bool chat = !model_.config().chat_format.empty();
-    const size_t pairs = input_.heldout.size();
-    std::vector<models::Continuation> rows;
-    for (const auto& pair : input_.heldout) rows.push_back(encode(pair.prompt, pair.positive, chat));
-    for (const auto& pair : input_.heldout) rows.push_back(encode(pair.prompt, pair.negative, chat));
-
-    at::Tensor attribution = at::zeros({sae_.config.latents}, at::kDouble);
-    at::Tensor slope = at::zeros({sae_.config.d_out}, at::kDouble);  // of the metric by a vector that is added at every token
-    Progress progress("Attributing", tokens_in(rows), "tokens", options_.progress);
-    models::for_each_gradient(model_, rows, site_, [&](const models::SiteGradients& batch) {
-      std::vector<double> weights;
-      std::vector<int64_t> regular;  // tokens whose latents mean something
-      const at::Tensor norms = batch.x.norm(2, {-1}).contiguous();
-      for (size_t t = 0; t < batch.places.size(); ++t) {
-        const auto& [row, position] = batch.places[t];
-        weights.push_back((row < pairs ? 1.0 : -1.0) / static_cast<double>(pairs));
-        const auto& [prompt, text] = rows[row];
-        const auto place = static_cast<size_t>(position);
-        const models::TokenId token = place < prompt.size() ? prompt[place] : text[place - prompt.size()];
-        if (models::is_regular(model_.tokenizer(), token, norms.const_data_ptr<float>()[t], max_norm_))
-          regular.push_back(static_cast<int64_t>(t));
-      }
-      const at::Tensor gradient = batch.gradient * at::tensor(weights, at::kFloat).unsqueeze(1);  // [tokens, d]
-      const at::Tensor chosen = at::tensor(regular, at::kLong);
-      attribution += sae::attribution(sae_, batch.x.index_select(0, chosen), gradient.index_select(0, chosen));
-      slope += gradient.sum(0, false, at::kDouble);
-      progress.advance(batch.places.size());
-    });
-    result_.scores[Score::attribution] = attribution;
-    result_.scores[Score::predicted] = at::mv(directions.to(at::kDouble), slope) * (options_.dose * result_.median_norm);
-  }
-
-  models::Continuation encode(const std::string& prompt, const std::string& text, bool chat) const {
-    return {model_.encode_prompt(prompt, chat), model_.tokenizer().encode(text, {.special_tokens = false})};
-  }
-  static uint64_t tokens_in(const std::vector<models::Continuation>& rows) {
+    std::vector<models::Continuation> positive, negative;
     uint64_t tokens = 0;
-    for (const auto& [prompt, text] : rows) tokens += prompt.size() + text.size();
-    return tokens;
+    for (const auto& pair : input_.heldout) {
+      const auto prompt = model_.encode_prompt(pair.prompt, chat_);
+      const auto& tokenizer = model_.tokenizer();
+      positive.push_back({prompt, tokenizer.encode(pair.positive, {.special_tokens = false})});
+      negative.push_back({prompt, tokenizer.encode(pair.negative, {.special_tokens = false})});
+      tokens += 2 * prompt.size() + positive.back().text.size() + negative.back().text.size();
+    }
+    Progress progress("Attributing", tokens, "tokens", options_.progress);
+    const auto [attribution, slope] =
+        sae::preference_gradient(model_, sae_, site_, positive, negative, max_norm_, [&](uint64_t done) { progress.advance(done); });
+    result_.scores[Score::attribution] = attribution;
+    result_.scores[Score::predicted] = at::mv(directions.to(at::kDouble), slope) * added_norm();
   }
-  static uint64_t tokens_in(const Rows& rows) { return apps::tokens_in(rows); }
+
+  /// Of what is added to measure a shift.
+  double added_norm() const { return options_.dose * result_.median_norm; }
 
   /// The first of every ranking that there is for all latents.
   void choose_measured() {
@@ -217,13 +139,13 @@ class Study {
   }
 
   void measure_shift(const at::Tensor& directions) {
-    steering::EffectMeter meter(model_, input_.heldout, input_.neutral, {.chat = !model_.config().chat_format.empty()});
+    steering::EffectMeter meter(model_, input_.heldout, input_.neutral, {.chat = chat_});
     result_.scores[Score::shift] = unmeasured(sae_.config.latents);
     result_.kl = unmeasured(sae_.config.latents);
     Progress progress("Measuring", result_.measured.size(), "latents", options_.progress);
     for (const int64_t latent : result_.measured) {
-      const AttachedEdit edit = attach(model_.module(), site_, Edit({add(directions[latent])}),
-                                       {.coefficients = at::scalar_tensor(options_.dose * result_.median_norm)});
+      const AttachedEdit edit =
+          attach(model_.module(), site_, Edit({add(directions[latent])}), {.coefficients = at::scalar_tensor(added_norm())});
       const steering::Effect effect = meter.measure();
       edit.require_fired();
       score(Score::shift)[latent] = effect.shift;
@@ -265,7 +187,7 @@ class Study {
   void find_contexts(const std::vector<int64_t>& latents) {
     const Rows& rows = input_.text.empty() ? prompts_ : input_.text;
     sae::TopContexts contexts(latents, static_cast<size_t>(options_.contexts), options_.window);
-    Progress progress("Finding contexts", apps::tokens_in(rows), "tokens", options_.progress);
+    Progress progress("Finding contexts", tokens_in(rows), "tokens", options_.progress);
     const auto visit = [&](const models::TokenActivations& batch) {
       size_t first = 0;
       for (const at::Tensor& part : sae::encodable_parts(sae_, batch.x)) {
@@ -295,6 +217,7 @@ class Study {
   const Site site_;
   const LatentStudyInput& input_;
   const LatentStudyOptions& options_;
+  const bool chat_;
   Rows prompts_;  // the positive ones, then the negative ones
   double max_norm_ = 0;
   at::Tensor promoted_;  // logit lens of the measured latents [measured, vocabulary]
