@@ -4,12 +4,15 @@
 #include <ATen/Parallel.h>
 #include <torch/version.h>
 
+#include <array>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <exception>
 #include <new>
+#include <typeinfo>
 #include <utility>
+#include <vector>
 
 #include "core/error.h"
 #include "core/version.h"
@@ -29,6 +32,54 @@ std::string first_line(std::string text) {
 // Output that never arrived (a full disk, a closed pipe) is a failure, and only the last flush knows.
 void flush_stdout() {
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) fail("stdout: cannot write; the output is not complete");
+}
+
+struct ValueType {
+  const std::type_info& type;
+  const char* name;
+  bool many;  // the option may be given more than once
+};
+
+const std::array<ValueType, 8>& value_types() {
+  static const std::array<ValueType, 8> types{{{typeid(int), "integer", false},
+                                               {typeid(int64_t), "integer", false},
+                                               {typeid(uint64_t), "integer", false},
+                                               {typeid(double), "number", false},
+                                               {typeid(std::string), "text", false},
+                                               {typeid(std::vector<int64_t>), "integer", true},
+                                               {typeid(std::vector<double>), "number", true},
+                                               {typeid(std::vector<std::string>), "text", true}}};
+  return types;
+}
+
+// {"name", "type": switch, integer, number or text, "many", "required", "help"}, and what there is of "value" (FILE, N, …) and "default".
+Json option_json(const po::option_description& option) {
+  const po::value_semantic& semantic = *option.semantic();
+  Json json{{"name", option.long_name()},
+            {"type", semantic.max_tokens() == 0 ? "switch" : "text"},
+            {"many", semantic.max_tokens() > 1},
+            {"required", semantic.is_required()},
+            {"help", option.description()}};
+  if (semantic.max_tokens() == 0) return json;
+  if (const auto* typed = dynamic_cast<const po::typed_value_base*>(&semantic)) {
+    for (const ValueType& known : value_types()) {
+      if (typed->value_type() != known.type) continue;
+      json["type"] = known.name;
+      json["many"] = known.many;
+    }
+  }
+  const std::string name = semantic.name();  // "N (=16)"
+  const auto begin = name.find(" (=");
+  json["value"] = name.substr(0, begin);
+  if (begin != std::string::npos) json["default"] = name.substr(begin + 3, name.size() - begin - 4);
+  return json;
+}
+
+Json options_json(const po::options_description& options) {
+  Json list = Json::array();
+  for (const auto& option : options.options())
+    if (option->long_name() != "help" && option->long_name() != "version") list.push_back(option_json(*option));
+  return list;
 }
 
 }  // namespace
@@ -55,7 +106,7 @@ Driver::Driver(std::string name, std::string usage, std::string summary, std::st
       examples_(std::move(examples)),
       own_("options", 100, 50),
       shared_("common options", 100, 50) {
-  shared_.add_options()("help,h", "show this")("version", "show the version of vyx and of LibTorch")(
+  shared_.add_options()("help,h", "show this; with --json, the options as JSON")("version", "show the version of vyx and of LibTorch")(
       "json", po::bool_switch(&common_.json), "print one JSON object on stdout")("quiet,q", po::bool_switch(&common_.quiet),
                                                                                  "no progress, no warnings")(
       "seed", po::value(&common_.seed)->default_value(common_.seed)->value_name("N"), "of everything random")(
@@ -78,7 +129,10 @@ int Driver::parse_and_work(int argc, char** argv, const std::function<Json(const
   const int style = po::command_line_style::default_style & ~po::command_line_style::allow_guessing;
   po::store(po::command_line_parser(argc, argv).options(all).positional(positional_).style(style).run(), values);
   if (values.count("help") != 0) {
-    print_help();
+    if (values.at("json").as<bool>())
+      fmt::print("{}\n", Json{{"name", name_}, {"usage", usage_}, {"summary", summary_}, {"options", options_json(all)}}.dump(2));
+    else
+      print_help();
   } else if (values.count("version") != 0) {
     fmt::print("{} {} (LibTorch {})\n", name_, kVersion, TORCH_VERSION);
   } else {

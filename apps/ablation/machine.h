@@ -1,0 +1,20 @@
+// What a run depends on besides its files: the processor, which chooses LibTorch's kernels.
+#pragma once
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace vyx::ablation {
+
+struct Machine {
+  std::string cpu;                 // "" where /proc does not say
+  std::vector<std::string> flags;  // of those that kernels are chosen by: avx2, avx512_bf16, amx_tile, …
+  unsigned cores = 0;
+};
+
+Machine this_machine();
+
+/// From the text of /proc/cpuinfo.
+Machine parse_cpuinfo(std::string_view text);
+
+}  // namespace vyx::ablation

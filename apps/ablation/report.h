@@ -1,0 +1,17 @@
+// The results as a page: tables with means over seeds, a chart of each result, what failed, and what it came from.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "apps/ablation/manifest.h"
+#include "apps/ablation/rows.h"
+
+namespace vyx::ablation {
+
+/// The same bytes for the same results: no clock, no machine's speed. `folder` is what the command that runs it again names.
+std::string report_page(const Plan& plan, const RunResult& result, const Manifest& manifest, const std::string& folder);
+
+/// The means over seeds as a table of text, header first.
+std::vector<std::vector<std::string>> table_of(const Plan& plan, std::span<const Row> rows);
+
+}  // namespace vyx::ablation
