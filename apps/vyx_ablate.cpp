@@ -88,12 +88,14 @@ Json plan_json(const Plan& plan) {
 void print_table(const std::vector<std::vector<std::string>>& table) {
   std::vector<size_t> widths(table.front().size());
   const auto width = [](const std::string& text) {  // in characters: "±" is one
-    return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+    return static_cast<size_t>(
+        std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
   };
   for (const auto& row : table)
     for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width(row[i]));
   for (const auto& row : table) {
-    for (size_t i = 0; i < row.size(); ++i) fmt::print("{}{}", row[i], std::string(i + 1 == row.size() ? 0 : widths[i] - width(row[i]) + 2, ' '));
+    for (size_t i = 0; i < row.size(); ++i)
+      fmt::print("{}{}", row[i], std::string(i + 1 == row.size() ? 0 : widths[i] - width(row[i]) + 2, ' '));
     fmt::print("\n");
   }
 }
@@ -149,12 +151,8 @@ Json run_experiment(const Options& options, const CommonOptions& common, Outcome
     fmt::print("{}: {} cells, {} failed; {} steps run, {} found; {}/index.html\n", options.out, result.rows.size(), result.failed(),
                result.steps_run, result.steps_found, options.out);
   }
-  return {{"out", options.out},
-          {"cells", plan.cells.size()},
-          {"done", result.rows.size()},
-          {"failed", result.failed()},
-          {"steps_run", result.steps_run},
-          {"steps_found", result.steps_found},
+  return {{"out", options.out},        {"cells", plan.cells.size()},    {"done", result.rows.size()},
+          {"failed", result.failed()}, {"steps_run", result.steps_run}, {"steps_found", result.steps_found},
           {"stopped", result.stopped}};
 }
 
@@ -168,7 +166,10 @@ Json verify_run(const Options& options, const CommonOptions& common, Outcome& ou
     common.warn("stopped; nothing was compared");
     return {{"stopped", true}};
   }
-  Json json{{"run", options.verify}, {"cells", result.cells}, {"identical", !result.difference}, {"files", result.files},
+  Json json{{"run", options.verify},
+            {"cells", result.cells},
+            {"identical", !result.difference},
+            {"files", result.files},
             {"other_files", result.other_files}};
   if (result.difference) {
     const Difference& difference = *result.difference;

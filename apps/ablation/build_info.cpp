@@ -22,8 +22,8 @@ BuildInfo build_info() {
                        {"fmt", dotted(FMT_VERSION, 10'000, 100)},
                        {"Boost", dotted(BOOST_VERSION, 100'000, 100)},
                        {"toml++", fmt::format("{}.{}.{}", TOML_LIB_MAJOR, TOML_LIB_MINOR, TOML_LIB_PATCH)},
-                       {"nlohmann-json", fmt::format("{}.{}.{}", NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR,
-                                                     NLOHMANN_JSON_VERSION_PATCH)},
+                       {"nlohmann-json",
+                        fmt::format("{}.{}.{}", NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR, NLOHMANN_JSON_VERSION_PATCH)},
                        {"compiler", __VERSION__}}};
 }
 

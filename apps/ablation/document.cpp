@@ -18,7 +18,7 @@ namespace vyx::ablation {
 namespace {
 
 constexpr uint64_t kMaxBytes = 1u << 20;
-constexpr int kMaxParts = 16;    // of a dotted key
+constexpr int kMaxParts = 16;     // of a dotted key
 constexpr int kMaxBrackets = 32;  // open at once
 constexpr size_t kMaxIncludes = 64;
 

@@ -12,8 +12,8 @@ namespace {
 
 constexpr size_t kMaxPoints = 100'000;
 
-const std::vector<std::string> kKeys{"title", "description", "threads", "seed",  "device", "seeds",   "values",  "files",
-                                     "grid",  "only",        "exclude", "steps", "results"};
+const std::vector<std::string> kKeys{"title", "description", "threads", "seed",    "device", "seeds",  "values",
+                                     "files", "grid",        "only",    "exclude", "steps",  "results"};
 const std::vector<std::string> kStepKeys{"driver", "options", "resumes"};
 
 class Parser {
@@ -63,8 +63,8 @@ class Parser {
   void check_keys(const OrderedJson& object, const std::string& pointer, const std::vector<std::string>& known) const {
     for (const auto& [key, value] : object.items())
       if (std::find(known.begin(), known.end(), key) == known.end())
-        fail("{}: {}no such key {}{}", document_.place(pointer + "/" + nlohmann::detail::escape(key)),
-             dotted(pointer), quote(key), did_you_mean(key, known));
+        fail("{}: {}no such key {}{}", document_.place(pointer + "/" + nlohmann::detail::escape(key)), dotted(pointer), quote(key),
+             did_you_mean(key, known));
   }
 
   // A name that references can reach, and that no other has.
@@ -158,7 +158,8 @@ class Parser {
     Result result{.name = name, .step = path.substr(0, dot), .path = path.substr(dot + 1)};
     std::vector<std::string> known;
     for (const auto& [step, ignored] : steps.items()) known.push_back(step);
-    if (!steps.contains(result.step)) refuse(pointer, fmt::format("there is no step {}{}", quote(result.step), did_you_mean(result.step, known)));
+    if (!steps.contains(result.step))
+      refuse(pointer, fmt::format("there is no step {}{}", quote(result.step), did_you_mean(result.step, known)));
     return result;
   }
 

@@ -29,10 +29,10 @@ struct Experiment {
   int threads = 1;  // of each driver; part of every step, since sums are rounded in another order with another number
   uint64_t seed = 0;
   std::string device = "cpu";
-  OrderedJson values = OrderedJson::object();                       // names for references
-  OrderedJson files = OrderedJson::object();                        // names of input files and folders, absolute
-  std::vector<std::pair<std::string, OrderedJson>> grid;            // key → list of values; a table among them has a name
-  std::vector<Condition> only, exclude;                             // cells that are kept, and that are not
+  OrderedJson values = OrderedJson::object();             // names for references
+  OrderedJson files = OrderedJson::object();              // names of input files and folders, absolute
+  std::vector<std::pair<std::string, OrderedJson>> grid;  // key → list of values; a table among them has a name
+  std::vector<Condition> only, exclude;                   // cells that are kept, and that are not
   std::vector<Step> steps;
   std::vector<Result> results;
   std::vector<std::string> seeds;  // grid keys that tables average over

@@ -9,7 +9,7 @@
 namespace vyx::ablation {
 namespace {
 
-constexpr std::array<std::string_view, 11> kFlags{"avx",         "avx2",        "fma",       "avx512f",  "avx512bw", "avx512_vnni",
+constexpr std::array<std::string_view, 11> kFlags{"avx",         "avx2",        "fma",      "avx512f",  "avx512bw", "avx512_vnni",
                                                   "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "asimd"};
 
 }  // namespace

@@ -47,18 +47,17 @@ void write_manifest(const Manifest& manifest, const std::filesystem::path& folde
                            {"threads", experiment.threads},
                            {"device", experiment.device},
                            {"experiment", experiment.document.value}});
-  const OrderedJson json{
-      {"vyx", manifest.build.version},
-      {"commit", manifest.build.commit},
-      {"packages", manifest.build.packages},
-      {"machine", {{"cpu", manifest.machine.cpu}, {"flags", manifest.machine.flags}, {"cores", manifest.machine.cores}}},
-      {"cells", manifest.cells},
-      {"failed", manifest.failed},
-      {"finished", manifest.finished},
-      {"experiments", experiments},
-      {"drivers", manifest.drivers},
-      {"inputs", manifest.inputs},
-      {"outputs", manifest.outputs}};
+  const OrderedJson json{{"vyx", manifest.build.version},
+                         {"commit", manifest.build.commit},
+                         {"packages", manifest.build.packages},
+                         {"machine", {{"cpu", manifest.machine.cpu}, {"flags", manifest.machine.flags}, {"cores", manifest.machine.cores}}},
+                         {"cells", manifest.cells},
+                         {"failed", manifest.failed},
+                         {"finished", manifest.finished},
+                         {"experiments", experiments},
+                         {"drivers", manifest.drivers},
+                         {"inputs", manifest.inputs},
+                         {"outputs", manifest.outputs}};
   write_file(folder / kName, json.dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n");
 }
 

@@ -20,7 +20,7 @@ struct BuildInfo {
 struct Manifest {
   BuildInfo build;
   Machine machine;
-  std::vector<NamedExperiment> experiments;  // as resolved: includes, variants and --set are in
+  std::vector<NamedExperiment> experiments;                     // as resolved: includes, variants and --set are in
   std::map<std::string, std::string> inputs, drivers, outputs;  // path or name → SHA-256; outputs relative to the run
   size_t cells = 0, failed = 0;
   bool finished = false;

@@ -40,7 +40,7 @@ class Planner {
   struct Context {
     const Experiment& experiment;
     const Point& point;
-    std::map<std::string, std::string> ids = {};                           // name of a step → id
+    std::map<std::string, std::string> ids = {};                          // name of a step → id
     std::map<std::string, std::map<std::string, Resolved>> options = {};  // of these steps
     std::vector<std::string> open = {};                                   // steps that are being worked out
   };
@@ -143,7 +143,7 @@ class Planner {
     return resolve({context, place, needs}, value, 0);
   }
   Resolved resolve(const Request& request, const OrderedJson& value, int depth) {
-    const auto with = [&](OrderedJson Resolved::*which) {
+    const auto with = [&](OrderedJson Resolved::* which) {
       return substitute(value, [&](const std::string& name) { return look_up(request, name, depth).*which; }, request.place);
     };
     return {with(&Resolved::value), with(&Resolved::identity)};
@@ -199,7 +199,8 @@ class Planner {
     const auto step = std::find_if(experiment.steps.begin(), experiment.steps.end(), [&](const Step& s) { return s.name == step_name; });
     std::vector<std::string> known;
     for (const Step& s : experiment.steps) known.push_back(s.name);
-    if (step == experiment.steps.end()) fail("{}: {{steps.{}}}: there is no step {}{}", request.place, name, quote(step_name), did_you_mean(step_name, known));
+    if (step == experiment.steps.end())
+      fail("{}: {{steps.{}}}: there is no step {}{}", request.place, name, quote(step_name), did_you_mean(step_name, known));
     request.needs->insert(plan_step(context, *step));
     const auto& options = context.options.at(step_name);
     if (const auto found = options.find(option); found != options.end()) return found->second;

@@ -11,8 +11,8 @@ namespace vyx::ablation {
 
 struct ProcessOptions {
   std::filesystem::path program;
-  std::vector<std::string> arguments;  // without the program
-  std::filesystem::path folder;        // to run in
+  std::vector<std::string> arguments;    // without the program
+  std::filesystem::path folder;          // to run in
   std::filesystem::path output, errors;  // files that stdout and stderr go to
 };
 

@@ -48,7 +48,8 @@ OrderedJson substitute_text(const std::string& text, const Lookup& lookup, std::
       text, [&](std::string_view plain) { out += plain; },
       [&](const std::string& name) {
         const OrderedJson value = lookup(name);
-        if (value.is_null()) fail("{}: {}: {} has no value in this cell; it can only be left out where it stands alone", place, quote(text), name);
+        if (value.is_null())
+          fail("{}: {}: {} has no value in this cell; it can only be left out where it stands alone", place, quote(text), name);
         if (value.is_object()) fail("{}: {}: {} is a table; name one of its members", place, quote(text), name);
         out += as_text(value);
       });
@@ -77,8 +78,7 @@ OrderedJson substitute(const OrderedJson& value, const Lookup& lookup, std::stri
 std::vector<std::string> references(const OrderedJson& value) {
   std::vector<std::string> names;
   if (value.is_string())
-    split(
-        value.get_ref<const std::string&>(), [](std::string_view) {}, [&](std::string name) { names.push_back(std::move(name)); });
+    split(value.get_ref<const std::string&>(), [](std::string_view) {}, [&](std::string name) { names.push_back(std::move(name)); });
   if (value.is_structured())
     for (const OrderedJson& element : value)
       for (std::string& name : references(element)) names.push_back(std::move(name));

@@ -84,7 +84,8 @@ std::vector<Chart> charts_of(const std::vector<Group>& groups, const std::string
     const std::string place = name_of(rest);
     auto chart = std::find_if(charts.begin(), charts.end(), [&](const auto& c) { return c.first == place; });
     if (chart == charts.end())
-      chart = charts.insert(charts.end(), {place, {.title = place.empty() ? result : result + ": " + place, .x_label = layout.x, .y_label = result}});
+      chart = charts.insert(charts.end(),
+                            {place, {.title = place.empty() ? result : result + ": " + place, .x_label = layout.x, .y_label = result}});
     auto& curves = chart->second.curves;
     const std::string name = curve.is_null() ? result : as_text(curve);
     auto found = std::find_if(curves.begin(), curves.end(), [&](const Curve& c) { return c.name == name; });
@@ -200,9 +201,10 @@ std::string report_page(const Plan& plan, const RunResult& result, const Manifes
                                                {"threads of a step", std::to_string(experiment.threads)}};
   for (const auto& [path, digest] : plan.inputs) origin.push_back({"input", path + ", SHA-256 " + digest});
   page.table({"what", "which"}, origin);
-  page.paragraph(fmt::format("Every number is in results.csv and results.jsonl, every digest in manifest.json. To run it again and compare: "
-                             "vyx-ablate --verify {}",
-                             folder));
+  page.paragraph(
+      fmt::format("Every number is in results.csv and results.jsonl, every digest in manifest.json. To run it again and compare: "
+                  "vyx-ablate --verify {}",
+                  folder));
   return page.html();
 }
 

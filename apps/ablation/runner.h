@@ -17,16 +17,16 @@
 namespace vyx::ablation {
 
 struct RunOptions {
-  int jobs = 1;  // processes at a time
+  int jobs = 1;                                                // processes at a time
   std::function<void(size_t cells)> on_start = [](size_t) {};  // cells that are not done yet
   std::function<void(size_t cells)> on_cells = [](size_t) {};  // that were done just now
   std::function<bool()> should_stop = [] { return false; };
 };
 
 struct RunResult {
-  std::vector<Row> rows;                       // of the cells that are done, in the grid's order
-  std::map<std::string, StepRecord> records;   // of the steps that succeeded, by id
-  size_t steps_run = 0, steps_found = 0;       // now, and before
+  std::vector<Row> rows;                      // of the cells that are done, in the grid's order
+  std::map<std::string, StepRecord> records;  // of the steps that succeeded, by id
+  size_t steps_run = 0, steps_found = 0;      // now, and before
   bool stopped = false;
   size_t failed() const;
 };

@@ -47,8 +47,9 @@ std::optional<StepRecord> read_step(const std::filesystem::path& folder, const P
 void write_step(const std::filesystem::path& folder, const StepRecord& record) {
   Json files = Json::object();
   for (const auto& [name, file] : record.files) files[name] = {{"bytes", file.bytes}, {"sha256", file.sha256}};
-  const Json json{{"identity", record.identity}, {"driver_sha256", record.driver_sha256}, {"output", record.output},
-                  {"files", files},              {"warnings", record.warnings},           {"seconds", record.seconds}};
+  const Json json{{"identity", record.identity}, {"driver_sha256", record.driver_sha256},
+                  {"output", record.output},     {"files", files},
+                  {"warnings", record.warnings}, {"seconds", record.seconds}};
   write_file(folder / "step.json", json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 

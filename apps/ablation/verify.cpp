@@ -79,7 +79,8 @@ void require_unchanged(const std::filesystem::path& run, const Manifest& manifes
   for (const auto& [path, digest] : manifest.inputs) {
     const auto now = plan.inputs.find(path);
     if (now != plan.inputs.end() && now->second != digest)
-      fail("{}: found SHA-256 {}…, expected {}…, that of the run; it has changed since", path, now->second.substr(0, 12), digest.substr(0, 12));
+      fail("{}: found SHA-256 {}…, expected {}…, that of the run; it has changed since", path, now->second.substr(0, 12),
+           digest.substr(0, 12));
   }
   for (const auto& [name, digest] : manifest.outputs)
     if (name.starts_with("steps/") && digest_of(run / name) != digest)

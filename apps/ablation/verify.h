@@ -11,9 +11,9 @@ namespace vyx::ablation {
 
 struct Difference {
   size_t cell = 0;
-  std::string key;             // "method=mean layer=8"
-  std::string what;            // "results.shift"
-  std::string before, after;   // as JSON
+  std::string key;            // "method=mean layer=8"
+  std::string what;           // "results.shift"
+  std::string before, after;  // as JSON
 };
 
 /// The first row, and in it the first key, that differs between two results.jsonl. Throws Error for lines that are no rows.

@@ -264,7 +264,7 @@ def test_variants_and_settings(drivers, experiment, tmp_path):
     path = changed(experiment, tmp_path, ("[variants.small.grid]", "[variants.other.grid]\nmethod = ['mean']\ncoefficient = [2]\n[variants.small.grid]"))
     both = drivers.json("vyx-ablate", path, "--variant", "all", "--out", tmp_path / "all")
     assert both["cells"] == 4 and [row["variant"] for row in rows(tmp_path / "all")] == ["other", "other", "small", "small"]
-    assert both["steps_run"] == 2 + 2  # two seeds' vectors; the sweeps know only the vectors' and share coefficient 2
+    assert both["steps_run"] == 2 + 3  # two vectors; coefficient 2 of seed 0 is in both variants
 
 
 @pytest.mark.parametrize("old, new, message", [
@@ -275,7 +275,7 @@ def test_variants_and_settings(drivers, experiment, tmp_path):
     ('out = "vector.gguf"', 'out = "../vector.gguf"', "expected a name in the step's own folder"),
     ('"heldout.jsonl"', '"nowhere.jsonl"', "nowhere.jsonl: no such file"),
     ("coefficient = [1, 2]", 'coefficient = [1, "two"]', "coefficients: found \"two\", expected a number"),
-    ("[grid]", "[grid", "experiment.toml:7: "),
+    ("[grid]", "[grid", "experiment.toml:8: "),
     ("coefficient = [1, 2]", "coefficient = 1979-05-27", "found a date"),
 ])
 def test_a_bad_experiment_is_one_line_before_anything_runs(drivers, experiment, tmp_path, old, new, message):

@@ -54,14 +54,16 @@ TEST_CASE("[ablation.document] depth and size are bounded before the parser sees
   CHECK(contains(error_of([&] { parse(lines); }), "expected at most 1048576"));
   // Neither strings, comments nor numbers are keys.
   CHECK(error_of([&] { parse("a = 'x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x' # [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\n"); }).empty());
-  CHECK(error_of([&] { parse("a = [1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5]\n"); }).empty());
+  CHECK(
+      error_of([&] { parse("a = [1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5]\n"); }).empty());
   CHECK(error_of([&] { parse("a = \"\"\"\n[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\n\\\"\"\"\"\nb = 1\n"); }).empty());
 }
 
 TEST_CASE("[ablation.document] includes are merged, the including file wins, and files are relative to where they stand") {
   const test::TemporaryFolder folder;
   std::filesystem::create_directories(folder / "sub");
-  write_file(folder / "sub/common.toml", "threads = 4\n[files]\nmodel = '../m.pt'\n[values]\na = 1\nb = 2\n[variants.v.files]\nmodel = 'v.pt'\n");
+  write_file(folder / "sub/common.toml",
+             "threads = 4\n[files]\nmodel = '../m.pt'\n[values]\na = 1\nb = 2\n[variants.v.files]\nmodel = 'v.pt'\n");
   write_file(folder / "e.toml", "include = ['sub/common.toml']\n[values]\nb = 3\n");
   const Document document = read_document(folder / "e.toml");
   CHECK(document.value["values"].dump() == R"({"a":1,"b":3})");

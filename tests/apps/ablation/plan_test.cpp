@@ -54,8 +54,8 @@ TEST_CASE_FIXTURE(Fixture, "[ablation.plan] cells share the steps that are the s
   CHECK(make_of(0) != make_of(3));
   const PlannedStep& use = p.steps.at(p.cells[2].steps[0]);
   CHECK(use.needs == std::vector<std::string>{make_of(2)});
-  CHECK(use.arguments == std::vector<std::string>{"--vector=/runs/x/steps/" + make_of(2) + "/files/v.gguf=1", "--coefficients=-3", "--device=cpu",
-                                                  "--seed=0", "--threads=1"});
+  CHECK(use.arguments == std::vector<std::string>{"--vector=/runs/x/steps/" + make_of(2) + "/files/v.gguf=1", "--coefficients=-3",
+                                                  "--device=cpu", "--seed=0", "--threads=1"});
   CHECK(p.cells[2].results[0].path == "rows[c=-3].shift");
   const auto position = [&](const std::string& id) { return std::find(p.order.begin(), p.order.end(), id) - p.order.begin(); };
   for (const std::string& id : p.order)
@@ -91,20 +91,25 @@ options = {method = "{recipe.method}", k = "{recipe.k}", fast = "{recipe.fast}",
 [results]
 size = "make.size"
 )");
-  CHECK(p.steps.at(p.cells[0].steps[0]).arguments == std::vector<std::string>{"--device=cpu", "--k=8", "--method=topk", "--out=v", "--seed=0", "--threads=1"});
-  CHECK(p.steps.at(p.cells[1].steps[0]).arguments == std::vector<std::string>{"--device=cpu", "--fast", "--method=relu", "--out=v", "--seed=0", "--threads=1"});
+  CHECK(p.steps.at(p.cells[0].steps[0]).arguments ==
+        std::vector<std::string>{"--device=cpu", "--k=8", "--method=topk", "--out=v", "--seed=0", "--threads=1"});
+  CHECK(p.steps.at(p.cells[1].steps[0]).arguments ==
+        std::vector<std::string>{"--device=cpu", "--fast", "--method=relu", "--out=v", "--seed=0", "--threads=1"});
   CHECK(p.cells[1].key[0].second == "b");
 }
 
 TEST_CASE_FIXTURE(Fixture, "[ablation.plan] what a driver cannot do is found before anything runs, with its line") {
-  CHECK(contains(error("coefficients =", "coeficients ="), "e.toml:8: steps.use: vyx-use has no option \"coeficients\"; did you mean coefficients?"));
+  CHECK(contains(error("coefficients =", "coeficients ="),
+                 "e.toml:8: steps.use: vyx-use has no option \"coeficients\"; did you mean coefficients?"));
   CHECK(contains(error("[\"{c}\"]", "[\"{c}\", \"two\"]"), "coefficients: found \"two\", expected a number"));
   CHECK(contains(error("method = \"{method}\", text", "k = 1.5, method = \"{method}\", text"), "k: found \"1.5\", expected an integer"));
-  CHECK(contains(error("method = \"{method}\", text", "fast = 1, method = \"{method}\", text"), "fast: found \"1\", expected true or false"));
+  CHECK(
+      contains(error("method = \"{method}\", text", "fast = 1, method = \"{method}\", text"), "fast: found \"1\", expected true or false"));
   CHECK(contains(error("method = \"{method}\"", "method = [\"{method}\"]"), "method: found a list, expected one value"));
   CHECK(contains(error(", out = \"v.gguf\"", ""), "{steps.make.out}: the step does not set the option \"out\""));
   CHECK(contains(error("{steps.make.out}", "{steps.mak.out}"), "there is no step \"mak\"; did you mean make?"));
-  CHECK(contains(error("\"{text}\"", "\"{txt}\""), "e.toml:11: steps.make: {txt}: nothing in files, values, grid or steps has that name; did you mean text?"));
+  CHECK(contains(error("\"{text}\"", "\"{txt}\""),
+                 "e.toml:11: steps.make: {txt}: nothing in files, values, grid or steps has that name; did you mean text?"));
   CHECK(contains(error("\"{text}\"", "\"../x.txt\""), "text: found \"../x.txt\", expected a name in the step's own folder"));
   CHECK(contains(error("\"{text}\"", "\"/etc/passwd\""), "expected a name in the step's own folder"));
   CHECK(contains(error("TEXT", "/no/such/file"), "e.toml:2: files.text: /no/such/file: no such file; or give --set text=PATH"));

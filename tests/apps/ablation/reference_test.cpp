@@ -32,7 +32,8 @@ TEST_CASE("[ablation.reference] names in braces are replaced within text, and by
 }
 
 TEST_CASE("[ablation.reference] the braces of site patterns and of JSON stay as they are") {
-  for (const char* text : {"model.layers.{8..20}", "{a,b}", "{}", "{ layer }", "{8}", "{layer", "{\"x\": 1}", "{a..b}", "{.a}", "{a.}"}) CHECK(replaced(text) == text);
+  for (const char* text : {"model.layers.{8..20}", "{a,b}", "{}", "{ layer }", "{8}", "{layer", "{\"x\": 1}", "{a..b}", "{.a}", "{a.}"})
+    CHECK(replaced(text) == text);
   CHECK(replaced("{{layer}..{layer}}") == "{14..14}");
 }
 

@@ -13,7 +13,8 @@ using test::contains;
 using test::error_of;
 
 TEST_CASE("[ablation.rows] a path leads through members, indices and chosen elements") {
-  const Json json = Json::parse(R"({"rows": [{"c": -4, "site": "l.1:output", "x": 1}, {"c": 4.5, "site": "l.2:output", "x": 2}], "chosen": null})");
+  const Json json =
+      Json::parse(R"({"rows": [{"c": -4, "site": "l.1:output", "x": 1}, {"c": 4.5, "site": "l.2:output", "x": 2}], "chosen": null})");
   CHECK(select(json, "rows.1.x") == 2);
   CHECK(select(json, "rows[c=-4].x") == 1);
   CHECK(select(json, "rows[c=4.5].x") == 2);
@@ -27,7 +28,7 @@ TEST_CASE("[ablation.rows] a path leads through members, indices and chosen elem
 }
 
 TEST_CASE("[ablation.rows] Student's quantiles agree with those of SciPy") {
-  const std::pair<size_t, double> expected[] = {{1, 12.706204736}, {2, 4.302652730}, {4, 2.776445105}, {30, 2.042272456},
+  const std::pair<size_t, double> expected[] = {{1, 12.706204736}, {2, 4.302652730},  {4, 2.776445105},   {30, 2.042272456},
                                                 {31, 2.039513446}, {60, 2.000297822}, {1000, 1.962339081}};
   for (const auto& [n, t] : expected) CHECK(std::abs(student_t(n) - t) < 1e-4);
 }
@@ -49,7 +50,10 @@ Plan plan_of_four() {
   Plan plan;
   for (const char* method : {"mean", "pca"})
     for (const int seed : {0, 1})
-      plan.cells.push_back({.key = {{"method", method}, {"seed", seed}}, .seeds = {"seed"}, .steps = {"s"}, .results = {{"x", "s", "x"}, {"text", "s", "t"}}});
+      plan.cells.push_back({.key = {{"method", method}, {"seed", seed}},
+                            .seeds = {"seed"},
+                            .steps = {"s"},
+                            .results = {{"x", "s", "x"}, {"text", "s", "t"}}});
   return plan;
 }
 
@@ -70,7 +74,8 @@ TEST_CASE("[ablation.rows] cells that differ in their seeds are averaged, and fa
 
 TEST_CASE("[ablation.rows] rows are lines of JSON and of CSV; a path that leads nowhere is the row's error") {
   const Plan plan = plan_of_four();
-  const std::vector<Row> rows{row_of(plan, 0, {{"s", Json{{"x", 0.1}, {"t", "say \"hi\", twice"}}}}), row_of(plan, 1, {{"s", Json{{"y", 1}}}})};
+  const std::vector<Row> rows{row_of(plan, 0, {{"s", Json{{"x", 0.1}, {"t", "say \"hi\", twice"}}}}),
+                              row_of(plan, 1, {{"s", Json{{"y", 1}}}})};
   CHECK(to_jsonl(rows) ==
         "{\"cell\":0,\"grid\":{\"method\":\"mean\",\"seed\":0},\"results\":{\"x\":0.1,\"text\":\"say \\\"hi\\\", twice\"}}\n"
         "{\"cell\":1,\"grid\":{\"method\":\"mean\",\"seed\":1},\"error\":\"x: found no \\\"x\\\", expected one of: \\\"y\\\"\"}\n");
@@ -81,7 +86,10 @@ TEST_CASE("[ablation.rows] rows are lines of JSON and of CSV; a path that leads 
 }
 
 TEST_CASE("[ablation.verify] the first key that differs is named, with both values") {
-  const std::string a = R"({"cell":0,"grid":{"m":"x"},"results":{"s":1}})" "\n" R"({"cell":1,"grid":{"m":"y"},"results":{"s":2,"t":3}})" "\n";
+  const std::string a = R"({"cell":0,"grid":{"m":"x"},"results":{"s":1}})"
+                        "\n"
+                        R"({"cell":1,"grid":{"m":"y"},"results":{"s":2,"t":3}})"
+                        "\n";
   std::string b = a;
   CHECK_FALSE(first_difference(a, b, "r"));
   b.replace(b.find("\"s\":2"), 5, "\"s\":4");

@@ -97,7 +97,8 @@ TEST_CASE_FIXTURE(Fixture, "[ablation.runner] asked to stop it starts nothing mo
 TEST_CASE("[ablation.process] a program that is not there is an error, and a signal is told from a code") {
   const test::TemporaryFolder folder;
   const auto options = [&](const char* program, std::vector<std::string> arguments) {
-    return ProcessOptions{.program = program, .arguments = std::move(arguments), .folder = folder.path(), .output = folder / "out", .errors = folder / "err"};
+    return ProcessOptions{
+        .program = program, .arguments = std::move(arguments), .folder = folder.path(), .output = folder / "out", .errors = folder / "err"};
   };
   CHECK(contains(test::error_of([&] { start_process(options("/no/such/program", {})); }), "cannot start (No such file"));
   const auto wait = [](pid_t process) {
@@ -113,7 +114,8 @@ TEST_CASE("[ablation.process] a program that is not there is an error, and a sig
 }
 
 TEST_CASE("[ablation.machine] the processor's name and the flags that choose kernels are read") {
-  const Machine machine = parse_cpuinfo("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nflags\t\t: fpu sse avx2 amx_tile avx512_bf16 xyz\n\nprocessor\t: 1\n");
+  const Machine machine =
+      parse_cpuinfo("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nflags\t\t: fpu sse avx2 amx_tile avx512_bf16 xyz\n\nprocessor\t: 1\n");
   CHECK(machine.cpu == "Some CPU @ 2 GHz");
   CHECK(machine.flags == std::vector<std::string>{"amx_tile", "avx2", "avx512_bf16"});
   CHECK(parse_cpuinfo("").cpu.empty());
