@@ -53,6 +53,14 @@ void check_depth(std::string_view text, const std::string& file) {
   }
 }
 
+// The parser's messages quote the file.
+std::string one_line(std::string_view text) {
+  std::string line(text);
+  std::replace_if(
+      line.begin(), line.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, ' ');
+  return is_utf8(line) ? line : quote(line);
+}
+
 std::string pointer_to(const std::string& parent, std::string_view key) {
   return parent + "/" + nlohmann::detail::escape(std::string(key));
 }
@@ -172,7 +180,7 @@ Document parse_toml(std::string_view text, const std::string& file) {
     const toml::table table = toml::parse(text, file);
     document.value = convert(table, "", file, document);
   } catch (const toml::parse_error& error) {
-    fail("{}:{}: {}", file, error.source().begin.line, quote(error.description()));
+    fail("{}:{}: {}", file, error.source().begin.line, one_line(error.description()));
   }
   return document;
 }

@@ -15,7 +15,7 @@ namespace vyx::ablation {
 namespace {
 
 constexpr size_t kIdDigits = 16;
-constexpr int kMaxDepth = 16;  // of references in values that references name
+constexpr int kMaxDepth = 4;  // of references in values that references name
 
 // A value with its files and steps as paths, for the command line, and as digests, for the identity.
 struct Resolved {

@@ -42,7 +42,9 @@ void split(std::string_view text, const Plain& plain, const Reference& reference
 }
 
 OrderedJson substitute_text(const std::string& text, const Lookup& lookup, std::string_view place) {
-  if (!text.empty() && text[0] == '{' && name_length(text.substr(1)) + 2 == text.size()) return lookup(text.substr(1, text.size() - 2));
+  if (text.starts_with('{'))
+    if (const size_t length = name_length(std::string_view(text).substr(1)); length > 0 && length + 2 == text.size())
+      return lookup(text.substr(1, length));
   std::string out;
   split(
       text, [&](std::string_view plain) { out += plain; },

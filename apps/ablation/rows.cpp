@@ -130,15 +130,17 @@ std::string to_csv(std::span<const Row> rows) {
   const auto keys = keys_of(rows), names = result_names_of(rows);
   const bool variants = std::any_of(rows.begin(), rows.end(), [](const Row& row) { return !row.variant.empty(); });
   std::string text = variants ? "cell,variant" : "cell";
-  for (const auto& list : {keys, names})
-    for (const std::string& name : list) text += "," + csv_field(name);
+  const auto add = [&](const std::string& field) { (text += ',') += csv_field(field); };
+  for (const std::string& key : keys) add(key);
+  for (const std::string& name : names) add(name);
   text += ",error\r\n";
   for (const Row& row : rows) {
     text += std::to_string(row.cell);
-    if (variants) text += "," + csv_field(row.variant);
-    for (const std::string& key : keys) text += "," + csv_field(text_or_nothing(find(row.key, key)));
-    for (const std::string& name : names) text += "," + csv_field(text_or_nothing(find(row.results, name)));
-    text += "," + csv_field(row.error) + "\r\n";
+    if (variants) add(row.variant);
+    for (const std::string& key : keys) add(text_or_nothing(find(row.key, key)));
+    for (const std::string& name : names) add(text_or_nothing(find(row.results, name)));
+    add(row.error);
+    text += "\r\n";
   }
   return text;
 }

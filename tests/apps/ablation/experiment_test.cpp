@@ -45,7 +45,7 @@ TEST_CASE("[ablation.experiment] says what to run, over what, and what to keep o
 
 TEST_CASE("[ablation.experiment] a bad key names the nearest good one and its line") {
   const std::tuple<const char*, const char*, const char*> cases[] = {
-      {"seeds =", "sead =", "e.toml:2: no such key \"sead\"; did you mean seeds?"},
+      {"seeds =", "seads =", "e.toml:2: no such key \"seads\"; did you mean seeds?"},
       {"driver =", "drivr =", "e.toml:11: steps.make: no such key \"drivr\"; did you mean driver?"},
       {"[\"run\"]", "[\"rum\"]", "e.toml:2: seeds: \"rum\" is not in the grid; did you mean run?"},
       {"make.size", "mack.size", "e.toml:14: results.size: there is no step \"mack\"; did you mean make?"},

@@ -54,8 +54,8 @@ TEST_CASE_FIXTURE(Fixture, "[ablation.plan] cells share the steps that are the s
   CHECK(make_of(0) != make_of(3));
   const PlannedStep& use = p.steps.at(p.cells[2].steps[0]);
   CHECK(use.needs == std::vector<std::string>{make_of(2)});
-  CHECK(use.arguments == std::vector<std::string>{"--vector=/runs/x/steps/" + make_of(2) + "/files/v.gguf=1", "--coefficients=-3",
-                                                  "--device=cpu", "--seed=0", "--threads=1"});
+  CHECK(use.arguments == std::vector<std::string>{"--coefficients=-3", "--device=cpu", "--seed=0", "--threads=1",
+                                                  "--vector=/runs/x/steps/" + make_of(2) + "/files/v.gguf=1"});
   CHECK(p.cells[2].results[0].path == "rows[c=-3].shift");
   const auto position = [&](const std::string& id) { return std::find(p.order.begin(), p.order.end(), id) - p.order.begin(); };
   for (const std::string& id : p.order)
@@ -106,7 +106,8 @@ TEST_CASE_FIXTURE(Fixture, "[ablation.plan] what a driver cannot do is found bef
   CHECK(
       contains(error("method = \"{method}\", text", "fast = 1, method = \"{method}\", text"), "fast: found \"1\", expected true or false"));
   CHECK(contains(error("method = \"{method}\"", "method = [\"{method}\"]"), "method: found a list, expected one value"));
-  CHECK(contains(error(", out = \"v.gguf\"", ""), "{steps.make.out}: the step does not set the option \"out\""));
+  CHECK(contains(error(", out = \"v.gguf\"", ""), "e.toml:9: steps.make: vyx-make needs the option out"));
+  CHECK(contains(error("{steps.make.out}", "{steps.make.k}"), "{steps.make.k}: the step does not set the option \"k\""));
   CHECK(contains(error("{steps.make.out}", "{steps.mak.out}"), "there is no step \"mak\"; did you mean make?"));
   CHECK(contains(error("\"{text}\"", "\"{txt}\""),
                  "e.toml:11: steps.make: {txt}: nothing in files, values, grid or steps has that name; did you mean text?"));
