@@ -9,7 +9,7 @@ void ContrastOptions::add_to(Driver& driver) {
       "template", po::value(&pattern)->value_name("FILE"), "JSON of a prompt, personas and sentence beginnings (apps/data/README.md)");
 }
 
-void ContrastOptions::check() const {
+void ContrastOptions::validate() const {
   if (pairs.empty() == pattern.empty()) throw UsageError("expected one of --contrast and --template");
 }
 

@@ -12,7 +12,7 @@ struct ContrastOptions {
   std::string pairs, pattern;  // files: pairs of prompts; a template of them
 
   void add_to(Driver& driver);
-  void check() const;  // throws UsageError unless one of the two is given
+  void validate() const;  // throws UsageError unless one of the two is given
   /// Reads the file; warns of bytes that the model's vocabulary cannot spell.
   steering::ContrastSet read(const models::LanguageModel& model, const CommonOptions& common) const;
 };

@@ -83,7 +83,7 @@ int main(int argc, char** argv) {
       "take an autoencoder or a vector that was made with another model");
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
-    contrast.check();
+    contrast.validate();
     if (tokens != "last" && tokens != "all") throw UsageError(fmt::format("--tokens {}: expected last or all", tokens));
     if (files.text_tokens == 0) throw UsageError("--text-tokens 0: expected at least 1");
     options.all_tokens = tokens == "all";

@@ -62,7 +62,7 @@ int main(int argc, char** argv) {
       "tokens of one forward, at most");
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
-    contrast.check();
+    contrast.validate();
     options.method = steering::method_from_name(method);
     require_writable(out);
     auto model = models::LanguageModel::load(model_path, common.torch_device());

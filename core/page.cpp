@@ -19,8 +19,8 @@ constexpr size_t kMaxPoints = 200;  // of a curve: more than the pixels can tell
 
 // Colours are Okabe and Ito's, which colour-blind readers can tell apart; text keeps a contrast above 4.5:1 in both themes.
 constexpr std::string_view kStyle = R"(
-:root{color-scheme:light dark;--page:#fff;--ink:#1b1f24;--dim:#57606a;--line:#d0d7de;--c0:#0072b2;--c1:#b8500a;--c2:#00795a;--c3:#a5447f}
-@media(prefers-color-scheme:dark){:root{--page:#14171b;--ink:#e6e9ed;--dim:#9aa4af;--line:#333b44;--c0:#56b4e9;--c1:#e69f00;--c2:#2fc79c;--c3:#e39ac4}}
+:root{color-scheme:light dark;--page:#fff;--ink:#1b1f24;--dim:#57606a;--line:#d0d7de;--c0:#0072b2;--c1:#b8500a;--c2:#00795a;--c3:#a5447f;--c4:#5b3fa8;--c5:#7a6000;--c6:#50575e;--c7:#b3261e}
+@media(prefers-color-scheme:dark){:root{--page:#14171b;--ink:#e6e9ed;--dim:#9aa4af;--line:#333b44;--c0:#56b4e9;--c1:#e69f00;--c2:#2fc79c;--c3:#e39ac4;--c4:#b39ddb;--c5:#d4c04a;--c6:#aeb6be;--c7:#ff8a80}}
 body{margin:2rem auto;max-width:72rem;padding:0 1rem;background:var(--page);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}
 p{max-width:46rem}
@@ -35,11 +35,23 @@ svg text{fill:var(--dim);font-size:14px}
 .curve{fill:none;stroke-width:2;stroke-linejoin:round}
 .point{fill:transparent}.point:hover{fill:var(--ink)}
 .s0{stroke:var(--c0)}.s1{stroke:var(--c1)}.s2{stroke:var(--c2)}.s3{stroke:var(--c3)}
+.s4{stroke:var(--c4)}.s5{stroke:var(--c5)}.s6{stroke:var(--c6)}.s7{stroke:var(--c7)}
+.s4,.s5,.s6,.s7{stroke-dasharray:6 3}
 svg .l0{fill:var(--c0)}svg .l1{fill:var(--c1)}svg .l2{fill:var(--c2)}svg .l3{fill:var(--c3)}
+.legend{font-size:.85rem;margin:.2rem 0}.legend span{margin-right:1rem;white-space:nowrap}
+.legend .l0{color:var(--c0)}.legend .l1{color:var(--c1)}.legend .l2{color:var(--c2)}.legend .l3{color:var(--c3)}
+.legend .l4{color:var(--c4)}.legend .l5{color:var(--c5)}.legend .l6{color:var(--c6)}.legend .l7{color:var(--c7)}
+.wide{max-width:56rem;margin:1rem 0}
+svg .name{fill:var(--ink)}
+.zero{stroke:var(--ink);stroke-width:1}
+.band{fill:var(--line)}.range{stroke:var(--c0);stroke-width:3}.dot{fill:var(--c0)}
+.cell{stroke:var(--page)}.above{fill:var(--c0)}.below{fill:var(--c1)}
+.scroll{overflow-x:auto}
 details{font-size:.85rem;color:var(--dim)}summary{cursor:pointer}
 details div{max-height:16rem;overflow:auto}
 )";
-constexpr int kColours = 4;
+constexpr size_t kColours = 8;         // dashed from the fifth on
+constexpr size_t kNamesInDrawing = 4;  // more of them stand below it
 
 // The source of a style or script in a policy: 'sha256-…' in base64.
 std::string policy_hash(std::string_view text) {
@@ -175,7 +187,7 @@ class Drawing {
                        escape_html(chart_.x_label));
     out += fmt::format(R"(<text x="{}" y="15">{}</text>)", 4, escape_html(chart_.y_label));
     for (size_t i = 0; i < chart_.curves.size(); ++i) draw(chart_.curves[i], i % kColours, out);
-    if (chart_.curves.size() > 1) legend(out);
+    if (chart_.curves.size() > 1 && chart_.curves.size() <= kNamesInDrawing) legend(out);
     return out + "</svg>";
   }
 
@@ -229,6 +241,77 @@ std::string table_html(const std::vector<std::string>& header, const std::vector
   return out + "</tbody></table>";
 }
 
+std::string legend_below(const Chart& chart) {
+  if (chart.curves.size() <= kNamesInDrawing) return {};
+  std::string names;
+  for (size_t i = 0; i < chart.curves.size(); ++i)
+    names += fmt::format("<span class=\"l{}\">{} {}</span> ", i % kColours, i % kColours < kNamesInDrawing ? "&#9632;" : "&#9633;",
+                         escape_html(chart.curves[i].name));
+  return "<p class=\"legend\">" + names + "</p>";
+}
+
+std::string interval_svg(const IntervalChart& chart) {
+  constexpr int kWidth = 820, kLeft = 270, kRight = 20, kTop = 10, kRow = 28, kBottom = 26;
+  Range range;
+  range.include(0);
+  for (const auto& row : chart.rows)
+    for (const double value : {row.value, row.low, row.high, row.band_low, row.band_high})
+      if (std::isfinite(value)) range.include(value);
+  const Axis axis = linear_axis(range.low, range.high, 8);
+  const int height = kTop + kRow * static_cast<int>(chart.rows.size()) + kBottom;
+  const auto at = [&](double value) { return kLeft + axis.share(value) * (kWidth - kLeft - kRight); };
+  std::string out = fmt::format(R"(<svg viewBox="0 0 {} {}" role="img" aria-label="{}">)", kWidth, height, escape_html(chart.title));
+  for (const double tick : axis.ticks)
+    out +=
+        fmt::format(R"(<line class="{}" x1="{:.1f}" y1="{}" x2="{:.1f}" y2="{}"/><text x="{:.1f}" y="{}" text-anchor="middle">{}</text>)",
+                    tick == 0 ? "zero" : "grid", at(tick), kTop, at(tick), height - kBottom, at(tick), height - 6, number_text(tick));
+  for (size_t i = 0; i < chart.rows.size(); ++i) {
+    const auto& row = chart.rows[i];
+    const int y = kTop + kRow * static_cast<int>(i) + kRow / 2;
+    out += fmt::format(R"(<text class="name" x="{}" y="{}" text-anchor="end">{}</text>)", kLeft - 10, y + 5, escape_html(row.name));
+    if (std::isfinite(row.band_low) && std::isfinite(row.band_high))
+      out += fmt::format(R"(<rect class="band" x="{:.1f}" y="{}" width="{:.1f}" height="{}"><title>{} to {}</title></rect>)",
+                         at(row.band_low), y - 9, std::max(1.0, at(row.band_high) - at(row.band_low)), 18, number_text(row.band_low),
+                         number_text(row.band_high));
+    if (std::isfinite(row.low) && std::isfinite(row.high))
+      out += fmt::format(R"(<line class="range" x1="{:.1f}" y1="{}" x2="{:.1f}" y2="{}"/>)", at(row.low), y, at(row.high), y);
+    if (std::isfinite(row.value))
+      out += fmt::format(R"(<circle class="dot" cx="{:.1f}" cy="{}" r="5"><title>{}: {} [{}, {}]</title></circle>)", at(row.value), y,
+                         escape_html(row.name), number_text(row.value), number_text(row.low), number_text(row.high));
+  }
+  return out + "</svg>";
+}
+
+std::string heat_svg(const HeatMap& map) {
+  constexpr int kLeft = 180, kCell = 62, kHeight = 34, kTop = 60;
+  constexpr double kStrongest = 0.5;  // opacity at ±1: figures stay readable on it
+  const int n = static_cast<int>(map.names.size());
+  std::string out = fmt::format(R"(<svg viewBox="0 0 {} {}" role="img" aria-label="{}">)", kLeft + kCell * n + 60, kTop + kHeight * n + 4,
+                                escape_html(map.title));
+  for (int i = 0; i < n; ++i) {
+    const std::string name = escape_html(map.names[static_cast<size_t>(i)]);
+    out += fmt::format(R"(<text class="name" x="{}" y="{}" text-anchor="end">{}</text>)", kLeft - 8, kTop + kHeight * i + kHeight / 2 + 5,
+                       name);
+    out += fmt::format(R"(<text transform="translate({} {}) rotate(-24)" > {} < / text >) ", kLeft + kCell * i + 8, kTop - 8, name);
+        for (int j = 0; j < n; ++j) {
+      const double value = map.values[static_cast<size_t>(i)][static_cast<size_t>(j)];
+      const int x = kLeft + kCell * j, y = kTop + kHeight * i;
+      if (std::isfinite(value))
+        out += fmt::format(R"(<rect class="cell {}" x="{}" y="{}" width="{}" height="{}" fill-opacity="{:.3f}"/>)",
+                           value < 0 ? "below" : "above", x, y, kCell, kHeight, kStrongest * std::min(1.0, std::fabs(value)));
+      out += fmt::format(R"(<text class="name" x="{}" y="{}" text-anchor="middle">{}</text>)", x + kCell / 2, y + kHeight / 2 + 5,
+                         std::isfinite(value) ? fmt::format("{:.2f}", value) : "–");
+    }
+  }
+  return out + "</svg>";
+}
+
+std::string wide_figure(const std::string& title, const std::string& label, const std::string& svg, const std::string& numbers) {
+  return fmt::format(
+      "<figure class=\"wide\"><figcaption>{}</figcaption>{}\n{}<details><summary>Numbers</summary><div>{}</div></details></figure>\n",
+      escape_html(title), svg, label.empty() ? "" : "<p class=\"legend\">" + escape_html(label) + "</p>", numbers);
+}
+
 }  // namespace
 
 std::string escape_html(std::string_view text) {
@@ -277,7 +360,7 @@ void Page::paragraph(std::string_view text) {
 
 void Page::table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows) {
   close_charts();
-  body_ += table_html(header, rows) + "\n";
+  body_ += "<div class=\"scroll\">" + table_html(header, rows) + "</div>\n";
 }
 
 void Page::chart(const Chart& chart) {
@@ -290,8 +373,35 @@ void Page::chart(const Chart& chart) {
   for (const Curve& curve : chart.curves)
     for (const size_t i : chosen_points(curve.x.size()))
       rows.push_back({curve.name, fmt::format("{}", curve.x[i]), fmt::format("{}", curve.y[i])});
-  body_ += fmt::format("<figure><figcaption>{}</figcaption>{}\n<details><summary>Numbers</summary><div>{}</div></details></figure>\n",
-                       escape_html(chart.title), Drawing(chart).svg(), table_html({"curve", chart.x_label, chart.y_label}, rows));
+  body_ += fmt::format("<figure><figcaption>{}</figcaption>{}{}\n<details><summary>Numbers</summary><div>{}</div></details></figure>\n",
+                       escape_html(chart.title), Drawing(chart).svg(), legend_below(chart),
+                       table_html({"curve", chart.x_label, chart.y_label}, rows));
+}
+
+void Page::chart(const IntervalChart& chart) {
+  close_charts();
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& row : chart.rows)
+    rows.push_back({row.name, fmt::format("{}", row.value), fmt::format("{}", row.low), fmt::format("{}", row.high),
+                    fmt::format("{}", row.band_low), fmt::format("{}", row.band_high)});
+  body_ += wide_figure(chart.title, chart.label, interval_svg(chart),
+                       table_html({"what", "value", "low", "high", "band from", "band to"}, rows));
+}
+
+void Page::chart(const HeatMap& map) {
+  close_charts();
+  std::vector<std::vector<std::string>> rows;
+  std::vector<std::string> header = {""};
+  header.insert(header.end(), map.names.begin(), map.names.end());
+  if (map.values.size() != map.names.size())
+    fail("chart \"{}\": found {} rows of values and {} names, expected as many", map.title, map.values.size(), map.names.size());
+  for (size_t i = 0; i < map.names.size(); ++i) {
+    if (map.values[i].size() != map.names.size())
+      fail("chart \"{}\": row {}: found {} values, expected {}", map.title, i, map.values[i].size(), map.names.size());
+    std::vector<std::string>& row = rows.emplace_back(std::vector<std::string>{map.names[i]});
+    for (const double value : map.values[i]) row.push_back(fmt::format("{}", value));
+  }
+  body_ += wide_figure(map.title, "", heat_svg(map), table_html(header, rows));
 }
 
 std::string Page::html() const {

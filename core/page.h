@@ -22,6 +22,24 @@ struct Chart {
   bool logarithmic = false;  // the y axis; points that are not positive leave gaps
 };
 
+/// Values with intervals, a row each, along one axis that shows 0. A number that is not finite is not drawn.
+struct IntervalChart {
+  struct Row {
+    std::string name;
+    double value = 0, low = 0, high = 0;
+    double band_low = 0, band_high = 0;  // a range to compare with, behind it
+  };
+  std::string title, label;  // of the axis, with units
+  std::vector<Row> rows;
+};
+
+/// A square table of numbers in [−1, 1], such as cosines, by colour and in figures.
+struct HeatMap {
+  std::string title;
+  std::vector<std::string> names;
+  std::vector<std::vector<double>> values;  // [names][names]
+};
+
 /// Built from the top down. Everything is escaped on its way in.
 class Page {
  public:
@@ -33,6 +51,9 @@ class Page {
   /// Draws at most 200 points of each curve, evenly chosen, the last among them; the numbers are in a table below the picture, folded
   /// away. Charts that follow each other stand side by side where there is room.
   void chart(const Chart& chart);
+  /// Across the page, with their numbers as above.
+  void chart(const IntervalChart& chart);
+  void chart(const HeatMap& map);
 
   std::string html() const;
 

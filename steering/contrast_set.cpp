@@ -77,11 +77,12 @@ std::string opening(const std::string& prompt, std::string_view chat_format, std
 }  // namespace
 
 ContrastSet read_contrast_set(const std::filesystem::path& path) {
-  ContrastSet set{path.string(), {}, {}};
+  ContrastSet set{.source = path.string()};
   for_each_line(path, [&](std::string_view line, const std::string& where) {
     const Json json = parse_json(line, where);
     ContrastPair pair{json_string(json, "positive", where), json_string(json, "negative", where)};
     require_two_sides(pair.positive, pair.negative, where);
+    set.groups.push_back(set.pairs.size());
     set.pairs.push_back(std::move(pair));
   });
   if (set.pairs.empty()) {
@@ -109,13 +110,14 @@ ContrastSet read_contrast_template(const std::filesystem::path& path, std::strin
   for_each_line(beginnings_path, [&](std::string_view line, const std::string&) { beginnings.emplace_back(line); });
   if (beginnings.empty()) fail("{}: holds no sentence beginning; expected one a line", beginnings_path.string());
 
-  ContrastSet set{where, {}, {}};
+  ContrastSet set{.source = where, .instruction = with_persona(prompt, positive.front())};
   for (size_t i = 0; i < positive.size(); ++i) {
     require_two_sides(positive[i], negative[i], fmt::format("{}: persona {}", where, i + 1));
     const std::string positive_opening = opening(with_persona(prompt, positive[i]), chat_format, where);
     const std::string negative_opening = opening(with_persona(prompt, negative[i]), chat_format, where);
-    for (const std::string& beginning : beginnings) {
-      set.pairs.push_back({positive_opening + beginning, negative_opening + beginning});
+    for (size_t j = 0; j < beginnings.size(); ++j) {
+      set.pairs.push_back({positive_opening + beginnings[j], negative_opening + beginnings[j]});
+      set.groups.push_back(j);
     }
   }
   set.sha256 = digest_of(set.pairs);

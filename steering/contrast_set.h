@@ -1,5 +1,6 @@
 // Contrast sets: pairs of inputs that differ in one concept.
 #pragma once
+#include <cstddef>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -15,6 +16,8 @@ struct ContrastSet {
   std::string source;  // the file, for errors and provenance
   std::string sha256;  // of the pairs as text, whatever file they came from
   std::vector<ContrastPair> pairs;
+  std::vector<size_t> groups;  // a pair: what it has in common with others of the same number (a template's beginning), from 0
+  std::string instruction;     // a template's prompt with the first positive persona: the concept, asked for in words; "" of a file
 };
 
 /// JSON Lines of {"positive": …, "negative": …}, with further keys ignored. Throws Error naming file and line

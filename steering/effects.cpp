@@ -36,48 +36,27 @@ at::Tensor real_tokens(const models::Batch& batch) {
 
 }  // namespace
 
-EffectMeter::EffectMeter(models::LanguageModel& model, std::vector<ContinuationPair> pairs, std::string_view neutral, Options options)
-    : model_(model) {
+PreferenceMeter::PreferenceMeter(models::LanguageModel& model, std::span<const ContinuationPair> pairs, bool chat) : model_(model) {
   if (pairs.empty()) fail("there are no pairs of continuations to measure the shift with; give at least one");
-  if (options.window < 1 || options.max_neutral_tokens < 1) {
-    throw UsageError(fmt::format("a window of {} and at most {} neutral tokens; expected both to be positive", options.window,
-                                 options.max_neutral_tokens));
-  }
   const models::Tokenizer& tokenizer = model.tokenizer();
-  for (const ContinuationPair& pair : pairs) {
-    pairs_.push_back({model.encode_prompt(pair.prompt, options.chat), tokenizer.encode(pair.positive, {.special_tokens = false}),
-                      tokenizer.encode(pair.negative, {.special_tokens = false})});
-  }
-
   std::vector<int64_t> lengths;
-  for (const EncodedPair& pair : pairs_) {
-    lengths.push_back(static_cast<int64_t>(pair.prompt.size() + std::max(pair.positive.size(), pair.negative.size())));
+  for (const ContinuationPair& pair : pairs) {
+    const EncodedPair& encoded =
+        pairs_.emplace_back(EncodedPair{model.encode_prompt(pair.prompt, chat), tokenizer.encode(pair.positive, {.special_tokens = false}),
+                                        tokenizer.encode(pair.negative, {.special_tokens = false})});
+    lengths.push_back(static_cast<int64_t>(encoded.prompt.size() + std::max(encoded.positive.size(), encoded.negative.size())));
+    tokens_ += encoded.prompt.size() + encoded.positive.size() + encoded.negative.size();
   }
   batches_ = models::batches_by_length(lengths, kBatchTokens / 2);  // two rows a pair
-
-  std::vector<models::TokenId> tokens = tokenizer.encode(neutral, {.special_tokens = false});
-  if (tokens.empty()) fail("the neutral text is empty; the side effect needs some plain prose");
-  tokens.resize(std::min(tokens.size(), static_cast<size_t>(options.max_neutral_tokens)));
-  for (size_t first = 0; first < tokens.size(); first += static_cast<size_t>(options.window)) {
-    const size_t last = std::min(tokens.size(), first + static_cast<size_t>(options.window));
-    neutral_.emplace_back(tokens.begin() + static_cast<int64_t>(first), tokens.begin() + static_cast<int64_t>(last));
-  }
-
-  baseline_ = preference();
-  for (const auto& window : neutral_) unsteered_neutral_.push_back(neutral_log_probabilities(window));
 }
 
-double EffectMeter::baseline_preference() const {
-  return mean(baseline_);
-}
-
-std::vector<double> EffectMeter::preference() {
+std::vector<double> PreferenceMeter::measure() {
   std::vector<double> result(pairs_.size());
-  for (const auto& batch : batches_) measure_preference(batch, result);
+  for (const auto& batch : batches_) measure(batch, result);
   return result;
 }
 
-void EffectMeter::measure_preference(std::span<const size_t> batch, std::vector<double>& preference) {
+void PreferenceMeter::measure(std::span<const size_t> batch, std::vector<double>& preference) {
   const at::NoGradGuard no_grad;
   std::vector<std::vector<models::TokenId>> prompts, continuations;
   for (const size_t i : batch) {
@@ -108,11 +87,66 @@ void EffectMeter::measure_preference(std::span<const size_t> batch, std::vector<
   }
 }
 
-at::Tensor EffectMeter::neutral_log_probabilities(const std::vector<models::TokenId>& window) {
+std::vector<std::vector<models::TokenId>> neutral_windows(const models::Tokenizer& tokenizer, std::string_view text, int64_t window,
+                                                          int64_t max_tokens) {
+  if (window < 1 || max_tokens < 1) {
+    throw UsageError(fmt::format("a window of {} and at most {} neutral tokens; expected both to be positive", window, max_tokens));
+  }
+  std::vector<models::TokenId> tokens = tokenizer.encode(text, {.special_tokens = false});
+  if (tokens.empty()) fail("the neutral text is empty; the side effect needs some plain prose");
+  tokens.resize(std::min(tokens.size(), static_cast<size_t>(max_tokens)));
+  std::vector<std::vector<models::TokenId>> windows;
+  for (size_t first = 0; first < tokens.size(); first += static_cast<size_t>(window)) {
+    const size_t last = std::min(tokens.size(), first + static_cast<size_t>(window));
+    windows.emplace_back(tokens.begin() + static_cast<int64_t>(first), tokens.begin() + static_cast<int64_t>(last));
+  }
+  return windows;
+}
+
+NeutralMeter::NeutralMeter(models::LanguageModel& model, std::vector<std::vector<models::TokenId>> windows)
+    : model_(model), windows_(std::move(windows)) {
+  if (windows_.empty()) fail("there is no neutral text to measure the side effect with; give some plain prose");
+  for (const auto& window : windows_) unsteered_.push_back(log_probabilities(window, {}));
+}
+
+uint64_t NeutralMeter::tokens() const {
+  uint64_t tokens = 0;
+  for (const auto& window : windows_) tokens += window.size();
+  return tokens;
+}
+
+at::Tensor NeutralMeter::log_probabilities(const std::vector<models::TokenId>& window, std::span<const models::TokenId> prefix) {
   const at::NoGradGuard no_grad;
-  models::KvCache cache = model_.make_cache(1, static_cast<int64_t>(window.size()));
-  const models::Batch batch = models::make_batch({&window, 1}, models::Padding::right, window.front());
-  return model_.head(model_.extend(cache, batch, /*generated=*/true)[0]).log_softmax(-1);
+  std::vector<models::TokenId> tokens(prefix.begin(), prefix.end());
+  tokens.insert(tokens.end(), window.begin(), window.end());
+  const auto seq = static_cast<int64_t>(tokens.size());
+  models::KvCache cache = model_.make_cache(1, seq);
+  const models::Batch batch = models::make_batch({&tokens, 1}, models::Padding::right, tokens.front());
+  const at::Tensor hidden = model_.extend(cache, batch, /*generated=*/true)[0];              // [seq, d]
+  return model_.head(hidden.slice(0, static_cast<int64_t>(prefix.size()))).log_softmax(-1);  // [window, vocabulary]
+}
+
+NeutralEffect NeutralMeter::measure(std::span<const models::TokenId> prefix) {
+  std::vector<at::Tensor> kl, reverse_kl, loss_rise;
+  for (size_t i = 0; i < windows_.size(); ++i) {
+    const at::Tensor steered = log_probabilities(windows_[i], prefix);  // [seq, vocabulary]
+    const at::Tensor gain = steered - unsteered_[i];
+    kl.push_back((steered.exp() * gain).sum(-1, false, at::kDouble));
+    reverse_kl.push_back(-(unsteered_[i].exp() * gain).sum(-1, false, at::kDouble));
+    const at::Tensor next = at::tensor(windows_[i], at::kLong).to(gain.device()).slice(0, 1).unsqueeze(1);  // [seq − 1, 1]
+    loss_rise.push_back(-gain.slice(0, 0, -1).gather(1, next).squeeze(1).to(at::kDouble));
+  }
+  // Rounding can fall below 0.
+  return {at::cat(kl).clamp_min(0).cpu(), at::cat(reverse_kl).clamp_min(0).cpu(), at::cat(loss_rise).cpu()};
+}
+
+EffectMeter::EffectMeter(models::LanguageModel& model, std::vector<ContinuationPair> pairs, std::string_view neutral, Options options)
+    : preferences_(model, pairs, options.chat),
+      neutral_(model, neutral_windows(model.tokenizer(), neutral, options.window, options.max_neutral_tokens)),
+      baseline_(preferences_.measure()) {}
+
+double EffectMeter::baseline_preference() const {
+  return mean(baseline_);
 }
 
 Effect EffectMeter::measure() {
@@ -123,12 +157,7 @@ Effect EffectMeter::measure() {
   effect.positive_share = static_cast<double>(std::count_if(shifts.begin(), shifts.end(), [](double shift) { return shift > 0; })) /
                           static_cast<double>(shifts.size());
 
-  std::vector<at::Tensor> divergences;
-  for (size_t i = 0; i < neutral_.size(); ++i) {
-    const at::Tensor steered = neutral_log_probabilities(neutral_[i]);  // [seq, vocabulary]
-    divergences.push_back((steered.exp() * (steered - unsteered_neutral_[i])).sum(-1, false, at::kDouble));
-  }
-  const at::Tensor kl = at::cat(divergences).clamp_min(0);  // [tokens]; rounding can fall below 0
+  const at::Tensor kl = neutral_.measure().kl;  // [tokens]
   effect.kl_mean = kl.mean().item<double>();
   effect.kl_p95 = kl.quantile(0.95).item<double>();
   return effect;

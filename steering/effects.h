@@ -3,8 +3,10 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <span>
-#include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "models/language_model.h"
@@ -13,20 +15,70 @@
 namespace vyx::steering {
 
 struct Effect {
-  double shift = 0;           // nats a token: how much more the model now prefers the positive continuations (see preference())
+  double shift = 0;           // nats a token: how much more the model now prefers the positive continuations (see PreferenceMeter)
   double positive_share = 0;  // of the pairs, those that moved towards the positive side
   double kl_mean = 0;         // nats: mean over the tokens of the neutral text of KL(steered ‖ unsteered)
   double kl_p95 = 0;          // nats: the 95th percentile over those tokens
 };
 
-/// Measures effects against the model as it is when this is made: make it before steering. Continuations and
-/// neutral text are run as if the model had written them, so that an edit of Positions::generated is measured
-/// too.
+/// What is hooked in the model now, pair by pair: a pair's preference is the mean log-probability a token of its positive continuation
+/// minus that of its negative one, teacher-forced. The continuations are run as if the model had written them, so that an edit of
+/// Positions::generated is measured too.
+class PreferenceMeter {
+ public:
+  /// `chat`: the prompts are user messages in the model's chat format. Throws Error when there is no pair.
+  PreferenceMeter(models::LanguageModel& model, std::span<const ContinuationPair> pairs, bool chat);
+
+  std::vector<double> measure();  // nats a token
+  size_t pairs() const { return pairs_.size(); }
+  uint64_t tokens() const { return tokens_; }  // that one measurement runs, padding apart
+
+ private:
+  struct EncodedPair {
+    std::vector<models::TokenId> prompt, positive, negative;
+  };
+  void measure(std::span<const size_t> batch, std::vector<double>& preference);
+
+  models::LanguageModel& model_;
+  std::vector<EncodedPair> pairs_;
+  std::vector<std::vector<size_t>> batches_;  // pairs of like length
+  uint64_t tokens_ = 0;
+};
+
+/// What steering does to text that has nothing to do with it, token by token, in nats.
+struct NeutralEffect {
+  at::Tensor kl;          // KL(steered ‖ unsteered) [tokens] float64
+  at::Tensor reverse_kl;  // KL(unsteered ‖ steered) [tokens] float64
+  at::Tensor loss_rise;   // rise of the cross-entropy of the token that follows [tokens − windows] float64
+};
+
+/// `text` in windows of `window` tokens, of which max_tokens are used. Throws Error when there is none.
+std::vector<std::vector<models::TokenId>> neutral_windows(const models::Tokenizer& tokenizer, std::string_view text, int64_t window,
+                                                          int64_t max_tokens);
+
+/// Measures against the model as it is when this is made: make it before steering. Memory is tokens × vocabulary floats.
+class NeutralMeter {
+ public:
+  NeutralMeter(models::LanguageModel& model, std::vector<std::vector<models::TokenId>> windows);
+
+  /// Of what is hooked in the model now. With a `prefix`, each window stands behind it: the effect of a prompt.
+  NeutralEffect measure(std::span<const models::TokenId> prefix = {});
+  const std::vector<std::vector<models::TokenId>>& windows() const { return windows_; }
+  uint64_t tokens() const;
+
+ private:
+  at::Tensor log_probabilities(const std::vector<models::TokenId>& window, std::span<const models::TokenId> prefix);
+
+  models::LanguageModel& model_;
+  std::vector<std::vector<models::TokenId>> windows_;
+  std::vector<at::Tensor> unsteered_;  // log_probabilities() of the unsteered model: a window [seq, vocabulary] float32
+};
+
+/// Both, in means: measured against the model as it is when this is made.
 class EffectMeter {
  public:
-  /// `chat`: the prompts of the pairs are user messages in the model's chat format. `neutral` is cut into
-  /// windows of `window` tokens, of which max_neutral_tokens are used. Throws Error when there is no pair or
-  /// no neutral text.
+  /// `chat`: as PreferenceMeter. `neutral` is cut into windows of `window` tokens, of which max_neutral_tokens are used. Throws Error
+  /// when there is no pair or no neutral text.
   struct Options {
     bool chat = true;
     int64_t window = 128;
@@ -41,24 +93,13 @@ class EffectMeter {
   /// Of the unsteered model: mean over the pairs of preference(), nats a token.
   double baseline_preference() const;
 
-  /// A pair's preference: mean log-probability a token of its positive continuation minus that of its
-  /// negative one, teacher-forced.
-  std::vector<double> preference();
+  /// PreferenceMeter::measure().
+  std::vector<double> preference() { return preferences_.measure(); }
 
  private:
-  struct EncodedPair {
-    std::vector<models::TokenId> prompt, positive, negative;
-  };
-
-  void measure_preference(std::span<const size_t> batch, std::vector<double>& preference);
-  at::Tensor neutral_log_probabilities(const std::vector<models::TokenId>& window);  // [seq, vocabulary] float32
-
-  models::LanguageModel& model_;
-  std::vector<EncodedPair> pairs_;
-  std::vector<std::vector<size_t>> batches_;           // pairs of like length
-  std::vector<std::vector<models::TokenId>> neutral_;  // windows
-  std::vector<at::Tensor> unsteered_neutral_;          // neutral_log_probabilities() of the unsteered model
-  std::vector<double> baseline_;                       // preference() of the unsteered model
+  PreferenceMeter preferences_;
+  NeutralMeter neutral_;
+  std::vector<double> baseline_;  // preference() of the unsteered model
 };
 
 }  // namespace vyx::steering

@@ -1,0 +1,302 @@
+#include "apps/compare/compare.h"
+
+#include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <utility>
+
+#include "apps/compare/measure.h"
+#include "apps/compare/nulls.h"
+#include "apps/compare/rules.h"
+#include "core/error.h"
+#include "core/random.h"
+
+namespace vyx::compare {
+namespace {
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+constexpr double kFirstDirectionDose = 0.3;  // where the search for a dose begins: of the median norm, of the largest activation
+constexpr double kFirstLatentDose = 1;
+constexpr uint64_t kBootstrap = 201, kRandomDirections = 202;  // streams of the seed
+constexpr double kResponseDoses[] = {-1, -0.5, 0, 0.5, 1};
+constexpr const char* kRandom = "random direction";
+
+double first_dose(const Method& method) {
+  return method.family == Family::direction ? kFirstDirectionDose : kFirstLatentDose;
+}
+
+std::vector<double> to_vector(const at::Tensor& values) {  // [n]
+  const at::Tensor wide = values.to(at::kDouble).contiguous();
+  return {wide.const_data_ptr<double>(), wide.const_data_ptr<double>() + wide.numel()};
+}
+
+/// A number an activation by which a method would tell the sides apart [rows].
+at::Tensor readings(const Method& method, const sae::Autoencoder& sae, const at::Tensor& largest, const at::Tensor& x) {
+  if (method.family == Family::direction) return x.to(at::kDouble).mv(method.direction);
+  const at::Tensor chosen = at::tensor(method.latents, at::kLong);
+  return (encode(sae, x).index_select(1, chosen) / largest.index_select(0, chosen)).sum(1);
+}
+
+/// A method's results, step by step. All but the doses is measured on the test split.
+class Trial {
+ public:
+  Trial(Measure& measure, const sae::Autoencoder& sae, const at::Tensor& largest, const CompareOptions& options)
+      : measure_(measure), subject_(measure.subject()), sae_(sae), largest_(largest), options_(options) {}
+
+  MethodResult run(const Method& method, const at::Tensor& reference) const {
+    MethodResult result{.name = method.name, .family = method.family, .latents = method.latents};
+    DoseFinder finder = measure_.finder(method, first_dose(method));
+    for (const double level : options_.levels) result.levels.push_back(at_level(method, level, finder.find(level)));
+    result.curve = finder.curve();
+    const Level& headline =
+        *std::find_if(result.levels.begin(), result.levels.end(), [&](const Level& level) { return level.level == options_.headline; });
+    respond(method, headline, result);
+    const Edit edit = method.edit(headline.dose.dose);
+    const std::vector<std::string> others = subject_.others();
+    for (size_t i = 0; i < others.size(); ++i) {
+      const std::vector<double> shifts = measure_.other_shifts(edit, i);
+      std::vector<size_t> clusters(shifts.size());
+      for (size_t j = 0; j < clusters.size(); ++j) clusters[j] = j;
+      result.others.push_back({others[i], mean(shifts), interval(shifts, clusters)});
+    }
+    repeat(headline, result);
+    detect(method, result);
+    place(edit, method, reference, result);
+    return result;
+  }
+
+  Interval interval(const std::vector<double>& values, const std::vector<size_t>& clusters) const {
+    return cluster_bootstrap(values, clusters, options_.bootstrap, random_bits(options_.seed, kBootstrap, 0));
+  }
+
+ private:
+  Level at_level(const Method& method, double level, const Dose& dose) const {
+    const Edit edit = method.edit(dose.dose);
+    Level result{.level = level, .dose = dose, .side_effect = measure_.side_effect(edit, Split::test)};
+    result.shifts = measure_.shifts(edit, Split::test);
+    result.effect = mean(result.shifts);
+    result.interval = interval(result.shifts, subject_.clusters(Split::test));
+    result.samples = subject_.samples(&edit);
+    return result;
+  }
+
+  void respond(const Method& method, const Level& headline, MethodResult& result) const {
+    result.response_doses.assign(std::begin(kResponseDoses), std::end(kResponseDoses));
+    std::vector<std::vector<double>> by_item(headline.shifts.size());
+    for (const double share : result.response_doses) {
+      // The middle is the model as it is: a latent set to 0 is already an edit.
+      const std::vector<double> shifts = share == 0   ? std::vector<double>(by_item.size(), 0.0)
+                                         : share == 1 ? headline.shifts
+                                                      : measure_.shifts(method.edit(share * headline.dose.dose), Split::test);
+      result.responses.push_back(mean(shifts));
+      for (size_t i = 0; i < shifts.size(); ++i) by_item[i].push_back(shifts[i]);
+    }
+    result.wrong_sign = result.responses.front();
+    std::vector<double> against, correlations;
+    for (const std::vector<double>& responses : by_item) {
+      against.push_back(slope(result.response_doses, responses) < 0);
+      if (const double rho = spearman(result.response_doses, responses); !std::isnan(rho)) correlations.push_back(rho);
+    }
+    result.anti_steerable = mean(against);
+    result.spearman = mean(correlations);
+  }
+
+  static void repeat(const Level& headline, MethodResult& result) {
+    std::vector<double> distinct, repeated;
+    for (const Sample& sample : headline.samples) {
+      if (sample.tokens.size() < 4) continue;  // has no 4-gram
+      distinct.push_back(distinct_ngrams(sample.tokens, 2));
+      repeated.push_back(repeated_ngrams(sample.tokens, 4));
+    }
+    result.distinct2 = mean(distinct);
+    result.repeated4 = mean(repeated);
+  }
+
+  void detect(const Method& method, MethodResult& result) const {
+    const ContrastActivations& pairs = subject_.contrast(Split::test);
+    const at::Tensor positive = readings(method, sae_, largest_, pairs.positive),
+                     negative = readings(method, sae_, largest_, pairs.negative);
+    result.accuracy = (at::gt(positive, negative).to(at::kDouble) + 0.5 * at::eq(positive, negative).to(at::kDouble)).mean().item<double>();
+    result.auroc = auroc(to_vector(positive), to_vector(negative));
+  }
+
+  void place(const Edit& edit, const Method& method, const at::Tensor& reference, MethodResult& result) const {
+    const at::Tensor& x = subject_.background();
+    const at::Tensor y = edit.apply(x);
+    const at::Tensor v = y - x;  // [rows, d]
+    result.implicit = vyx::compare::summarise(v);
+    result.dictionary = dictionary_.fit(result.implicit.mean);
+    result.latent_changes = latent_changes(sae_, x, y, largest_, method.latents);
+    const at::Tensor target = (reference.defined() ? reference : result.implicit.mean).to(at::kDouble);  // [d]
+    const at::Tensor wide = v.to(at::kDouble);
+    const std::vector<double> cosines = to_vector(wide.mv(target) / (wide.norm(2, {1}) * target.norm()).clamp_min(1e-30));
+    for (const double q : {0.05, 0.5, 0.95}) result.token_cosines.push_back(quantile(cosines, q));
+  }
+
+  Measure& measure_;
+  Subject& subject_;
+  const sae::Autoencoder& sae_;
+  const at::Tensor& largest_;  // [latents]
+  const CompareOptions& options_;
+  Dictionary dictionary_{sae_.weights.decoder};
+};
+
+const Level& headline_of(const MethodResult& method, double level) {
+  return *std::find_if(method.levels.begin(), method.levels.end(), [&](const Level& each) { return each.level == level; });
+}
+
+void add_nulls(const Nulls& nulls, Comparison& comparison) {
+  if (nulls.isotropic.empty()) return;
+  std::vector<double> worst;  // a method's largest p; NaN for the control
+  for (MethodResult& method : comparison.methods) {
+    worst.push_back(kNaN);
+    if (method.name == kRandom) continue;
+    const double effect = headline_of(method, comparison.headline).effect;
+    const auto against = [&](const char* name, const std::vector<double>& draws) {
+      method.nulls.push_back({name, draws, null_p(effect, draws), null_z(effect, draws)});
+      worst.back() = std::isnan(worst.back()) ? method.nulls.back().p : std::max(worst.back(), method.nulls.back().p);
+    };
+    const auto against_own = [&](const char* name, const std::map<std::string, std::vector<double>>& draws) {
+      if (const auto found = draws.find(method.name); found != draws.end()) against(name, found->second);
+    };
+    against("isotropic vectors", nulls.isotropic);
+    against("covariance-matched vectors", nulls.covariance);
+    against_own("shuffled labels", nulls.labels);
+    against_own("random latents", nulls.latents);
+    against_own("frozen random autoencoder", nulls.frozen);
+  }
+  const std::vector<double> adjusted = holm(worst);
+  for (size_t i = 0; i < adjusted.size(); ++i) comparison.methods[i].p_adjusted = adjusted[i];
+  double best = -std::numeric_limits<double>::infinity();
+  for (const MethodResult& method : comparison.methods)
+    if (method.name != kRandom && method.name != kPcaCenter) best = std::max(best, headline_of(method, comparison.headline).effect);
+  comparison.global_null = nulls.any;
+  comparison.global_p = null_p(best, nulls.any);
+}
+
+void measure_instructed(Subject& subject, const Trial& trial, Comparison& comparison) {
+  comparison.instructed = subject.instructed();
+  if (!comparison.instructed) return;
+  const std::vector<double> before = subject.preference(Split::test, nullptr);
+  std::vector<double> shifts = comparison.instructed->preference;
+  for (size_t i = 0; i < shifts.size(); ++i) shifts[i] -= before[i];
+  comparison.instructed_effect = mean(shifts);
+  comparison.instructed_interval = trial.interval(shifts, subject.clusters(Split::test));
+  comparison.instructed_side_effect = summarise(comparison.instructed->neutral);
+}
+
+}  // namespace
+
+void validate(const CompareOptions& options) {
+  if (options.levels.empty()) throw UsageError("found no KL level, expected at least one");
+  for (const double level : options.levels)
+    if (!(level > 0) || !std::isfinite(level)) throw UsageError(fmt::format("a KL level of {}; expected positive nats", level));
+  if (std::find(options.levels.begin(), options.levels.end(), options.headline) == options.levels.end())
+    throw UsageError(fmt::format("the headline's KL level is {}, expected one of the levels", options.headline));
+  if (options.nulls < 0 || options.k < 1 || options.candidates < options.k || options.bootstrap < 1)
+    throw UsageError(fmt::format("{} nulls, {} latents of {} candidates, {} resamples; expected nulls from 0, and 1 <= k <= candidates",
+                                 options.nulls, options.k, options.candidates, options.bootstrap));
+}
+
+Plan plan(const Subject& subject, const CompareOptions& options) {
+  // A search for the first dose takes some 4 runs of the neutral text, one from a dose that is nearly right 3.
+  constexpr uint64_t kDirections = 4, kLatentMethods = 2, kSearch = 4, kNear = 3;
+  const uint64_t select = subject.preference_tokens(Split::selection), test = subject.preference_tokens(Split::test);
+  const uint64_t dose = subject.neutral_tokens(Split::selection), side = subject.neutral_tokens(Split::test);
+  const uint64_t levels = options.levels.size(), candidates = static_cast<uint64_t>(options.candidates);
+  const uint64_t choice = candidates * (select + dose);
+  Plan plan;
+  plan.methods = choice + (kDirections + kLatentMethods + 1) * (levels * (kSearch * dose + side + test) + 3 * test);
+  const uint64_t each = kNear * dose + test;
+  plan.nulls = static_cast<uint64_t>(options.nulls) *
+               (2 * (each + select) + (kDirections - 1 + kLatentMethods) * each + choice + 2 * (choice + kLatentMethods * each));
+  return plan;
+}
+
+Comparison compare(Subject& subject, const sae::Autoencoder& sae, const CompareOptions& options) {
+  validate(options);
+  if (sae.config.d_in != subject.width() || !sae.config.target_sites.empty() || sae.config.sites.size() > 1)
+    fail(
+        "{}: found an autoencoder of {} sites that reads {} and writes {} values{}, expected {} of this one site; give one that was "
+        "trained here",
+        subject.site(), sae.config.sites.size(), sae.config.d_in, sae.config.d_out, sae.config.target_sites.empty() ? "" : " elsewhere",
+        subject.width());
+  const at::NoGradGuard no_grad;
+  const auto step = [&](const std::string& what) {
+    if (options.on_step) options.on_step(what);
+  };
+  Comparison comparison{.site = subject.site(), .headline = options.headline};
+  const at::Tensor& background = subject.background();
+  comparison.median_norm = background.norm(2, {1}).median().item<double>();
+  comparison.items = static_cast<int64_t>(subject.clusters(Split::test).size());
+
+  const ContrastActivations& extraction = subject.contrast(Split::extraction);
+  const ContrastActivations& selection = subject.contrast(Split::selection);
+  const at::Tensor largest =
+      largest_activations(sae, at::cat({background, extraction.positive, extraction.negative, selection.positive, selection.negative}));
+  comparison.latents = sae.config.latents;
+  comparison.firing_latents = (largest > 0).sum().item<int64_t>();
+  if (comparison.firing_latents == 0)
+    fail("{}: found no latent that fires at this site, expected some; is the autoencoder for another model or site?", subject.site());
+
+  Measure measure(subject, options);
+  std::vector<Method> methods = extract_directions({.positive = extraction.positive,
+                                                    .negative = extraction.negative,
+                                                    .selection_positive = selection.positive,
+                                                    .selection_negative = selection.negative,
+                                                    .median_norm = comparison.median_norm},
+                                                   [&](const std::string& why) { comparison.notes.push_back("Left out: " + why); });
+  step("choosing latents");
+  LatentScores scores = latent_scores(measure, sae, largest);
+  for (Method& method : choose_latents(
+           sae, largest, propose_latents(sae, selection.positive, selection.negative, largest, options.candidates), scores, options.k))
+    methods.push_back(std::move(method));
+  methods.push_back(direction_method(kRandom, isotropic_vectors(1, subject.width(), random_bits(options.seed, kRandomDirections, 0))[0],
+                                     comparison.median_norm));
+  if (methods.size() < 2) fail("{}: found no method that gives a direction or a latent; give more pairs", subject.site());
+
+  const Trial trial(measure, sae, largest, options);
+  comparison.unedited = subject.samples(nullptr);
+  at::Tensor reference;  // v̄ of the first method [d]
+  for (const Method& method : methods) {
+    step(method.name);
+    comparison.methods.push_back(trial.run(method, reference));
+    if (!reference.defined()) reference = comparison.methods.front().implicit.mean;
+  }
+  for (const MethodResult& a : comparison.methods) {
+    std::vector<double>& row = comparison.cosines.emplace_back();
+    for (const MethodResult& b : comparison.methods) row.push_back(cosine(a.implicit.mean, b.implicit.mean));
+  }
+  const auto mean_direction =
+      std::find_if(comparison.methods.begin(), comparison.methods.end(), [](const MethodResult& method) { return method.name == "mean"; });
+  for (MethodResult& method : comparison.methods) {
+    method.gain_over_mean = {kNaN, kNaN};
+    if (mean_direction == comparison.methods.end() || method.name == mean_direction->name) continue;
+    std::vector<double> gain = headline_of(method, options.headline).shifts;
+    const std::vector<double>& plain = headline_of(*mean_direction, options.headline).shifts;
+    for (size_t i = 0; i < gain.size(); ++i) gain[i] -= plain[i];
+    method.gain_over_mean = trial.interval(gain, subject.clusters(Split::test));
+  }
+
+  step("the prompt that asks for it");
+  measure_instructed(subject, trial, comparison);
+
+  std::map<std::string, double> doses;
+  for (const MethodResult& method : comparison.methods) doses[method.name] = headline_of(method, options.headline).dose.dose;
+  add_nulls(draw_nulls(measure,
+                       {.sae = sae, .largest = largest, .scores = scores, .median_norm = comparison.median_norm, .doses = std::move(doses)},
+                       options),
+            comparison);
+
+  comparison.rules = pass_rules(comparison);
+  add_notes(options, comparison);
+  comparison.tokens = measure.tokens();
+  comparison.provenance = subject.provenance();
+  return comparison;
+}
+
+}  // namespace vyx::compare

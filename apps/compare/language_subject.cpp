@@ -1,0 +1,190 @@
+#include "apps/compare/language_subject.h"
+
+#include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <map>
+
+#include "core/activation.h"
+#include "core/digest.h"
+#include "core/error.h"
+#include "models/activations.h"
+#include "models/generate.h"
+
+namespace vyx::compare {
+namespace {
+
+constexpr double kSink = 10;  // attention sinks: rows of more than so many times the median norm (models/harvest.h)
+
+/// Holds an edit in the model while `run` runs.
+template <class Run>
+auto edited(models::LanguageModel& model, const Site& site, const Edit* edit, Run&& run) {
+  if (edit == nullptr) return run();
+  AttachedEdit attached = attach(model.module(), site, *edit);
+  auto result = run();
+  attached.require_fired();
+  return result;
+}
+
+std::string sha256_of(std::string_view text) {
+  return sha256(std::as_bytes(std::span(text)));
+}
+
+/// Activations of every token of `windows` at `site`, without attention sinks [rows, d] float32.
+at::Tensor activations_of(models::LanguageModel& model, const Site& site, const std::vector<std::vector<models::TokenId>>& windows) {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> rows;
+  const HookHandle handle = model.module().hook(std::span(&site, 1), [&](const Site&, const c10::IValue& value) {
+    const auto x = activation_of(value);  // [1, seq, d]
+    if (!x || x->dim() != 3) fail("{}: found no activation [batch, seq, d]; choose another site", site.name());
+    rows.push_back(x->flatten(0, 1).to(at::kFloat).cpu());
+    return std::nullopt;
+  });
+  for (const auto& window : windows) model.harvest(at::tensor(window, at::kLong).unsqueeze(0).to(model.device()), {});
+  const at::Tensor all = at::cat(rows);       // [tokens, d]
+  const at::Tensor norms = all.norm(2, {1});  // [tokens]
+  return all.index({norms <= kSink * norms.median()}).contiguous();
+}
+
+}  // namespace
+
+void validate(const LanguageOptions& options) {
+  if (options.neutral_tokens < 4 || options.background_tokens < 1 || options.window < 2)
+    throw UsageError(fmt::format("{} neutral tokens, {} of background, windows of {}; expected at least 4, 1 and 2", options.neutral_tokens,
+                                 options.background_tokens, options.window));
+  if (options.sample_prompts < 0 || options.sample_tokens < 0)
+    throw UsageError(fmt::format("{} sample prompts of {} tokens; expected 0 or more", options.sample_prompts, options.sample_tokens));
+}
+
+LanguageSubject::LanguageSubject(models::LanguageModel& model, LanguageInputs inputs, const LanguageOptions& options)
+    : model_(model), inputs_(std::move(inputs)), options_(options), chat_(!model.config().chat_format.empty()) {
+  validate(options);
+  provenance_ = {{"model", {{"name", model.config().name}, {"sha256", model.config().source_sha256}, {"dtype", model.config().dtype}}},
+                 {"chat", chat_},
+                 {"seed", options.seed}};
+  read_contrast(options);
+  read_heldout(options);
+  read_neutral(options);
+  for (const NamedPairs& other : inputs_.others) {
+    others_.push_back(std::make_unique<steering::PreferenceMeter>(model_, other.pairs, chat_));
+    std::vector<size_t> all(other.pairs.size());
+    for (size_t i = 0; i < all.size(); ++i) all[i] = i;
+    provenance_["others"].push_back({{"source", other.name}, {"pairs", all.size()}, {"sha256", digest_of(other.pairs, all)}});
+  }
+}
+
+void LanguageSubject::read_contrast(const LanguageOptions& options) {
+  const steering::ContrastSet& set = inputs_.contrast;
+  const Splits splits = split_by_group(set.groups, group_texts(set), {}, options.seed, set.source);
+  Json& json =
+      provenance_["contrast"] = {{"source", set.source}, {"sha256", set.sha256}, {"left_out_as_duplicates", splits.duplicates.size()}};
+  for (const auto& [split, name] : {std::pair{Split::extraction, "extraction"}, {Split::selection, "selection"}, {Split::test, "test"}}) {
+    const std::vector<size_t>& items = splits.of(split);
+    json[name] = {{"pairs", items.size()}, {"sha256", digest_of(set.pairs, items)}};
+    std::vector<std::vector<models::TokenId>> prompts;
+    for (const size_t i : items) prompts.push_back(model_.encode_prompt(set.pairs[i].positive));
+    for (const size_t i : items) prompts.push_back(model_.encode_prompt(set.pairs[i].negative));
+    const at::Tensor x = models::last_token_activations(model_, prompts, std::span(&inputs_.site, 1))[0].cpu();  // [2 · pairs, d]
+    const auto pairs = static_cast<int64_t>(items.size());
+    contrast_[static_cast<size_t>(split)] = {x.slice(0, 0, pairs), x.slice(0, pairs)};
+  }
+}
+
+void LanguageSubject::read_heldout(const LanguageOptions& options) {
+  // Pairs with one prompt are a group.
+  const std::vector<steering::ContinuationPair>& pairs = inputs_.heldout.pairs;
+  std::map<std::string, size_t> known;
+  std::vector<size_t> groups;
+  std::vector<std::string> texts;
+  for (const steering::ContinuationPair& pair : pairs) {
+    const auto [place, added] = known.emplace(pair.prompt, texts.size());
+    if (added) texts.push_back(pair.prompt + " " + pair.positive + " " + pair.negative);
+    groups.push_back(place->second);
+  }
+  const Splits splits = split_by_group(groups, texts, {.extraction = 0, .selection = 0.5}, options.seed, inputs_.heldout.name);
+  Json& json = provenance_["heldout"] = {{"source", inputs_.heldout.name}, {"left_out_as_duplicates", splits.duplicates.size()}};
+  for (const auto& [split, name] : {std::pair{Split::selection, "selection"}, {Split::test, "test"}}) {
+    Half& half = halves_[split == Split::test];
+    const std::vector<size_t>& items = splits.of(split);
+    json[name] = {{"pairs", items.size()}, {"sha256", digest_of(pairs, items)}};
+    for (const size_t i : items) {
+      half.pairs.push_back(pairs[i]);
+      half.clusters.push_back(groups[i]);
+    }
+    half.preferences = std::make_unique<steering::PreferenceMeter>(model_, half.pairs, chat_);
+  }
+}
+
+void LanguageSubject::read_neutral(const LanguageOptions& options) {
+  const models::Tokenizer& tokenizer = model_.tokenizer();
+  const auto tokens = static_cast<int64_t>(tokenizer.encode(inputs_.neutral, {.special_tokens = false}).size());
+  if (tokens < 4) fail("the neutral text has {} tokens, expected some hundred; give more plain prose", tokens);
+  // Two windows at least, one for the selection and one for the test.
+  const int64_t used = std::min(tokens, options.neutral_tokens);
+  const int64_t window = std::min(options.window, used / 2);
+  const auto windows = steering::neutral_windows(tokenizer, inputs_.neutral, window, used + options.background_tokens);
+  std::vector<std::vector<models::TokenId>> halves[2], background;
+  int64_t placed = 0;
+  for (size_t i = 0; i < windows.size(); ++i) {
+    const bool measured = placed < used;
+    placed += static_cast<int64_t>(windows[i].size());
+    if (measured) halves[i % 2].push_back(windows[i]);
+    if (!measured || i % 2 == 0) background.push_back(windows[i]);
+  }
+  for (size_t i = 0; i < 2; ++i) halves_[i].neutral = std::make_unique<steering::NeutralMeter>(model_, std::move(halves[i]));
+  background_ = activations_of(model_, inputs_.site, background);
+  provenance_["neutral"] = {{"sha256", sha256_of(inputs_.neutral)},
+                            {"window", window},
+                            {"selection_tokens", halves_[0].neutral->tokens()},
+                            {"test_tokens", halves_[1].neutral->tokens()},
+                            {"background_rows", background_.size(0)}};
+}
+
+std::vector<double> LanguageSubject::preference(Split split, const Edit* edit) {
+  return edited(model_, inputs_.site, edit, [&] { return half(split).preferences->measure(); });
+}
+
+steering::NeutralEffect LanguageSubject::neutral(Split split, const Edit* edit) {
+  return edited(model_, inputs_.site, edit, [&] { return half(split).neutral->measure(); });
+}
+
+std::vector<std::string> LanguageSubject::others() const {
+  std::vector<std::string> names;
+  for (const NamedPairs& other : inputs_.others) names.push_back(other.name);
+  return names;
+}
+
+std::vector<double> LanguageSubject::other_preference(size_t other, const Edit* edit) {
+  return edited(model_, inputs_.site, edit, [&] { return others_[other]->measure(); });
+}
+
+std::optional<Instructed> LanguageSubject::instructed() {
+  if (inputs_.instruction.empty()) return std::nullopt;
+  const std::string before = inputs_.instruction + "\n\n";
+  std::vector<steering::ContinuationPair> pairs = half(Split::test).pairs;
+  for (steering::ContinuationPair& pair : pairs) pair.prompt = before + pair.prompt;
+  return Instructed{.instruction = inputs_.instruction,
+                    .preference = steering::PreferenceMeter(model_, pairs, chat_).measure(),
+                    .neutral = half(Split::test).neutral->measure(model_.tokenizer().encode(before, {.special_tokens = false}))};
+}
+
+std::vector<Sample> LanguageSubject::samples(const Edit* edit) {
+  if (options_.sample_tokens == 0 || options_.sample_prompts == 0) return {};
+  std::vector<Sample> samples;
+  std::vector<std::vector<models::TokenId>> prompts;
+  for (const steering::ContinuationPair& pair : half(Split::test).pairs) {
+    if (static_cast<int64_t>(prompts.size()) == options_.sample_prompts) break;
+    samples.push_back({.prompt = pair.prompt});
+    prompts.push_back(model_.encode_prompt(pair.prompt, chat_));
+  }
+  const models::Generations texts =
+      edited(model_, inputs_.site, edit, [&] { return models::generate(model_, prompts, {.max_tokens = options_.sample_tokens}); });
+  for (size_t i = 0; i < samples.size(); ++i) {
+    samples[i].text = texts.rows[i].text;
+    samples[i].tokens = texts.rows[i].tokens;
+  }
+  return samples;
+}
+
+}  // namespace vyx::compare

@@ -1,0 +1,82 @@
+// A language model, edited at one site.
+#pragma once
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "apps/compare/subject.h"
+#include "models/language_model.h"
+#include "steering/contrast_set.h"
+
+namespace vyx::compare {
+
+struct NamedPairs {
+  std::string name;
+  std::vector<steering::ContinuationPair> pairs;
+};
+
+struct LanguageInputs {
+  Site site;
+  steering::ContrastSet contrast;
+  NamedPairs heldout;              // split into selection and test
+  std::vector<NamedPairs> others;  // other concepts'
+  std::string neutral;             // prose
+  std::string instruction;         // asks for the concept, put before a prompt; "": not measured
+};
+
+struct LanguageOptions {
+  int64_t neutral_tokens = 512;      // for side effects, half of them for the selection and half for the test
+  int64_t background_tokens = 4096;  // of the text outside the test: latents' largest activations, covariance, implicit vectors
+  int64_t window = 128;
+  int64_t sample_prompts = 2, sample_tokens = 32;  // greedy; 0 tokens: no texts
+  uint64_t seed = 0;
+};
+void validate(const LanguageOptions& options);  // throws UsageError
+
+/// Prompts are user messages where the model has a chat format. All tokens are edited. `model` must outlive it. Throws Error for too little
+/// text or too few pairs to split, and as steering/effects.h does.
+class LanguageSubject : public Subject {
+ public:
+  LanguageSubject(models::LanguageModel& model, LanguageInputs inputs, const LanguageOptions& options);
+
+  std::string site() const override { return inputs_.site.name(); }
+  int64_t width() const override { return model_.config().d_model; }
+  const ContrastActivations& contrast(Split split) const override { return contrast_[static_cast<size_t>(split)]; }
+  const at::Tensor& background() const override { return background_; }
+  std::vector<double> preference(Split split, const Edit* edit) override;
+  const std::vector<size_t>& clusters(Split split) const override { return half(split).clusters; }
+  steering::NeutralEffect neutral(Split split, const Edit* edit) override;
+  std::vector<std::string> others() const override;
+  std::vector<double> other_preference(size_t other, const Edit* edit) override;
+  std::optional<Instructed> instructed() override;
+  std::vector<Sample> samples(const Edit* edit) override;
+  uint64_t preference_tokens(Split split) const override { return half(split).preferences->tokens(); }
+  uint64_t neutral_tokens(Split split) const override { return half(split).neutral->tokens(); }
+  Json provenance() const override { return provenance_; }
+
+ private:
+  struct Half {  // selection, test
+    std::vector<steering::ContinuationPair> pairs;
+    std::vector<size_t> clusters;
+    std::unique_ptr<steering::PreferenceMeter> preferences;
+    std::unique_ptr<steering::NeutralMeter> neutral;
+  };
+  const Half& half(Split split) const { return halves_[split == Split::test]; }
+  void read_contrast(const LanguageOptions& options);
+  void read_heldout(const LanguageOptions& options);
+  void read_neutral(const LanguageOptions& options);
+
+  models::LanguageModel& model_;
+  LanguageInputs inputs_;
+  LanguageOptions options_;
+  bool chat_;
+  ContrastActivations contrast_[3];  // a split
+  at::Tensor background_;            // [rows, d]
+  Half halves_[2];
+  std::vector<std::unique_ptr<steering::PreferenceMeter>> others_;
+  Json provenance_;
+};
+
+}  // namespace vyx::compare

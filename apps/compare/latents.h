@@ -1,0 +1,50 @@
+// Latents of an autoencoder for a concept: how far they separate its sides proposes them, what they do decides. The latents that read a
+// concept are often not the ones that write it (Arad et al. 2025, arXiv:2505.20063).
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <vector>
+
+#include "sae/autoencoder.h"
+
+namespace vyx::compare {
+
+/// Each latent's largest activation over rows of activations [rows, d_in]: [latents] float32.
+at::Tensor largest_activations(const sae::Autoencoder& sae, const at::Tensor& rows);
+
+/// At most `count` latents that fire and are stronger on the positive side: one by difference of means (in units of the latent's largest
+/// activation), one by AUROC, and so on, by turns. positive [p, d_in], negative [n, d_in].
+std::vector<int64_t> propose_latents(const sae::Autoencoder& sae, const at::Tensor& positive, const at::Tensor& negative,
+                                     const at::Tensor& largest, int64_t count);
+
+/// `count` latents that fire, at random.
+std::vector<int64_t> random_latents(const at::Tensor& largest, int64_t count, uint64_t seed);
+
+/// Measures latents once each: what is asked for again is remembered.
+class LatentScores {
+ public:
+  explicit LatentScores(std::function<double(int64_t latent)> measure) : measure_(std::move(measure)) {}
+  double operator()(int64_t latent);
+  /// `latents` by their score, the best first.
+  std::vector<int64_t> ranked(std::vector<int64_t> latents);
+
+ private:
+  std::function<double(int64_t)> measure_;
+  std::map<int64_t, double> known_;
+};
+
+struct LatentChangeSummary {
+  double threshold = 0;                  // share of a latent's largest activation that counts as a move
+  double moved = 0;                      // latents a token that move by more, those that the edit sets left out
+  double mean_move = 0;                  // mean |f′ − f| of these moves, as a share of the latent's largest activation
+  int64_t ever = 0;                      // latents that move by more on any token
+  double turned_on = 0, turned_off = 0;  // latents a token that begin, and cease, to fire
+};
+/// Of latents at x and at y, both [rows, d_in], as the autoencoder reads them.
+LatentChangeSummary latent_changes(const sae::Autoencoder& sae, const at::Tensor& x, const at::Tensor& y, const at::Tensor& largest,
+                                   const std::vector<int64_t>& edited);
+
+}  // namespace vyx::compare

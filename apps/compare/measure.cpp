@@ -1,0 +1,84 @@
+#include "apps/compare/measure.h"
+
+#include <ATen/Functions.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+
+namespace vyx::compare {
+namespace {
+
+constexpr double kLeastKl = 1e-3;  // below it, an effect a root nat would be one of rounding
+
+}  // namespace
+
+SideEffect summarise(const steering::NeutralEffect& effect) {
+  const auto p95 = [](const at::Tensor& kl) { return kl.quantile(0.95).item<double>(); };
+  return {.kl_mean = effect.kl.mean().item<double>(),
+          .kl_p95 = p95(effect.kl),
+          .kl_max = effect.kl.max().item<double>(),
+          .reverse_kl_mean = effect.reverse_kl.mean().item<double>(),
+          .reverse_kl_p95 = p95(effect.reverse_kl),
+          .reverse_kl_max = effect.reverse_kl.max().item<double>(),
+          .loss_rise = effect.loss_rise.numel() > 0 ? effect.loss_rise.mean().item<double>() : std::nan("")};
+}
+
+Measure::Measure(Subject& subject, const CompareOptions& options) : subject_(subject), options_(options) {}
+
+void Measure::count(uint64_t tokens) {
+  tokens_ += tokens;
+  if (options_.on_tokens) options_.on_tokens(tokens);
+}
+
+const std::vector<double>& Measure::baseline(Split split) {
+  std::vector<double>& known = baselines_[static_cast<size_t>(split)];
+  if (known.empty()) known = subject_.preference(split, nullptr);
+  return known;
+}
+
+std::vector<double> Measure::shifts(const Edit& edit, Split split) {
+  const std::vector<double>& before = baseline(split);
+  std::vector<double> shifts = subject_.preference(split, &edit);
+  for (size_t i = 0; i < shifts.size(); ++i) shifts[i] -= before[i];
+  count(subject_.preference_tokens(split));
+  return shifts;
+}
+
+double Measure::effect(const Edit& edit, Split split) {
+  return mean(shifts(edit, split));
+}
+
+std::vector<double> Measure::other_shifts(const Edit& edit, size_t other) {
+  if (other_baselines_.empty())
+    for (size_t i = 0; i < subject_.others().size(); ++i) other_baselines_.push_back(subject_.other_preference(i, nullptr));
+  std::vector<double> shifts = subject_.other_preference(other, &edit);
+  for (size_t i = 0; i < shifts.size(); ++i) shifts[i] -= other_baselines_[other][i];
+  return shifts;
+}
+
+double Measure::kl_p95(const Edit& edit, Split split) {
+  return side_effect(edit, split).kl_p95;
+}
+
+SideEffect Measure::side_effect(const Edit& edit, Split split) {
+  const SideEffect effect = summarise(subject_.neutral(split, &edit));
+  count(subject_.neutral_tokens(split));
+  return effect;
+}
+
+DoseFinder Measure::finder(const Method& method, double first) {
+  return DoseFinder([this, edit = method.edit](double dose) { return kl_p95(edit(dose), Split::selection); }, {.first = first});
+}
+
+double Measure::headline_effect(const Method& method, double first) {
+  return effect(method.edit(finder(method, first).find(options_.headline).dose), Split::test);
+}
+
+double Measure::efficiency(const Method& method, double dose) {
+  const Edit edit = method.edit(dose);
+  return effect(edit, Split::selection) / std::sqrt(std::max(kl_p95(edit, Split::selection), kLeastKl));
+}
+
+}  // namespace vyx::compare

@@ -1,0 +1,43 @@
+// Measurements on a subject, against the subject as it is.
+#pragma once
+#include <vector>
+
+#include "apps/compare/compare.h"
+
+namespace vyx::compare {
+
+class Measure {
+ public:
+  Measure(Subject& subject, const CompareOptions& options);
+
+  Subject& subject() { return subject_; }
+  uint64_t tokens() const { return tokens_; }
+
+  /// How much more each item's positive side is preferred than without the edit.
+  std::vector<double> shifts(const Edit& edit, Split split);
+  double effect(const Edit& edit, Split split);
+  std::vector<double> other_shifts(const Edit& edit, size_t other);
+  double kl_p95(const Edit& edit, Split split);
+  SideEffect side_effect(const Edit& edit, Split split);
+
+  /// Finds doses on the selection half, from `first` on.
+  DoseFinder finder(const Method& method, double first);
+  /// The effect on the test at the headline dose: what a null draw and an observed method have in common.
+  double headline_effect(const Method& method, double first);
+  /// Effect a root nat at one dose, on the selection split: latents are chosen by it before they are dosed, since KL ≈ ½c²F.
+  double efficiency(const Method& method, double dose);
+
+ private:
+  const std::vector<double>& baseline(Split split);
+  void count(uint64_t tokens);
+
+  Subject& subject_;
+  const CompareOptions& options_;
+  std::vector<double> baselines_[3];
+  std::vector<std::vector<double>> other_baselines_;
+  uint64_t tokens_ = 0;
+};
+
+SideEffect summarise(const steering::NeutralEffect& effect);
+
+}  // namespace vyx::compare

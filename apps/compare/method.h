@@ -1,0 +1,60 @@
+// The methods that are compared: a way to change activations at one site, by a dose.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/edit.h"
+#include "sae/autoencoder.h"
+
+namespace vyx::compare {
+
+enum class Family {
+  direction,  // y = x + dose · median norm · v̂: one vector for every token. Doses are in units of the activations' median norm
+  latent,     // latents are set to dose · their largest activation, the error kept: y = x + Σ (f′_i − f_i)·W_dec,i
+};
+// Names of methods that the comparison asks for.
+inline constexpr const char* kPcaCenter = "pca-center";
+inline constexpr const char* kSingleLatent = "best single latent";
+inline constexpr const char* kBestLatents = "best k latents";
+
+std::string_view name_of(Family family);  // "direction"
+std::string_view dose_unit(Family family);
+
+struct Method {
+  std::string name;  // "pca-center"
+  Family family = Family::direction;
+  at::Tensor direction;          // of a direction: v̂ [d] float64, of norm 1; undefined for latents
+  std::vector<int64_t> latents;  // that it sets; empty for a direction
+  std::function<Edit(double dose)> edit;
+};
+
+/// Throws Error naming the method for a vector that is zero or not finite.
+Method direction_method(std::string name, const at::Tensor& vector, double median_norm);
+
+/// `largest` [latents]: each latent's largest activation, positive for those of `latents`.
+Method latent_method(std::string name, const sae::Autoencoder& sae, std::vector<int64_t> latents, const at::Tensor& largest);
+
+/// PCA centred, PCA of differences, mean and logistic (steering/principal_component.h, logistic.h), of pairs of activations [pairs, d].
+/// The ridge of the regression is chosen by its loss on the selection pairs. A method that is degenerate on these pairs is left out and
+/// `on_degenerate` is told why.
+struct DirectionInputs {
+  at::Tensor positive, negative;                      // extraction split [pairs, d]
+  at::Tensor selection_positive, selection_negative;  // [pairs, d]
+  double median_norm = 1;
+};
+std::vector<Method> extract_directions(const DirectionInputs& inputs, const std::function<void(const std::string&)>& on_degenerate = {});
+
+/// Vectors [count, d] without a concept: isotropic, or with the covariance of `rows` [n, d] (Σ g_i·(x_i − x̄), g normal).
+at::Tensor isotropic_vectors(int64_t count, int64_t width, uint64_t seed);
+at::Tensor covariance_matched_vectors(int64_t count, const at::Tensor& rows, uint64_t seed);
+
+/// The autoencoder with each encoder and decoder row replaced by a random one of the same norm; biases and thresholds stay. What a
+/// dictionary that has learnt nothing gives.
+sae::Autoencoder frozen_random(const sae::Autoencoder& sae, uint64_t seed);
+
+}  // namespace vyx::compare

@@ -1,0 +1,35 @@
+// What the pipeline gives without the concept.
+#pragma once
+#include <map>
+#include <string>
+#include <vector>
+
+#include "apps/compare/measure.h"
+
+namespace vyx::compare {
+
+/// The latents of the comparison, chosen on the selection split: the best one, and the best k. Empty when none fires.
+std::vector<Method> choose_latents(const sae::Autoencoder& sae, const at::Tensor& largest, std::vector<int64_t> candidates,
+                                   LatentScores& scores, int64_t k);
+/// Scores for `sae`: the effect a root nat of the latent set to its largest activation.
+LatentScores latent_scores(Measure& measure, const sae::Autoencoder& sae, const at::Tensor& largest);
+
+struct NullInputs {
+  const sae::Autoencoder& sae;
+  const at::Tensor& largest;  // [latents]
+  LatentScores& scores;       // of `sae`
+  double median_norm = 1;
+  std::map<std::string, double> doses;  // a method's headline dose: where the search for its null's begins
+};
+
+/// Effects on the test at the headline level, a draw, by null and method.
+struct Nulls {
+  std::vector<double> isotropic, covariance;           // a random direction, its sign chosen on the selection split
+  std::map<std::string, std::vector<double>> labels;   // a method's, on pairs whose sides were swapped at random
+  std::map<std::string, std::vector<double>> latents;  // of random candidates
+  std::map<std::string, std::vector<double>> frozen;   // of a frozen random autoencoder
+  std::vector<double> any;                             // the largest of `labels` over methods, a draw; pca-center apart
+};
+Nulls draw_nulls(Measure& measure, const NullInputs& inputs, const CompareOptions& options);
+
+}  // namespace vyx::compare

@@ -1,0 +1,183 @@
+#include "apps/compare/report.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "apps/compare/compare_page.h"
+#include "apps/compare/rules.h"
+#include "core/io.h"
+#include "core/version.h"
+
+namespace vyx::compare {
+namespace {
+
+Json number(double value) {
+  return std::isfinite(value) ? Json(value) : Json(nullptr);
+}
+
+Json numbers(const std::vector<double>& values) {
+  Json json = Json::array();
+  for (const double value : values) json.push_back(number(value));
+  return json;
+}
+
+template <class Values, class Convert>
+Json list_of(const Values& values, Convert&& convert) {
+  Json json = Json::array();
+  for (const auto& value : values) json.push_back(convert(value));
+  return json;
+}
+
+Json to_json(const Interval& interval) {
+  return Json::array({number(interval.low), number(interval.high)});
+}
+
+Json to_json(const SideEffect& effect) {
+  return {{"kl_mean", number(effect.kl_mean)},
+          {"kl_p95", number(effect.kl_p95)},
+          {"kl_max", number(effect.kl_max)},
+          {"reverse_kl_mean", number(effect.reverse_kl_mean)},
+          {"reverse_kl_p95", number(effect.reverse_kl_p95)},
+          {"reverse_kl_max", number(effect.reverse_kl_max)},
+          {"loss_rise", number(effect.loss_rise)}};
+}
+
+Json to_json(const Sample& sample) {
+  return {{"prompt", sample.prompt}, {"text", sample.text}};
+}
+
+Json samples_json(const std::vector<Sample>& samples) {
+  return list_of(samples, [](const Sample& sample) { return to_json(sample); });
+}
+
+Json to_json(const Level& level) {
+  return {{"level", level.level},
+          {"dose", number(level.dose.dose)},
+          {"reached", level.dose.reached},
+          {"selection_kl_p95", number(level.dose.kl)},
+          {"effect", number(level.effect)},
+          {"interval", to_json(level.interval)},
+          {"shifts", numbers(level.shifts)},
+          {"side_effect", to_json(level.side_effect)},
+          {"samples", samples_json(level.samples)}};
+}
+
+Json to_json(const DictionaryFit& fit) {
+  const auto rows = [](const std::optional<int64_t>& count) { return count ? Json(*count) : Json(nullptr); };
+  return {
+      {"nearest", list_of(fit.nearest, [](const NearestRow& row) { return Json{{"latent", row.latent}, {"cosine", number(row.cosine)}}; })},
+      {"rows_for_half", rows(fit.rows_for_half)},
+      {"rows_for_90_percent", rows(fit.rows_for_most)},
+      {"outside_nearest", number(fit.outside_nearest)},
+      {"outside_span", number(fit.outside_span)}};
+}
+
+Json to_json(const MethodResult& method) {
+  return {{"name", method.name},
+          {"family", name_of(method.family)},
+          {"dose_unit", dose_unit(method.family)},
+          {"latents", method.latents},
+          {"curve", list_of(method.curve, [](const DosePoint& point) { return Json{{"dose", point.dose}, {"kl_p95", number(point.kl)}}; })},
+          {"levels", list_of(method.levels, [](const Level& level) { return to_json(level); })},
+          {"response", {{"doses", numbers(method.response_doses)}, {"effects", numbers(method.responses)}}},
+          {"anti_steerable", number(method.anti_steerable)},
+          {"spearman", number(method.spearman)},
+          {"wrong_sign", number(method.wrong_sign)},
+          {"others", list_of(method.others,
+                             [](const OtherShift& other) {
+                               return Json{{"name", other.name}, {"shift", number(other.shift)}, {"interval", to_json(other.interval)}};
+                             })},
+          {"other_latents",
+           {{"threshold", method.latent_changes.threshold},
+            {"moved_per_token", number(method.latent_changes.moved)},
+            {"mean_move", number(method.latent_changes.mean_move)},
+            {"moved_ever", method.latent_changes.ever},
+            {"turned_on_per_token", number(method.latent_changes.turned_on)},
+            {"turned_off_per_token", number(method.latent_changes.turned_off)}}},
+          {"repetition", {{"distinct_2", number(method.distinct2)}, {"repeated_4", number(method.repeated4)}}},
+          {"detection", {{"accuracy", number(method.accuracy)}, {"auroc", number(method.auroc)}}},
+          {"implicit_vector",
+           {{"mean_norm", number(method.implicit.mean_norm)},
+            {"norm_of_mean", number(method.implicit.mean.norm().item<double>())},
+            {"varying_share", number(method.implicit.varying)},
+            {"cosine_with_first_method_per_token", numbers(method.token_cosines)}}},
+          {"dictionary", to_json(method.dictionary)},
+          {"gain_over_mean", to_json(method.gain_over_mean)},
+          {"nulls", list_of(method.nulls,
+                            [](const NullResult& null) {
+                              return Json{
+                                  {"name", null.name}, {"p", number(null.p)}, {"z", number(null.z)}, {"draws", numbers(null.draws)}};
+                            })},
+          {"p_adjusted", number(method.p_adjusted)}};
+}
+
+/// A field of a CSV after RFC 4180.
+std::string csv(const std::string& text) {
+  if (text.find_first_of(",\"\n") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return quoted + '"';
+}
+
+}  // namespace
+
+Json to_json(const Comparison& comparison) {
+  Json json{{"vyx_version", kVersion},
+            {"site", comparison.site},
+            {"headline_kl", comparison.headline},
+            {"median_norm", number(comparison.median_norm)},
+            {"latents", comparison.latents},
+            {"firing_latents", comparison.firing_latents},
+            {"test_items", comparison.items},
+            {"tokens_run", comparison.tokens},
+            {"answer", answer(comparison)},
+            {"methods", list_of(comparison.methods, [](const MethodResult& method) { return to_json(method); })},
+            {"cosines", list_of(comparison.cosines, numbers)},
+            {"unedited", samples_json(comparison.unedited)},
+            {"global_null", {{"draws", numbers(comparison.global_null)}, {"p", number(comparison.global_p)}}},
+            {"rules", list_of(comparison.rules,
+                              [](const PassLine& line) {
+                                return Json{{"method", line.method},
+                                            {"rule", line.rule},
+                                            {"passed", line.passed ? Json(*line.passed) : Json(nullptr)},
+                                            {"detail", line.detail}};
+                              })},
+            {"notes", comparison.notes},
+            {"provenance", comparison.provenance}};
+  if (comparison.instructed)
+    json["prompt"] = {{"instruction", comparison.instructed->instruction},
+                      {"effect", number(comparison.instructed_effect)},
+                      {"interval", to_json(comparison.instructed_interval)},
+                      {"side_effect", to_json(comparison.instructed_side_effect)}};
+  return json;
+}
+
+std::string to_csv(const Comparison& comparison) {
+  std::string out =
+      "method,family,kl_level,dose,reached,effect,low,high,kl_mean,kl_p95,kl_max,reverse_kl_p95,loss_rise,anti_steerable,accuracy,auroc\n";
+  for (const MethodResult& method : comparison.methods)
+    for (const Level& level : method.levels) {
+      const SideEffect& side = level.side_effect;
+      out +=
+          fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", csv(method.name), name_of(method.family), level.level,
+                      level.dose.dose, level.dose.reached, level.effect, level.interval.low, level.interval.high, side.kl_mean, side.kl_p95,
+                      side.kl_max, side.reverse_kl_p95, side.loss_rise, method.anti_steerable, method.accuracy, method.auroc);
+    }
+  return out;
+}
+
+ReportPaths report_paths(const std::filesystem::path& folder) {
+  return {folder / "compare.json", folder / "compare.csv", folder / "compare.html"};
+}
+
+ReportPaths write_report(const Comparison& comparison, const std::filesystem::path& folder) {
+  make_folder(folder);
+  ReportPaths paths = report_paths(folder);
+  write_file(paths.json, to_json(comparison).dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_file(paths.csv, to_csv(comparison));
+  write_file(paths.page, compare_page(comparison));
+  return paths;
+}
+
+}  // namespace vyx::compare

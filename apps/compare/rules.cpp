@@ -1,0 +1,157 @@
+#include "apps/compare/rules.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace vyx::compare {
+namespace {
+
+constexpr double kLevelOfSignificance = 0.01;
+constexpr double kAntiSteerable = 0.2;
+constexpr double kLossRise = 0.05;                             // nats a token
+constexpr double kNearlyParallel = 0.9, kHardlyRelated = 0.3;  // |cosine|, for words
+
+const NullResult* find_null(const MethodResult& method, std::string_view name) {
+  const auto found = std::find_if(method.nulls.begin(), method.nulls.end(), [&](const NullResult& null) { return null.name == name; });
+  return found == method.nulls.end() ? nullptr : &*found;
+}
+
+PassLine null_line(const MethodResult& method, const char* null_name) {
+  const std::string rule = fmt::format("p <= {} against {}", kLevelOfSignificance, null_name);
+  const NullResult* const null = find_null(method, null_name);
+  if (null == nullptr) return {method.name, rule, std::nullopt, "not measured"};
+  const double least = 1 / static_cast<double>(1 + null->draws.size());
+  if (null->p > kLevelOfSignificance && least > kLevelOfSignificance && null->p <= least)
+    return {method.name, rule, std::nullopt, fmt::format("p = {:.3f}, the least that {} draws can show", null->p, null->draws.size())};
+  return {method.name, rule, null->p <= kLevelOfSignificance,
+          fmt::format("p = {:.3f}, z = {:.1f}, largest of {} draws {:+.3f}", null->p, null->z, null->draws.size(),
+                      null->draws.empty() ? 0.0 : *std::max_element(null->draws.begin(), null->draws.end()))};
+}
+
+std::string relation(double cosine) {
+  const double size = std::fabs(cosine);
+  return size >= kNearlyParallel ? "nearly parallel" : size <= kHardlyRelated ? "hardly related" : "partly aligned";
+}
+
+}  // namespace
+
+const MethodResult* find_method(const Comparison& comparison, std::string_view name) {
+  const auto found =
+      std::find_if(comparison.methods.begin(), comparison.methods.end(), [&](const auto& method) { return method.name == name; });
+  return found == comparison.methods.end() ? nullptr : &*found;
+}
+
+const Level& headline_of(const MethodResult& method, const Comparison& comparison) {
+  return *std::find_if(method.levels.begin(), method.levels.end(), [&](const Level& level) { return level.level == comparison.headline; });
+}
+
+std::vector<PassLine> pass_rules(const Comparison& comparison) {
+  std::vector<PassLine> lines;
+  for (const MethodResult& method : comparison.methods) {
+    if (method.name == "random direction") continue;
+    const Level& headline = headline_of(method, comparison);
+    const auto rule = [&](std::string text, std::optional<bool> passed, std::string detail) {
+      lines.push_back({method.name, std::move(text), passed, std::move(detail)});
+    };
+    rule("the KL level is reached", headline.dose.reached,
+         fmt::format("KL p95 {:.3f} on the selection half, {:.3f} on the test half", headline.dose.kl, headline.side_effect.kl_p95));
+    rule("95 % interval of the effect above 0", headline.interval.low > 0,
+         fmt::format("{:+.3f} [{:+.3f}, {:+.3f}]", headline.effect, headline.interval.low, headline.interval.high));
+    lines.push_back(null_line(method, "isotropic vectors"));
+    lines.push_back(null_line(method, "covariance-matched vectors"));
+    lines.push_back(null_line(method, "shuffled labels"));
+    if (method.family == Family::latent) {
+      lines.push_back(null_line(method, "random latents"));
+      lines.push_back(null_line(method, "frozen random autoencoder"));
+    }
+    rule("the wrong sign moves the other way", method.wrong_sign < 0, fmt::format("{:+.3f}", method.wrong_sign));
+    rule("at most 20 % of items steer the wrong way", method.anti_steerable <= kAntiSteerable,
+         fmt::format("{:.0f} %", 100 * method.anti_steerable));
+    rule("loss on neutral text rises by at most .05 nat", headline.side_effect.loss_rise <= kLossRise,
+         fmt::format("{:+.4f}", headline.side_effect.loss_rise));
+    if (std::isnan(method.gain_over_mean.low))
+      rule("beats the mean direction at equal KL", std::nullopt, "is the mean direction, or there is none");
+    else
+      rule("beats the mean direction at equal KL", method.gain_over_mean.low > 0,
+           fmt::format("difference [{:+.3f}, {:+.3f}]", method.gain_over_mean.low, method.gain_over_mean.high));
+    rule("holds on other templates, and keeps accuracy on a choice benchmark", std::nullopt, "not measured");
+  }
+  return lines;
+}
+
+void add_notes(const CompareOptions& options, Comparison& comparison) {
+  const auto note = [&](std::string text) { comparison.notes.push_back(std::move(text)); };
+  for (const MethodResult& method : comparison.methods)
+    for (const Level& level : method.levels)
+      if (!level.dose.reached)
+        note(fmt::format("{}: a KL of {} nats was not reached; the nearest dose, {:.4g}, gives {:.4f}.", method.name, level.level,
+                         level.dose.dose, level.dose.kl));
+  if (options.nulls == 0)
+    note("No nulls were drawn: nothing here says what chance alone gives.");
+  else
+    note(fmt::format("With {} null draws a kind, no p below {:.4f} can be shown{}.", options.nulls,
+                     1 / static_cast<double>(1 + options.nulls), options.nulls < 99 ? "; p <= .01 needs 99" : ""));
+  if (find_method(comparison, kPcaCenter) != nullptr)
+    note(
+        "Swapping the sides of pairs leaves the sum of squares that pca-center maximises as it is, so that shuffled labels would only flip "
+        "its sign: that null says nothing about it and is left out.");
+  note(fmt::format(
+      "The effect is a log-probability difference of {} pairs of continuations, teacher-forced. It is no judgement of texts that "
+      "the model writes, and no other template was tried.",
+      comparison.items));
+  note(
+      "That a method moves the concept does not make its direction the model's own representation: directions that carry an effect are not "
+      "unique (arXiv:2602.06801).");
+  note("A latent's label is what it does here; whether the same latent is found by another autoencoder of another seed was not tried.");
+}
+
+std::vector<std::string> answer(const Comparison& comparison) {
+  std::vector<std::string> sentences;
+  const MethodResult* const single = find_method(comparison, kSingleLatent);
+  const MethodResult* const several = find_method(comparison, kBestLatents);
+  const MethodResult* pca = nullptr;
+  size_t pca_index = 0;
+  for (size_t i = 0; i < comparison.methods.size() && pca == nullptr; ++i)
+    if (comparison.methods[i].name == kPcaCenter) {
+      pca = &comparison.methods[i];
+      pca_index = i;
+    }
+  if (pca == nullptr || single == nullptr || several == nullptr) {
+    sentences.push_back("The question cannot be answered: PCA's direction or the latents are missing.");
+    return sentences;
+  }
+  for (const MethodResult* latent : {single, several}) {
+    const auto index = static_cast<size_t>(latent - comparison.methods.data());
+    const double cosine = comparison.cosines[pca_index][index];
+    sentences.push_back(
+        fmt::format("PCA's direction and the implicit vector of the {} (latent{} {}) are {}: cosine {:.3f} with its mean over tokens; "
+                    "{:.0f} % of that vector's energy varies from token to token.",
+                    latent->name, latent->latents.size() == 1 ? "" : "s", fmt::join(latent->latents, ", "), relation(cosine), cosine,
+                    100 * latent->implicit.varying));
+  }
+  const auto effect = [&](const MethodResult& method) {
+    const Level& level = headline_of(method, comparison);
+    return fmt::format("{} {:+.3f} [{:+.3f}, {:+.3f}]{}", method.name, level.effect, level.interval.low, level.interval.high,
+                       level.dose.reached ? "" : " (level not reached)");
+  };
+  sentences.push_back(fmt::format("At the same side effect (95th percentile of KL {} nats) the concept moves, in nats a token: {}; {}; {}.",
+                                  comparison.headline, effect(*pca), effect(*single), effect(*several)));
+  for (const MethodResult* method : {pca, single, several}) {
+    std::vector<std::string> others;
+    for (const OtherShift& other : method->others) others.push_back(fmt::format("{} {:+.3f}", other.name, other.shift));
+    std::vector<std::string> near;
+    for (size_t i = 0; i < std::min<size_t>(3, method->dictionary.nearest.size()); ++i)
+      near.push_back(fmt::format("{} ({:+.2f})", method->dictionary.nearest[i].latent, method->dictionary.nearest[i].cosine));
+    sentences.push_back(
+        fmt::format("What else {} moves: {:.1f} other latents a token by more than {:.0f} % of their largest activation; "
+                    "other concepts: {}. Its nearest decoder rows: {}.",
+                    method->name, method->latent_changes.moved, 100 * method->latent_changes.threshold,
+                    others.empty() ? "none measured" : fmt::format("{}", fmt::join(others, ", ")), fmt::join(near, ", ")));
+  }
+  return sentences;
+}
+
+}  // namespace vyx::compare

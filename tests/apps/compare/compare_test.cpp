@@ -1,0 +1,192 @@
+#include "tests/torch_support.h"
+
+#include "apps/compare/compare.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+
+#include "apps/compare/report.h"
+#include "apps/compare/rules.h"
+#include "apps/compare/synthetic_subject.h"
+#include "core/io.h"
+#include "tests/test_support.h"
+
+using namespace vyx::compare;
+using vyx::test::contains;
+using vyx::test::error_of;
+
+namespace {
+
+CompareOptions quick(int64_t nulls = 0) {
+  return {.nulls = nulls, .k = 3, .candidates = 4, .bootstrap = 200};
+}
+
+/// The share of a method's mean implicit vector along planted feature j, as a cosine.
+double along(const Comparison& comparison, const SyntheticSubject& subject, std::string_view method, int64_t feature) {
+  return cosine(find_method(comparison, method)->implicit.mean, subject.features()[feature]);
+}
+
+double other_shift(const Comparison& comparison, std::string_view method, size_t other) {
+  return find_method(comparison, method)->others[other].shift;
+}
+
+}  // namespace
+
+TEST_CASE("[compare] PCA mixes the concept with its neighbour, the latent does not, and the report says so") {
+  SyntheticSubject subject;
+  const Comparison comparison = compare(subject, subject.true_autoencoder(), quick());
+
+  // The planted truth: features 0 and 1 fire together, so that the sides differ in both.
+  CHECK(std::fabs(along(comparison, subject, "pca-center", 0)) > .6);
+  CHECK(std::fabs(along(comparison, subject, "pca-center", 1)) > .5);
+  CHECK(along(comparison, subject, "mean", 1) > .5);
+  CHECK(find_method(comparison, kSingleLatent)->latents == std::vector<int64_t>{0});
+  CHECK(along(comparison, subject, kSingleLatent, 0) > .999);
+  CHECK(std::fabs(along(comparison, subject, kSingleLatent, 1)) < .01);
+
+  // What it reports: both move the concept, only one of them leaves the neighbour alone.
+  const Level& pca = headline_of(*find_method(comparison, "pca-center"), comparison);
+  const Level& latent = headline_of(*find_method(comparison, kSingleLatent), comparison);
+  CHECK(pca.interval.low > 0);
+  CHECK(latent.effect > pca.effect);
+  CHECK(other_shift(comparison, "pca-center", 0) > .5 * pca.effect);
+  CHECK(std::fabs(other_shift(comparison, kSingleLatent, 0)) < .01 * latent.effect);
+  CHECK(std::fabs(other_shift(comparison, "pca-center", 1)) < .3 * pca.effect);
+  const auto& nearest = find_method(comparison, "pca-center")->dictionary.nearest;
+  CHECK(std::min(nearest[0].latent, nearest[1].latent) == 0);
+  CHECK(std::max(nearest[0].latent, nearest[1].latent) == 1);
+  CHECK(find_method(comparison, kSingleLatent)->dictionary.nearest[0].latent == 0);
+  CHECK(find_method(comparison, "pca-center")->latent_changes.moved > find_method(comparison, kSingleLatent)->latent_changes.moved);
+
+  const std::vector<std::string> sentences = answer(comparison);
+  CHECK(contains(sentences[0], "partly aligned"));
+  CHECK(std::any_of(sentences.begin(), sentences.end(), [](const std::string& s) { return contains(s, "the neighbour +"); }));
+}
+
+TEST_CASE("[compare] every method is dosed to the level, on one half, and measured on the other") {
+  SyntheticSubject subject;
+  const Comparison comparison = compare(subject, subject.true_autoencoder(), quick());
+  for (const MethodResult& method : comparison.methods) {
+    CAPTURE(method.name);
+    REQUIRE(method.levels.size() == 3);
+    for (const Level& level : method.levels) {
+      if (!level.dose.reached) continue;
+      CHECK(level.dose.kl == doctest::Approx(level.level).epsilon(.26));
+      CHECK(level.side_effect.kl_p95 != level.dose.kl);
+      CHECK(level.side_effect.kl_p95 == doctest::Approx(level.level).epsilon(.6));
+      CHECK(level.side_effect.kl_max >= level.side_effect.kl_p95);
+    }
+  }
+  for (const char* name : {"pca-center", "mean", "logistic"}) {
+    CAPTURE(name);
+    const MethodResult* method = find_method(comparison, name);
+    REQUIRE(method != nullptr);
+    CHECK(std::all_of(method->levels.begin(), method->levels.end(), [](const Level& level) { return level.dose.reached; }));
+    CHECK(method->anti_steerable == 0);
+    CHECK(method->spearman == doctest::Approx(1));
+    CHECK(method->wrong_sign < 0);
+    CHECK(method->implicit.varying < 1e-6);  // a control vector is the same for every token
+    CHECK(method->accuracy > .9);
+  }
+  CHECK(find_method(comparison, kSingleLatent)->implicit.varying > 0);
+}
+
+TEST_CASE("[compare] the nulls are far below what is planted, and random vectors do not pass") {
+  SyntheticSubject subject;
+  const Comparison comparison = compare(subject, subject.true_autoencoder(), quick(5));
+  for (const char* name : {"pca-center", "mean", "logistic", kSingleLatent}) {
+    CAPTURE(name);
+    const MethodResult* method = find_method(comparison, name);
+    CHECK_FALSE(method->nulls.empty());
+    for (const NullResult& null : method->nulls) {
+      CAPTURE(null.name);
+      CHECK(null.draws.size() == 5);
+      if (null.name == "isotropic vectors") CHECK(null.p == doctest::Approx(1.0 / 6));
+    }
+  }
+  const auto names = [&](const char* name) {
+    std::vector<std::string> result;
+    for (const NullResult& null : find_method(comparison, name)->nulls) result.push_back(null.name);
+    return result;
+  };
+  CHECK(names("pca-center").size() == 2);  // shuffling labels says nothing about it
+  CHECK(names("mean").size() == 3);
+  CHECK(names(kSingleLatent).size() == 5);
+  CHECK(find_method(comparison, "random direction")->nulls.empty());
+  // 5 draws cannot show p ≤ .01: neither passed nor failed.
+  const auto line = std::find_if(comparison.rules.begin(), comparison.rules.end(),
+                                 [](const PassLine& each) { return each.method == "mean" && contains(each.rule, "isotropic"); });
+  REQUIRE(line != comparison.rules.end());
+  CHECK_FALSE(line->passed.has_value());
+  CHECK(contains(line->detail, "the least that 5 draws can show"));
+  CHECK(
+      std::any_of(comparison.notes.begin(), comparison.notes.end(), [](const auto& note) { return contains(note, "no p below 0.1667"); }));
+}
+
+TEST_CASE("[compare] the same seed gives the same report, byte for byte") {
+  const auto report = [](uint64_t seed) {
+    SyntheticSubject subject({.seed = seed});
+    CompareOptions options = quick(1);
+    options.seed = seed;
+    return to_json(compare(subject, subject.true_autoencoder(), options)).dump();
+  };
+  const std::string first = report(3);
+  CHECK(first == report(3));
+  CHECK(first != report(4));
+}
+
+TEST_CASE("[compare] a frozen random autoencoder keeps norms and biases and nothing else") {
+  SyntheticSubject subject;
+  const auto sae = subject.true_autoencoder();
+  const auto random = frozen_random(sae, 1);
+  CHECK(at::allclose(random.weights.decoder.norm(2, {1}), sae.weights.decoder.norm(2, {1}), 1e-5));
+  CHECK(at::allclose(random.weights.encoder.norm(2, {1}), sae.weights.encoder.norm(2, {1}), 1e-5));
+  CHECK(at::equal(random.weights.encoder_bias, sae.weights.encoder_bias));
+  CHECK(std::fabs(cosine(random.weights.decoder[0], sae.weights.decoder[0])) < .6);
+  CHECK_FALSE(at::allclose(frozen_random(sae, 2).weights.decoder, random.weights.decoder));
+}
+
+TEST_CASE("[compare] vectors that match a covariance vary where the rows do") {
+  at::Tensor rows = at::randn({500, 4}, at::detail::createCPUGenerator(1), at::TensorOptions(at::kDouble)) + 7;
+  rows.select(1, 2).mul_(20);
+  const at::Tensor drawn = covariance_matched_vectors(200, rows, 2);
+  const at::Tensor share = drawn.square().sum(0) / drawn.square().sum();
+  CHECK(share[2].item<double>() > .97);
+  CHECK(isotropic_vectors(200, 4, 2).square().mean(0).max().item<double>() < 1.5);
+}
+
+TEST_CASE("[compare] the report holds every number, and the page stays within its policy") {
+  SyntheticSubject subject;
+  const Comparison comparison = compare(subject, subject.true_autoencoder(), quick(1));
+  const vyx::test::TemporaryFolder folder;
+  const ReportPaths paths = write_report(comparison, folder / "report");
+  const auto json = vyx::parse_json(vyx::read_text_file(paths.json), "report");
+  CHECK(json["methods"].size() == comparison.methods.size());
+  CHECK(json["methods"][0]["levels"][1]["shifts"].size() == static_cast<size_t>(comparison.items));
+  CHECK(json["provenance"]["synthetic"]["features"] == 24);
+  const std::string csv = vyx::read_text_file(paths.csv);
+  CHECK(std::count(csv.begin(), csv.end(), '\n') == static_cast<int64_t>(1 + 3 * comparison.methods.size()));
+  const std::string page = vyx::read_text_file(paths.page);
+  CHECK(contains(page, "default-src 'none'"));
+  CHECK_FALSE(contains(page, "<script"));
+  CHECK_FALSE(contains(page, "style=\""));
+  CHECK(contains(page, "best single latent"));
+}
+
+TEST_CASE("[compare] options that cannot be are refused") {
+  CHECK(contains(error_of([] { validate({.levels = {}}); }), "no KL level"));
+  CHECK(contains(error_of([] { validate({.levels = {0.1, -1}}); }), "KL level of -1"));
+  CHECK(contains(error_of([] { validate({.headline = 0.5}); }), "headline's KL level is 0.5"));
+  CHECK(contains(error_of([] { validate({.k = 9, .candidates = 8}); }), "1 <= k <= candidates"));
+}
+
+TEST_CASE("[compare] an autoencoder of another width, or one that never fires, is refused") {
+  SyntheticSubject subject;
+  auto narrow = subject.true_autoencoder();
+  narrow.config.d_in = narrow.config.d_out = 16;
+  CHECK(contains(error_of([&] { compare(subject, narrow, quick()); }), "expected 32"));
+  auto dead = subject.true_autoencoder();
+  dead.weights.encoder_bias.fill_(-1e3);
+  CHECK(contains(error_of([&] { compare(subject, dead, quick()); }), "no latent that fires"));
+}

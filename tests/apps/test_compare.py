@@ -1,0 +1,152 @@
+"""vyx-compare on a tiny model: the report, its page, and input that cannot be."""
+
+import csv
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+WIDTH, LATENTS = 32, 48  # of conftest.py's model
+
+HELDOUT = [{"prompt": f"How is {thing}?", "positive": f"I am glad about {thing}", "negative": f"I am sad about {thing}"}
+           for thing in ("it", "rain", "work", "the cat", "home", "today", "bread", "music")]
+NEUTRAL = "A canal is an artificial waterway that carries boats between rivers, lakes and towns. " * 4
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory, tiny_model, tiny_pairs):
+    folder = tmp_path_factory.mktemp("compare")
+    (folder / "heldout.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in HELDOUT))
+    (folder / "neutral.txt").write_text(NEUTRAL)
+    random = np.random.default_rng(1)
+    decoder = random.standard_normal((LATENTS, WIDTH)).astype(np.float32)
+    decoder /= np.linalg.norm(decoder, axis=1, keepdims=True)
+    sae = folder / "sae"
+    sae.mkdir()
+    save_file({"W_enc": np.ascontiguousarray(decoder.T), "W_dec": decoder, "b_enc": np.zeros(LATENTS, np.float32),
+               "b_dec": np.zeros(WIDTH, np.float32)}, str(sae / "sae_weights.safetensors"))
+    (sae / "cfg.json").write_text(json.dumps({"architecture": "topk", "k": 6, "d_in": WIDTH, "d_sae": LATENTS, "dtype": "float32",
+                                              "metadata": {"hook_name": "blocks.1.hook_resid_post"}}))
+    return {"--model": tiny_model, "--contrast": tiny_pairs, "--heldout": folder / "heldout.jsonl", "--sae": sae,
+            "--neutral": folder / "neutral.txt", "--nulls": 1, "--k": 2, "--candidates": 3, "--neutral-tokens": 64, "--sample-tokens": 6,
+            "--bootstrap": 200, "--instruction": "Be <b>glad</b>.", "--other": folder / "heldout.jsonl"}
+
+
+def arguments(inputs, **changes):
+    values = {**inputs, **{"--" + key.replace("_", "-"): value for key, value in changes.items()}}
+    return [part for name, value in values.items() if value is not None for part in (name, value)]
+
+
+@pytest.fixture(scope="module")
+def report(drivers, inputs, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report") / "out"
+    drivers.json("vyx-compare", *arguments(inputs), "--out", out)
+    return out
+
+
+def test_the_report_has_every_method_and_level(report):
+    found = json.loads((report / "compare.json").read_text())
+    names = [method["name"] for method in found["methods"]]
+    assert names == ["pca-center", "pca-diff", "mean", "logistic", "best single latent", "best k latents", "random direction"]
+    for method in found["methods"]:
+        assert [level["level"] for level in method["levels"]] == [0.1, 0.3, 1]
+        for level in method["levels"]:
+            assert len(level["shifts"]) == found["test_items"]
+            assert level["effect"] == pytest.approx(np.mean(level["shifts"]))
+            assert level["interval"][0] <= level["effect"] <= level["interval"][1]
+            if level["reached"]:
+                assert level["selection_kl_p95"] == pytest.approx(level["level"], rel=0.26)
+    cosines = np.array(found["cosines"])
+    assert np.allclose(np.diag(cosines), 1, atol=1e-6) and np.allclose(cosines, cosines.T)
+    for split in ("extraction", "selection", "test"):
+        assert re.fullmatch("[0-9a-f]{64}", found["provenance"]["contrast"][split]["sha256"])
+    assert found["prompt"]["instruction"] == "Be <b>glad</b>."
+    rows = list(csv.DictReader((report / "compare.csv").open()))
+    assert len(rows) == 3 * len(names)
+    assert float(rows[0]["effect"]) == found["methods"][0]["levels"][0]["effect"]
+
+
+def test_a_null_has_as_many_draws_as_asked_and_says_what_it_cannot_show(report):
+    found = json.loads((report / "compare.json").read_text())
+    nulls = {method["name"]: [null["name"] for null in method["nulls"]] for method in found["methods"]}
+    assert nulls["mean"] == ["isotropic vectors", "covariance-matched vectors", "shuffled labels"]
+    assert nulls["pca-center"] == ["isotropic vectors", "covariance-matched vectors"]
+    assert nulls["best single latent"][2:] == ["shuffled labels", "random latents", "frozen random autoencoder"]
+    assert all(len(null["draws"]) == 1 and null["p"] in (0.5, 1) for method in found["methods"] for null in method["nulls"])
+    assert any("no p below 0.5000" in note for note in found["notes"])
+
+
+def test_the_same_seed_gives_the_same_bytes(drivers, inputs, report, tmp_path):
+    drivers.json("vyx-compare", *arguments(inputs), "--out", tmp_path)
+    for name in ("compare.json", "compare.csv", "compare.html"):
+        assert (tmp_path / name).read_bytes() == (report / name).read_bytes(), name
+
+
+def test_the_page_stands_alone(report):
+    page = (report / "compare.html").read_text()
+    assert "default-src 'none'; style-src 'sha256-" in page
+    assert "<script" not in page and " style=" not in page and "http:" not in page and "https:" not in page
+    assert "Be <b>" not in page and "Be &lt;b&gt;glad" in page
+
+
+def test_the_page_draws_the_numbers_of_the_report(report, tmp_path):
+    browser = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip("no Chromium here")
+    dom = subprocess.run([browser, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--dump-dom",
+                          "--virtual-time-budget=5000", (report / "compare.html").as_uri()], capture_output=True, text=True, timeout=120)
+    found = json.loads((report / "compare.json").read_text())
+    assert dom.returncode == 0, dom.stderr
+    text = dom.stdout
+    figure = text[text.index("Effect at a KL of 0.3 nats"):]
+    figure = figure[:figure.index("</figure>")]
+    drawn = dict(re.findall(r"<circle class=\"dot\"[^>]*><title>(.*?): (\S+) \[", figure))
+    for method in found["methods"]:
+        level = method["levels"][1]
+        name = method["name"] + ("" if level["reached"] else " (level not reached)")
+        assert float(drawn[name]) == pytest.approx(level["effect"], rel=1e-3, abs=1e-4), name
+    assert figure.count("class=\"dot\"") == len(found["methods"]) + 1  # and the prompt
+
+
+def test_the_synthetic_model_shows_which_method_moves_the_neighbour(drivers, tmp_path):
+    found = drivers.json("vyx-compare", "--synthetic", "--nulls", 0, "--k", 3, "--candidates", 4, "--out", tmp_path)
+    methods = {method["name"]: method for method in found["methods"]}
+
+    def shift(name):
+        return {other["name"]: other["shift"] for other in methods[name]["others"]}["the neighbour"]
+
+    assert methods["best single latent"]["latents"] == [0]
+    assert shift("pca-center") > 0.5 * methods["pca-center"]["levels"][1]["effect"]
+    assert abs(shift("best single latent")) < 0.05 * methods["best single latent"]["levels"][1]["effect"]
+    assert pathlib.Path(found["page"]).exists()
+
+
+@pytest.mark.parametrize("changes, code, parts", [
+    ({"contrast": None}, 2, ["expected one of --contrast and --template"]),
+    ({"sae": None}, 2, ["expected --sae, or --synthetic"]),
+    ({"kl": "0.1,x"}, 2, ["'x' is not a finite number"]),
+    ({"kl": "0.1,0.5"}, 2, ["headline's KL level is 0.3"]),
+    ({"k": 5}, 2, ["1 <= k <= candidates"]),
+    ({"nulls": -1}, 2, ["-1 nulls"]),
+    ({"site": "model.layers.*"}, 1, ["found 3 sites, expected one"]),
+    ({"site": "model.layers.9"}, 1, ["model.layers.9"]),
+    ({"neutral": "/dev/null"}, 1, ["/dev/null"]),
+    ({"sae": "/nowhere"}, 1, ["/nowhere"]),
+])
+def test_bad_input_is_one_line_and_leaves_no_report(drivers, inputs, tmp_path, changes, code, parts):
+    message = drivers.error("vyx-compare", *arguments(inputs, **changes), "--out", tmp_path / "out", "--quiet", code=code)
+    for part in parts:
+        assert part in message
+    assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
+
+
+def test_too_few_pairs_to_split_are_named(drivers, inputs, tmp_path):
+    few = tmp_path / "few.jsonl"
+    few.write_text('{"positive": "I am glad", "negative": "I am sad"}\n' * 5)
+    message = drivers.error("vyx-compare", *arguments(inputs, contrast=few), "--out", tmp_path / "out", "--quiet")
+    assert "few.jsonl: found 1 groups that differ, expected at least 4" in message
