@@ -292,8 +292,8 @@ std::string heat_svg(const HeatMap& map) {
     const std::string name = escape_html(map.names[static_cast<size_t>(i)]);
     out += fmt::format(R"(<text class="name" x="{}" y="{}" text-anchor="end">{}</text>)", kLeft - 8, kTop + kHeight * i + kHeight / 2 + 5,
                        name);
-    out += fmt::format(R"(<text transform="translate({} {}) rotate(-24)" > {} < / text >) ", kLeft + kCell * i + 8, kTop - 8, name);
-        for (int j = 0; j < n; ++j) {
+    out += fmt::format(R"svg(<text transform="translate({} {}) rotate(-24)">{}</text>)svg", kLeft + kCell * i + 8, kTop - 8, name);
+    for (int j = 0; j < n; ++j) {
       const double value = map.values[static_cast<size_t>(i)][static_cast<size_t>(j)];
       const int x = kLeft + kCell * j, y = kTop + kHeight * i;
       if (std::isfinite(value))

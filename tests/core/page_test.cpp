@@ -100,3 +100,36 @@ TEST_CASE("[core.page] a curve with another number of x than of y is refused") {
   Page page("t");
   CHECK(contains(test::error_of([&] { page.chart({.title = "T", .curves = {{"c", {1, 2}, {1}}}}); }), "\"c\""));
 }
+
+TEST_CASE("[core.page] intervals and heat maps list the numbers that they draw, and escape their names") {
+  const double nan = std::nan("");
+  Page page("t");
+  page.chart(IntervalChart{.title = "effects",
+                           .label = "nats",
+                           .rows = {{.name = "<a>", .value = 0.5, .low = 0.25, .high = 0.75, .band_low = -0.125, .band_high = 0.125},
+                                    {.name = "b", .value = nan, .low = nan, .high = nan, .band_low = nan, .band_high = nan}}});
+  page.chart(HeatMap{.title = "cosines", .names = {"<a>", "b"}, .values = {{1, -0.5}, {-0.5, nan}}});
+  const std::string html = page.html();
+  CHECK(count(html, "<a>") == 0);
+  CHECK(count(html, "class=\"dot\"") == 1);
+  CHECK(count(html, "class=\"band\"") == 1);
+  CHECK(contains(html, "<title>&lt;a&gt;: 0.5 [0.25, 0.75]</title>"));
+  CHECK(contains(html, "<td>-0.125</td>"));
+  CHECK(count(html, "class=\"cell above\"") == 1);
+  CHECK(count(html, "class=\"cell below\"") == 2);
+  CHECK_FALSE(contains(html, "style="));
+  CHECK(contains(test::error_of([&] { page.chart(HeatMap{.title = "odd", .names = {"a"}, .values = {{1, 2}}}); }),
+                 "found 2 values, expected 1"));
+  CHECK(contains(test::error_of([&] { page.chart(HeatMap{.title = "odd", .names = {"a"}}); }), "found 0 rows"));
+}
+
+TEST_CASE("[core.page] more than four curves are named below the drawing, each in a colour or dash of its own") {
+  Chart chart{.title = "many", .x_label = "x", .y_label = "y"};
+  for (int i = 0; i < 7; ++i) chart.curves.push_back({"curve " + std::to_string(i), {0, 1}, {0.0, 1.0 * i}});
+  Page page("t");
+  page.chart(chart);
+  const std::string html = page.html();
+  CHECK(contains(html, "class=\"curve s6\""));
+  CHECK(contains(html, "<span class=\"l6\">"));
+  CHECK(count(html, "<tspan") == 0);
+}
