@@ -56,13 +56,15 @@ Vectors implicit_vectors(models::LanguageModel& model, const apps::LatentInterve
 
 steering::ControlVector mean_vector(const models::LanguageModelConfig& config, const Site& site, const ImplicitStatistics& statistics,
                                     const Options& options) {
-  return {.provenance = {.model_name = config.name,
-                         .model_hint = config.architecture,
-                         .model_sha256 = config.source_sha256,
-                         .method = fmt::format("mean implicit vector of --latent {}", fmt::join(options.latents.latents, " --latent ")),
-                         .contrast_source = options.latents.sae,
-                         .vyx_version = kVersion},
-          .directions = {{site, {.vector = statistics.mean}}}};
+  steering::ControlVector result;
+  result.provenance = {.model_name = config.name,
+                       .model_hint = config.architecture,
+                       .model_sha256 = config.source_sha256,
+                       .method = fmt::format("mean implicit vector of --latent {}", fmt::join(options.latents.latents, " --latent ")),
+                       .contrast_source = options.latents.sae,
+                       .vyx_version = std::string(kVersion)};
+  result.directions.push_back({site, {statistics.mean, {}}});
+  return result;
 }
 
 }  // namespace

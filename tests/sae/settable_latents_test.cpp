@@ -8,6 +8,7 @@
 #include "tests/sae/random_autoencoder.h"
 
 using namespace vyx::sae;
+using vyx::Edit;
 using vyx::test::contains;
 using vyx::test::random_autoencoder;
 
