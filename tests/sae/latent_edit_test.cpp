@@ -128,10 +128,10 @@ void for_all(Call call) {
 
 TEST_CASE("[sae.latent_edit] equals the full path, for every architecture, normalisation and change") {
   for_all([](const Autoencoder& sae) {
-    size_t number = 0;
-    for (const auto& changes : cases(sae)) {
+    const auto all = cases(sae);
+    for (size_t number = 0; number < all.size(); ++number) {
       CAPTURE(number);
-      ++number;
+      const auto& changes = all[number];
       const at::Tensor expected = full_path(sae, changes, kX);
       CHECK(difference(edit_latents(sae, changes).apply(kX), expected) < 1e-5);
       CHECK(difference(kX, expected) > 1e-3);  // it changes something
