@@ -69,6 +69,12 @@ def main():
         row("decode step, 13 sites steered", f"{decode['steered_seconds'] * 1e3:.1f} ms",
             f"{decode['unsteered_seconds'] * 1e3:.1f} ms unsteered", f"{steered:+.2%}", "<= +2 %")
 
+        for edit in driver(options.bin, "bench-latent-edit"):
+            if edit["tokens"] == 1:
+                row(f"a latent of {edit['latents']:,} set, {edit['architecture']}, a token", f"{edit['edit_seconds_a_token'] * 1e6:.1f} us",
+                    f"{edit['full_seconds_a_token'] * 1e6:.0f} us full path", f"{edit['ratio']:.0f} x",
+                    ">= 100 x at 65,536" if edit["architecture"] != "topk" else "none: all pre-activations")
+
         ids = tokenizer(CHAT.format(PROMPT), return_tensors="pt")
         ours, theirs = [], []
         for _ in range(options.rounds):  # in turn, so that a busy machine hurts both
