@@ -44,7 +44,7 @@ int main(int argc, char** argv) {
   Files files;
   apps::ContrastOptions contrast;
   apps::LatentStudyOptions options;
-  std::string tokens = "last", by{apps::name_of(options.by)};
+  std::string tokens = "all", by{apps::name_of(options.by)};
 
   apps::Driver driver(
       "vyx-latents", "--model model.pt --sae sae/ (--contrast pairs.jsonl | --template concept.json) [--heldout FILE --neutral FILE]",
@@ -67,7 +67,7 @@ int main(int argc, char** argv) {
       "where contexts are looked for: text, JSON Lines, or either as .gz; the contrast set's prompts if not given")(
       "text-tokens", apps::po::value(&files.text_tokens)->default_value(files.text_tokens)->value_name("N"), "of the text, at most")(
       "tokens", apps::po::value(&tokens)->default_value(tokens)->value_name("WHICH"),
-      "what stands for a prompt: its last token's latents, or their mean over all its tokens")(
+      "what stands for a prompt: all, the mean of its tokens' latents; or last, those of its last token")(
       "by", apps::po::value(&by)->default_value(by)->value_name("SCORE"),
       "the order: auroc, difference, attribution, cosine, predicted, output or shift")(
       "top", apps::po::value(&options.top)->default_value(options.top)->value_name("N"), "latents to show")(

@@ -122,7 +122,7 @@ void append_contexts(const LatentStudy& study, std::string& out) {
   for (const ShownLatent& shown : study.shown) {
     out += fmt::format("\n{}\n", clipped(fmt::format("latent {} promotes {}", shown.latent, quoted(shown.promoted)), kColumns));
     out += clipped(fmt::format("  suppresses {}", quoted(shown.suppressed)), kColumns) + "\n";
-    if (shown.contexts.empty()) out += "  fires nowhere in the text\n";
+    if (shown.contexts.empty() && study.with_contexts) out += "  fires nowhere in the text\n";
     for (const auto& [activation, before, token, after] : shown.contexts) {
       const std::string marked = fmt::format("«{}»{}", one_line(token), one_line(after));
       out += clipped(fmt::format("  {:>7.2f}  {}{}", activation, tail(one_line(before), 56), marked), kColumns) + "\n";
@@ -166,7 +166,7 @@ void append_summary(const LatentStudy& study, std::string& out) {
                      described(study, both));
   const int64_t common = common_best(study);
   out += fmt::format("of the {} best readers, {} {} among the {} best writers{}\n", kBest, common, common == 1 ? "is" : "are", kBest,
-                     common * 2 < kBest ? ": the latents that read this concept are not those that write it" : "");
+                     common * 2 < kBest ? ": most of those that read this concept are not those that write it" : "");
   if (!study.scores.contains(Score::attribution)) out += "no attribution and no shift: they need --heldout (and --neutral)\n";
 }
 

@@ -144,8 +144,8 @@ class Study {
     result_.kl = unmeasured(sae_.config.latents);
     Progress progress("Measuring", result_.measured.size(), "latents", options_.progress);
     for (const int64_t latent : result_.measured) {
-      const AttachedEdit edit =
-          attach(model_.module(), site_, Edit({add(directions[latent])}), {.coefficients = at::scalar_tensor(added_norm())});
+      const AttachedEdit edit = attach(model_.module(), site_, Edit({add(directions[latent].to(model_.device()))}),
+                                       {.coefficients = at::scalar_tensor(added_norm())});
       const steering::Effect effect = meter.measure();
       edit.require_fired();
       score(Score::shift)[latent] = effect.shift;
@@ -185,6 +185,7 @@ class Study {
   }
 
   void find_contexts(const std::vector<int64_t>& latents) {
+    result_.with_contexts = true;
     const Rows& rows = input_.text.empty() ? prompts_ : input_.text;
     sae::TopContexts contexts(latents, static_cast<size_t>(options_.contexts), options_.window);
     Progress progress("Finding contexts", tokens_in(rows), "tokens", options_.progress);

@@ -37,13 +37,12 @@ struct LatentStudyInput {
 };
 
 struct LatentStudyOptions {
-  /// What stands for a prompt: the latents of its last token, as for control vectors; or their mean over its tokens. (Not their maximum,
-  /// which grows with the prompt's length.)
-  bool all_tokens = false;
+  /// ReadingOptions::all_tokens. Few latents fire at the last token, and what a prompt says need not be among them.
+  bool all_tokens = true;
   Score by = Score::auroc;                   // the order in which latents are shown
   int64_t top = 10;                          // shown
   std::vector<int64_t> latents;              // shown as well, whatever their place
-  int64_t candidates = 5;                    // of each ranking, that many latents' output effects are measured too, beside those shown
+  int64_t candidates = 3;                    // of each ranking, that many latents' output effects are measured too, beside those shown
   std::string prompt = "In my experience,";  // neutral, for the output score
   double dose = 0.5;  // of predicted and shift: the norm of what is added at every token, in median norms of the site's activations
   int64_t contexts = 3, window = 10;  // a latent's strongest tokens, with as many tokens before them
@@ -72,6 +71,7 @@ struct LatentStudy {
   std::vector<int64_t> read_place, write_place;        // [latents] from 1; 0: not measured
   std::vector<int64_t> measured;                       // the latents whose output effects were measured
   std::vector<ShownLatent> shown;
+  bool with_contexts = false;       // they were looked for
   uint64_t prompts = 0;             // that were read, of both sides
   uint64_t special = 0, sinks = 0;  // tokens of them (of --tokens last: prompts) that were left out
 

@@ -38,13 +38,15 @@ at::Tensor output_scores(models::LanguageModel& model, const Autoencoder& sae, c
     const std::array beginning{std::vector<models::TokenId>(prompt.begin(), prompt.end() - 1)};
     model.extend(prefix, models::make_batch(beginning, models::Padding::right, model.pad_token()));
   }
+  const at::Tensor decoder = sae.weights.decoder.to(model.device());  // [latents, d]
   const auto count = static_cast<int64_t>(latents.size());
   std::vector<at::Tensor> scores;
   for (int64_t first = 0; first < count; first += options.batch) {
     const int64_t rows = std::min(options.batch, count - first);
     std::vector<Term> terms;
-    for (int64_t i = first; i < first + rows; ++i) terms.push_back(add(sae.weights.decoder[latents[static_cast<size_t>(i)]]));
-    const AttachedEdit raised = attach(model.module(), site, Edit(std::move(terms)), {.coefficients = at::eye(rows) * amount});
+    for (int64_t i = first; i < first + rows; ++i) terms.push_back(add(decoder[latents[static_cast<size_t>(i)]]));
+    const AttachedEdit raised =
+        attach(model.module(), site, Edit(std::move(terms)), {.coefficients = (at::eye(rows) * amount).to(model.device())});
     models::KvCache cache = model.repeat(prefix, rows, length);
     const at::Tensor hidden =
         model.extend(cache, {.ids = at::full({rows, 1}, prompt.back(), at::kLong), .mask = {}});  // [rows, 1, d_model]

@@ -6,7 +6,7 @@ import gguf
 import numpy as np
 import pytest
 
-from conftest import WIDTH, write_sae
+from conftest import PAIRS, WIDTH, write_sae
 
 SITE, READER, DEAD = "model.layers.1:output", 7, 11
 HELDOUT = [{"prompt": "How is it?", "positive": " glad it is", "negative": " sad it was"},
@@ -62,7 +62,7 @@ def by_latent(report):
 
 
 def test_the_planted_latent_leads_by_difference_and_cosine(drivers, base, vector, difference):
-    report = drivers.json("vyx-latents", *base, "--vector", vector, "--by", "difference", "--top", 4)
+    report = drivers.json("vyx-latents", *base, "--tokens", "last", "--vector", vector, "--by", "difference", "--top", 4)
     first = report["latents"][0]
     assert first["latent"] == READER and len(report["latents"]) == 4
     assert first["difference"] == pytest.approx(np.linalg.norm(difference), rel=1e-3)
@@ -98,7 +98,8 @@ def test_attribution_is_of_what_fires(drivers, base, files):
 
 def test_means_over_all_tokens(drivers, base):
     report = drivers.json("vyx-latents", *base, "--tokens", "all", "--by", "difference", "--top", 1)
-    last = drivers.json("vyx-latents", *base, "--by", "difference", "--top", 1)
+    last = drivers.json("vyx-latents", *base, "--tokens", "last", "--by", "difference", "--top", 1)
+    assert report == {**drivers.json("vyx-latents", *base, "--by", "difference", "--top", 1), "seconds": report["seconds"]}
     assert report["prompts"] == 20 and report["scores"]["difference"] != last["scores"]["difference"]
     assert report["scores"]["difference"][DEAD] == 0
 
@@ -110,7 +111,7 @@ def test_contexts_come_from_the_prompts_or_from_text(drivers, base, files):
 
     for context in contexts("--top", 3):
         around = context["before"] + context["token"] + context["after"]
-        assert "about" in around or "I am" in around or around in "I am glad about bread I am sad about music"
+        assert any(around in pair[side] for pair in PAIRS for side in pair)
     found = contexts("--top", 3, "--text", files / "neutral.txt")
     assert len(found) == 6
     for context in found:
@@ -172,7 +173,7 @@ def test_bad_input_is_one_line(drivers, tiny_model, tiny_pairs, sae, base, files
     (tmp_path / "empty.jsonl").write_text("\n")
     assert "holds no pair" in error("--model", tiny_model, "--sae", sae, "--contrast", tmp_path / "empty.jsonl")
     (tmp_path / "special.jsonl").write_text(json.dumps({"positive": "glad<|im_end|>", "negative": "sad<|im_end|>"}) + "\n")
-    assert "only special tokens" in error("--model", tiny_model, "--sae", sae, "--contrast", tmp_path / "special.jsonl")
+    assert "use --tokens all" in error("--model", tiny_model, "--sae", sae, "--contrast", tmp_path / "special.jsonl", "--tokens", "last")
     (tmp_path / "blank.txt").write_text(" \n")
     assert "found no text" in error(*base, "--text", tmp_path / "blank.txt")
     elsewhere = tmp_path / "elsewhere.gguf"
