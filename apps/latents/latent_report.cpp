@@ -167,6 +167,13 @@ void append_summary(const LatentStudy& study, std::string& out) {
   const int64_t common = common_best(study);
   out += fmt::format("of the {} best readers, {} {} among the {} best writers{}\n", kBest, common, common == 1 ? "is" : "are", kBest,
                      common * 2 < kBest ? ": most of those that read this concept are not those that write it" : "");
+  if (study.scores.contains(Score::shift)) {
+    const auto largest = [&](int64_t a, int64_t b) { return value_of(study, Score::shift, a) < value_of(study, Score::shift, b); };
+    const int64_t latent = *std::ranges::max_element(study.measured, largest);
+    out +=
+        fmt::format("of the {} measured, {} shifts most: {:+.3f} nats a token, at a KL of {:.3f} on neutral text\n", study.measured.size(),
+                    described(study, latent), value_of(study, Score::shift, latent), study.kl[latent].item<double>());
+  }
   if (!study.scores.contains(Score::attribution)) out += "no attribution and no shift: they need --heldout (and --neutral)\n";
 }
 

@@ -44,7 +44,7 @@ struct LatentStudyOptions {
   std::vector<int64_t> latents;              // shown as well, whatever their place
   int64_t candidates = 3;                    // of each ranking, that many latents' output effects are measured too, beside those shown
   std::string prompt = "In my experience,";  // neutral, for the output score
-  double dose = 0.5;  // of predicted and shift: the norm of what is added at every token, in median norms of the site's activations
+  double dose = 0.1;  // of predicted and shift: the norm of what is added at every token, in median norms of the site's activations
   int64_t contexts = 3, window = 10;  // a latent's strongest tokens, with as many tokens before them
   bool progress = false;
 };
