@@ -56,8 +56,7 @@ void check_depth(std::string_view text, const std::string& file) {
 // The parser's messages quote the file.
 std::string one_line(std::string_view text) {
   std::string line(text);
-  std::replace_if(
-      line.begin(), line.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, ' ');
+  std::replace_if(line.begin(), line.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, ' ');
   return is_utf8(line) ? line : quote(line);
 }
 
