@@ -177,7 +177,7 @@ def test_kills_at_random_moments_change_no_bit(drivers, finished, experiment, tm
         process = subprocess.Popen([str(drivers.folder / "vyx-ablate"), str(experiment), "--out", str(out), "--jobs", "2"],
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
-            _, errors = process.communicate(timeout=generator.uniform(0.1, 0.5) + 0.15 * kills)
+            _, errors = process.communicate(timeout=generator.uniform(0.1, 0.5) + 0.3 * kills)
             assert process.returncode == 0, errors
             break
         except subprocess.TimeoutExpired:
