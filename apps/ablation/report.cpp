@@ -102,7 +102,8 @@ std::vector<Chart> charts_of(const std::vector<Group>& groups, const std::string
   return result_charts;
 }
 
-void add_charts(Page& page, const std::vector<Group>& groups, std::span<const Row> rows) {
+void add_charts(Page& page, std::vector<Group> groups, std::span<const Row> rows) {
+  std::erase_if(groups, [](const Group& group) { return group.results.empty(); });  // what failed gives no axis its values
   const auto layout = layout_of(axes_of(groups));
   if (!layout) return;
   size_t drawn = 0, left_out = 0;
@@ -111,7 +112,7 @@ void add_charts(Page& page, const std::vector<Group>& groups, std::span<const Ro
   for (const std::string& name : result_names_of(rows)) {
     for (const Chart& chart : charts_of(groups, name, *layout)) {
       const bool has_data = std::any_of(chart.curves.begin(), chart.curves.end(), [](const Curve& curve) {
-        return std::any_of(curve.y.begin(), curve.y.end(), [](double y) { return std::isfinite(y); });
+        return std::count_if(curve.y.begin(), curve.y.end(), [](double y) { return std::isfinite(y); }) > 1;  // a point is no curve
       });
       if (!has_data) continue;
       if (drawn == kMaxCharts) {
