@@ -158,7 +158,7 @@ LatentIntervention LatentOptions::read(models::LanguageModel& model) const {
   const std::vector<Site> sites = model.module().match(config.sites.front());
   if (sites.size() != 1) fail("--sae-site {}: found {} sites, expected one", config.sites.front(), sites.size());
   result.site = sites.front();
-  result.autoencoder.weights = to(result.autoencoder.weights, model.device());
+  result.autoencoder = sae::to_device(result.autoencoder, model.device());
 
   Activations activation(sae, config.latents);
   std::optional<sae::LatentCondition> condition;

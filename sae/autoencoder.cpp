@@ -110,14 +110,6 @@ void validate(const AutoencoderConfig& config, std::string_view source) {
   if (config.subtract_decoder_bias) require(config.d_in == config.d_out, "d_out", config.d_out, "d_in, since b_dec is subtracted from x");
 }
 
-Parameters to(const Parameters& weights, c10::Device device) {
-  Parameters moved = weights;
-  for (at::Tensor* each : {&moved.encoder, &moved.encoder_bias, &moved.decoder, &moved.decoder_bias, &moved.magnitude_scale,
-                           &moved.magnitude_bias, &moved.threshold, &moved.skip})
-    if (each->defined()) *each = each->to(device);
-  return moved;
-}
-
 void validate(const Autoencoder& sae, std::string_view source) {
   const AutoencoderConfig& config = sae.config;
   validate(config, source);

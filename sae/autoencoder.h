@@ -88,9 +88,6 @@ struct Parameters {
   }
 };
 
-/// The same tensors, or copies of them on another device.
-Parameters to(const Parameters& weights, c10::Device device);
-
 struct Autoencoder {
   AutoencoderConfig config;
   Parameters weights;         // float32
