@@ -1,5 +1,5 @@
 """./vyx demo: steer SmolLM2-135M with a control vector, from the weights to a steered model in stock Python; then train a sparse
-autoencoder on its activations and measure it.
+autoencoder on its activations, measure it, and compare its latents with control vectors.
 
 Runs the drivers as a user would, shows each command, and leaves its results in out/demo.
 """
@@ -61,9 +61,10 @@ def main():
     python = run_in_python(steered, swept["chosen"])
 
     report = {"import": imported, "vector": extracted, "sweep": swept, "export": exported, "python": python,
-              "autoencoder": train_autoencoder(model), "seconds": time.monotonic() - started}
+              "autoencoder": train_autoencoder(model), "comparison": compare(model)}
+    report["seconds"] = time.monotonic() - started
     (OUT / "demo.json").write_text(json.dumps(report, indent=2) + "\n")
-    print(f"\nDone in {report['seconds']:.0f} s. {OUT} holds smollm2.pt, happy.gguf, steered.pt, store, sae and demo.json.")
+    print(f"\nDone in {report['seconds']:.0f} s. {OUT} holds smollm2.pt, happy.gguf, steered.pt, store, sae, compare and demo.json.")
 
 
 def train_autoencoder(model):
@@ -88,6 +89,23 @@ def train_autoencoder(model):
           f" activation's mean {recovered['mean']['cross_entropy']:.3f}, with zero {recovered['zero']['cross_entropy']:.3f}:"
           f" {recovered['against_mean']['cross_entropy_score']:.1%} of the loss against the mean is recovered")
     return {"harvest": harvested, "train": trained, "eval": measured}
+
+
+def compare(model):
+    """Directions and latents at the same KL on neutral text, on items that none of them was made or chosen from; small, so that p-values
+    cannot be."""
+    compared = run("vyx-compare", "--model", model, "--template", "apps/data/happy.json", "--heldout", "apps/data/happy_heldout.jsonl",
+                   "--sae", OUT / "sae", "--neutral", "apps/data/neutral.txt", "--neutral-tokens", 512, "--candidates", 6, "--k", 4, "--kl", "0.1,0.3",
+                   "--nulls", 1, "--out", OUT / "compare")
+    print("at 0.3 nats (95th percentile of KL)  effect (nats a token)  95 % interval     wrong sign  detection (AUROC)")
+    for method in compared["methods"]:
+        level = next(level for level in method["levels"] if level["level"] == compared["headline_kl"])
+        low, high = level["interval"]
+        print(f"{method['name']:<35}  {level['effect']:>+21.3f}  [{low:+.3f}, {high:+.3f}]  {method['wrong_sign']:>+10.3f}  {method['detection']['auroc']:>17.3f}")
+    for sentence in compared["answer"]:
+        print(sentence)
+    print(f"The whole comparison, with pictures, is in {compared['page']}")
+    return compared
 
 
 def run_in_python(path, coefficient):

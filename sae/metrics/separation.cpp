@@ -20,7 +20,8 @@ double area(std::vector<std::pair<float, bool>>& values, double positives, doubl
   for (size_t begin = 0; begin < values.size();) {
     size_t end = begin;
     double tied_positives = 0, tied_negatives = 0;
-    for (; end < values.size() && values[end].first == values[begin].first; ++end) (values[end].second ? tied_positives : tied_negatives) += 1;
+    for (; end < values.size() && values[end].first == values[begin].first; ++end)
+      (values[end].second ? tied_positives : tied_negatives) += 1;
     wins += tied_positives * (below + tied_negatives / 2);
     below += tied_negatives;
     begin = end;

@@ -150,3 +150,10 @@ def tiny_vector(drivers, tiny_model, tiny_pairs, tmp_path_factory):
     out = tmp_path_factory.mktemp("vector") / "glad.gguf"
     drivers.json("vyx-vector", "--model", tiny_model, "--contrast", tiny_pairs, "--out", out)
     return out
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "canals.txt"
+    path.write_text("A canal is an artificial waterway, and some canals carry boats.\nOthers water fields.\n" * 12)
+    return path

@@ -10,14 +10,6 @@ from safetensors.numpy import load_file, save_file
 
 WIDTH, LATENTS = 32, 48
 SITE = "model.layers.1:output"
-TEXT = "A canal is an artificial waterway, and some canals carry boats.\nOthers water fields.\n" * 12
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "canals.txt"
-    path.write_text(TEXT)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,7 @@ TEST_CASE("[core.page] points that are not finite leave gaps, and an empty chart
 
   Page empty("t");
   empty.chart({.title = "none", .curves = {{"c", {0, 1}, {nan, infinity}}}});
-  empty.chart({.title = "no curve"});
+  empty.chart(Chart{.title = "no curve"});
   empty.chart({.title = "logarithm", .curves = {{"c", {0, 1}, {0, -1}}}, .logarithmic = true});
   CHECK(count(empty.html(), "no data") == 3);
 }

@@ -7,8 +7,9 @@ using vyx::test::contains;
 using vyx::test::error_of;
 
 TEST_CASE("[sae.separation] area and difference of latents, ties counting half") {
-  const at::Tensor positive = at::tensor({3.0f, 0.0f, 1.0f, 2.0f, 0.0f, 0.0f}).view({2, 3});                            // rows (3 0 1), (2 0 0)
-  const at::Tensor negative = at::tensor({1.0f, 0.0f, 2.0f, 0.0f, 0.0f, 3.0f, 2.5f, 0.0f, 0.5f}).view({3, 3});  // (1 0 2), (0 0 3), (2.5 0 .5)
+  const at::Tensor positive = at::tensor({3.0f, 0.0f, 1.0f, 2.0f, 0.0f, 0.0f}).view({2, 3});  // rows (3 0 1), (2 0 0)
+  const at::Tensor negative =
+      at::tensor({1.0f, 0.0f, 2.0f, 0.0f, 0.0f, 3.0f, 2.5f, 0.0f, 0.5f}).view({3, 3});  // (1 0 2), (0 0 3), (2.5 0 .5)
   const auto [difference, auroc] = separation(positive, negative);
   CHECK(auroc.allclose(at::tensor({5.0f / 6, 0.5f, 1.0f / 6})));
   CHECK(difference.allclose(at::tensor({2.5f - 3.5f / 3, 0.0f, 0.5f - 5.5f / 3})));
