@@ -252,8 +252,11 @@ Comparison compare(Subject& subject, const sae::Autoencoder& sae, const CompareO
                                                    [&](const std::string& why) { comparison.notes.push_back("Left out: " + why); });
   step("choosing latents");
   LatentScores scores = latent_scores(measure, sae, largest);
-  for (Method& method : choose_latents(
-           sae, largest, propose_latents(sae, selection.positive, selection.negative, largest, options.candidates), scores, options.k))
+  const at::Tensor slopes = subject.preference_slopes(Split::selection);  // [items, d]
+  const at::Tensor slope = slopes.mean(0);                                // [d]
+  for (Method& method :
+       choose_latents(sae, largest, propose_latents(sae, selection.positive, selection.negative, slope, largest, options.candidates),
+                      scores, options.k))
     methods.push_back(std::move(method));
   methods.push_back(direction_method(kRandom, isotropic_vectors(1, subject.width(), random_bits(options.seed, kRandomDirections, 0))[0],
                                      comparison.median_norm));
@@ -288,7 +291,12 @@ Comparison compare(Subject& subject, const sae::Autoencoder& sae, const CompareO
   std::map<std::string, double> doses;
   for (const MethodResult& method : comparison.methods) doses[method.name] = headline_of(method, options.headline).dose.dose;
   add_nulls(draw_nulls(measure,
-                       {.sae = sae, .largest = largest, .scores = scores, .median_norm = comparison.median_norm, .doses = std::move(doses)},
+                       {.sae = sae,
+                        .largest = largest,
+                        .slopes = slopes,
+                        .scores = scores,
+                        .median_norm = comparison.median_norm,
+                        .doses = std::move(doses)},
                        options),
             comparison);
 

@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "models/activations.h"
 #include "models/generate.h"
+#include "models/gradients.h"
 
 namespace vyx::compare {
 namespace {
@@ -143,6 +144,23 @@ void LanguageSubject::read_neutral(const LanguageOptions& options) {
 
 std::vector<double> LanguageSubject::preference(Split split, const Edit* edit) {
   return edited(model_, inputs_.site, edit, [&] { return half(split).preferences->measure(); });
+}
+
+at::Tensor LanguageSubject::preference_slopes(Split split) {
+  const std::vector<steering::ContinuationPair>& pairs = half(split).pairs;
+  at::Tensor slopes = at::zeros({static_cast<int64_t>(pairs.size()), width()}, at::kDouble);  // [items, d]
+  for (const bool positive : {true, false}) {
+    std::vector<models::Continuation> rows;
+    for (const steering::ContinuationPair& pair : pairs)
+      rows.push_back({model_.encode_prompt(pair.prompt, chat_),
+                      model_.tokenizer().encode(positive ? pair.positive : pair.negative, {.special_tokens = false})});
+    models::for_each_gradient(model_, rows, inputs_.site, [&](const models::SiteGradients& batch) {
+      std::vector<int64_t> items;
+      for (const models::TokenPlace& place : batch.places) items.push_back(static_cast<int64_t>(place.row));
+      slopes.index_add_(0, at::tensor(items, at::kLong), batch.gradient.to(at::kDouble), positive ? 1 : -1);
+    });
+  }
+  return slopes;
 }
 
 steering::NeutralEffect LanguageSubject::neutral(Split split, const Edit* edit) {

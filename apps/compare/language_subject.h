@@ -46,6 +46,7 @@ class LanguageSubject : public Subject {
   const ContrastActivations& contrast(Split split) const override { return contrast_[static_cast<size_t>(split)]; }
   const at::Tensor& background() const override { return background_; }
   std::vector<double> preference(Split split, const Edit* edit) override;
+  at::Tensor preference_slopes(Split split) override;
   const std::vector<size_t>& clusters(Split split) const override { return half(split).clusters; }
   steering::NeutralEffect neutral(Split split, const Edit* edit) override;
   std::vector<std::string> others() const override;

@@ -3,7 +3,7 @@
 #include <ATen/Functions.h>
 
 #include <algorithm>
-#include <set>
+#include <utility>
 
 #include "core/random.h"
 #include "sae/metrics/separation.h"
@@ -28,22 +28,22 @@ at::Tensor largest_activations(const sae::Autoencoder& sae, const at::Tensor& ro
 }
 
 std::vector<int64_t> propose_latents(const sae::Autoencoder& sae, const at::Tensor& positive, const at::Tensor& negative,
-                                     const at::Tensor& largest, int64_t count) {
+                                     const at::Tensor& slope, const at::Tensor& largest, int64_t count) {
   const sae::Separation separation = sae::separation(encode(sae, positive), encode(sae, negative));
-  const at::Tensor usable = (largest > 0) & (separation.difference > 0);  // [latents] bool
-  const at::Tensor difference = order_of((separation.difference / largest.clamp_min(1e-12)).where(usable, -1));
-  const at::Tensor area = order_of(separation.auroc.where(usable, -1));
-  const int64_t available = std::min(count, usable.sum().item<int64_t>());
+  const at::Tensor& decoder = sae.weights.decoder;                                                               // [latents, d]
+  const at::Tensor along = decoder.mv(slope.to(decoder.scalar_type())) / decoder.norm(2, {1}).clamp_min(1e-12);  // [latents]
+  const at::Tensor fires = largest > 0, reads = fires & (separation.difference > 0);                             // [latents] bool
+  std::vector<at::Tensor> orders;                                                                                // latents, the best first
+  for (const auto& [scores, usable] :
+       {std::pair{separation.difference / largest.clamp_min(1e-12), reads}, {separation.auroc, reads}, {along, fires & (along > 0)}})
+    orders.push_back(order_of(scores.where(usable, -1)).slice(0, 0, usable.sum().item<int64_t>()));
   std::vector<int64_t> chosen;
-  const auto take = [&](int64_t latent) {
-    if (static_cast<int64_t>(chosen.size()) < available && usable[latent].item<bool>() &&
-        std::find(chosen.begin(), chosen.end(), latent) == chosen.end())
-      chosen.push_back(latent);
-  };
-  for (int64_t i = 0; static_cast<int64_t>(chosen.size()) < available; ++i) {
-    take(difference[i].item<int64_t>());
-    take(area[i].item<int64_t>());
-  }
+  for (int64_t place = 0; place < sae.config.latents; ++place)
+    for (const at::Tensor& order : orders) {
+      if (place >= order.size(0) || static_cast<int64_t>(chosen.size()) == count) continue;
+      const auto latent = order[place].item<int64_t>();
+      if (std::find(chosen.begin(), chosen.end(), latent) == chosen.end()) chosen.push_back(latent);
+    }
   return chosen;
 }
 

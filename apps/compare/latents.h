@@ -1,5 +1,5 @@
-// Latents of an autoencoder for a concept: how far they separate its sides proposes them, what they do decides. The latents that read a
-// concept are often not the ones that write it (Arad et al. 2025, arXiv:2505.20063).
+// Latents of an autoencoder for a concept: how far they separate its sides and how the preference slopes along them proposes them, what
+// they do decides. The latents that read a concept are often not the ones that write it (Arad et al. 2025, arXiv:2505.20063).
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -15,10 +15,11 @@ namespace vyx::compare {
 /// Each latent's largest activation over rows of activations [rows, d_in]: [latents] float32.
 at::Tensor largest_activations(const sae::Autoencoder& sae, const at::Tensor& rows);
 
-/// At most `count` latents that fire and are stronger on the positive side: one by difference of means (in units of the latent's largest
-/// activation), one by AUROC, and so on, by turns. positive [p, d_in], negative [n, d_in].
+/// At most `count` latents that fire, by turns: one by difference of means (in units of the latent's largest activation) and one by AUROC,
+/// both among those that are stronger on the positive side, and one by the slope of the preference along its decoder row, where that
+/// rises. positive [p, d_in], negative [n, d_in], slope [d_in].
 std::vector<int64_t> propose_latents(const sae::Autoencoder& sae, const at::Tensor& positive, const at::Tensor& negative,
-                                     const at::Tensor& largest, int64_t count);
+                                     const at::Tensor& slope, const at::Tensor& largest, int64_t count);
 
 /// `count` latents that fire, at random.
 std::vector<int64_t> random_latents(const at::Tensor& largest, int64_t count, uint64_t seed);

@@ -17,11 +17,16 @@ enum Stream : uint64_t { kIsotropic = 101, kCovariance, kSwaps, kLatents, kFroze
 constexpr double kNoLatent = 0;  // the effect of a null draw in which no latent was there to be set
 
 /// The pairs with both sides swapped where a coin of (seed, draw, stream) says so.
-ContrastActivations swapped(const ContrastActivations& pairs, uint64_t seed, uint64_t draw, uint64_t split) {
-  const int64_t n = pairs.positive.size(0);
-  at::Tensor swap = at::empty({n, 1}, at::kBool);
+/// [n, 1] bool.
+at::Tensor coins(int64_t n, uint64_t seed, uint64_t draw, uint64_t purpose) {
+  at::Tensor heads = at::empty({n, 1}, at::kBool);
   for (int64_t i = 0; i < n; ++i)
-    swap.mutable_data_ptr<bool>()[i] = (random_bits(seed, kSwaps, (draw * 4 + split) << 32 | static_cast<uint64_t>(i)) & 1) != 0;
+    heads.mutable_data_ptr<bool>()[i] = (random_bits(seed, kSwaps, (draw * 4 + purpose) << 32 | static_cast<uint64_t>(i)) & 1) != 0;
+  return heads;
+}
+
+ContrastActivations swapped(const ContrastActivations& pairs, uint64_t seed, uint64_t draw, uint64_t split) {
+  const at::Tensor swap = coins(pairs.positive.size(0), seed, draw, split);
   return {at::where(swap, pairs.negative, pairs.positive), at::where(swap, pairs.positive, pairs.negative)};
 }
 
@@ -95,8 +100,9 @@ Nulls draw_nulls(Measure& measure, const NullInputs& inputs, const CompareOption
                                                       .selection_positive = selection.positive,
                                                       .selection_negative = selection.negative,
                                                       .median_norm = inputs.median_norm});
+    const at::Tensor slope = at::where(coins(inputs.slopes.size(0), options.seed, draw, 2), -inputs.slopes, inputs.slopes).mean(0);  // [d]
     const std::vector<int64_t> candidates =
-        propose_latents(inputs.sae, selection.positive, selection.negative, inputs.largest, options.candidates);
+        propose_latents(inputs.sae, selection.positive, selection.negative, slope, inputs.largest, options.candidates);
     for (Method& method : choose_latents(inputs.sae, inputs.largest, candidates, inputs.scores, options.k))
       methods.push_back(std::move(method));
     double any = -std::numeric_limits<double>::infinity();
@@ -123,7 +129,8 @@ Nulls draw_nulls(Measure& measure, const NullInputs& inputs, const CompareOption
     const sae::Autoencoder random = frozen_random(inputs.sae, random_bits(options.seed, kFrozen, draw) >> 2);
     const at::Tensor largest = largest_activations(random, rows);
     LatentScores scores = latent_scores(measure, random, largest);
-    const std::vector<int64_t> candidates = propose_latents(random, selection.positive, selection.negative, largest, options.candidates);
+    const std::vector<int64_t> candidates =
+        propose_latents(random, selection.positive, selection.negative, inputs.slopes.mean(0), largest, options.candidates);
     add_latents(measure, choose_latents(random, largest, candidates, scores, options.k), inputs, nulls.frozen);
   }
   return nulls;

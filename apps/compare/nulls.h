@@ -17,6 +17,7 @@ LatentScores latent_scores(Measure& measure, const sae::Autoencoder& sae, const 
 struct NullInputs {
   const sae::Autoencoder& sae;
   const at::Tensor& largest;  // [latents]
+  const at::Tensor& slopes;   // of the selection's preferences [items, d]
   LatentScores& scores;       // of `sae`
   double median_norm = 1;
   std::map<std::string, double> doses;  // a method's headline dose: where the search for its null's begins

@@ -42,7 +42,9 @@ class Subject {
   virtual const ContrastActivations& contrast(Split split) const = 0;
   virtual const at::Tensor& background() const = 0;  // activations of text outside the test, without attention sinks [rows, d] float32
 
-  virtual std::vector<double> preference(Split split, const Edit* edit) = 0;   // an item; of selection or test
+  virtual std::vector<double> preference(Split split, const Edit* edit) = 0;  // an item; of selection or test
+  /// How each item's preference changes with a small vector that is added at every token: [items, d] float64, nats.
+  virtual at::Tensor preference_slopes(Split split) = 0;
   virtual const std::vector<size_t>& clusters(Split split) const = 0;          // an item: its group
   virtual steering::NeutralEffect neutral(Split split, const Edit* edit) = 0;  // of selection or test
 

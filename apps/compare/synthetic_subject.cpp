@@ -101,6 +101,10 @@ std::vector<double> SyntheticSubject::preference(Split split, const Edit* edit) 
   return feature_preference(items_[split == Split::test], 0, edit);
 }
 
+at::Tensor SyntheticSubject::preference_slopes(Split) {
+  return (options_.gain * features_[0]).to(at::kDouble).expand({options_.items, options_.width});  // the logits are linear in x
+}
+
 std::vector<double> SyntheticSubject::other_preference(size_t other, const Edit* edit) {
   return feature_preference(items_[1], static_cast<int64_t>(other) + 1, edit);
 }

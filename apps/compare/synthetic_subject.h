@@ -37,6 +37,7 @@ class SyntheticSubject : public Subject {
   const ContrastActivations& contrast(Split split) const override { return contrast_[static_cast<size_t>(split)]; }
   const at::Tensor& background() const override { return background_; }
   std::vector<double> preference(Split split, const Edit* edit) override;
+  at::Tensor preference_slopes(Split split) override;
   const std::vector<size_t>& clusters(Split) const override { return clusters_; }
   steering::NeutralEffect neutral(Split split, const Edit* edit) override;
   std::vector<std::string> others() const override { return {"the neighbour", "an independent feature"}; }
