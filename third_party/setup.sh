@@ -4,13 +4,13 @@
 say() { printf '\033[1m%s\033[0m\n' "vyx: $*" >&2; }
 die() { printf 'vyx: %s\n' "$*" >&2; exit 1; }
 
-# Debian packages: those of debian-packages.txt that are missing.
+# Debian packages: those of debian-packages.txt, and of the lists $@, that are missing.
 install_packages() {
   command -v dpkg-query >/dev/null || return 0 # not Debian: CMake will name what it does not find
   missing=
-  while read -r package; do
+  for package in $(cat third_party/debian-packages.txt "$@"); do
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
-  done <third_party/debian-packages.txt
+  done
   [ -n "$missing" ] || return 0
   say "installing Debian packages:$missing"
   as_root=

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 
 import gguf
@@ -115,6 +116,24 @@ class Drivers:
         assert result.stderr.count("\n") == 1, result.stderr
         assert result.stdout == "", result.stdout
         return result.stderr
+
+
+@pytest.fixture
+def open_page(tmp_path):
+    """What Chromium makes of an HTML file: its document as text. Nothing may have been blocked or complained of."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium (third_party/debian-packages-test.txt)")
+
+    def dom(page):
+        result = subprocess.run([chromium, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'chromium'}",
+                                 "--virtual-time-budget=5000", "--enable-logging=stderr", "--dump-dom", page.as_uri()],
+                                capture_output=True, text=True, timeout=120, env={**os.environ, "HOME": str(tmp_path)})
+        assert result.returncode == 0, result.stderr
+        assert "CONSOLE" not in result.stderr and "Content Security Policy" not in result.stderr, result.stderr
+        return result.stdout
+
+    return dom
 
 
 @pytest.fixture(scope="session")

@@ -142,8 +142,9 @@ def test_the_manifest_says_what_it_came_from(finished, tiny_model, tiny_pairs):
     assert len((finished / "timings.jsonl").read_text().splitlines()) == len(list((finished / "steps").iterdir()))
 
 
-def test_the_page_has_means_over_seeds_and_charts(finished):
+def test_the_page_has_means_over_seeds_and_charts(finished, open_page):
     page = (finished / "index.html").read_text()
+    assert open_page(finished / "index.html").count("<svg") == page.count("<svg")
     assert "Content-Security-Policy" in page and "<script" not in page
     values = [row["results"]["shift"] for row in rows(finished) if row["grid"]["method"] == "mean" and row["grid"]["coefficient"] == 2]
     assert f"{statistics.fmean(values):.4f} ± 0.0000" in page
