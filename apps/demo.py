@@ -95,8 +95,8 @@ def compare(model):
     """Directions and latents at the same KL on neutral text, on items that none of them was made or chosen from; small, so that p-values
     cannot be."""
     compared = run("vyx-compare", "--model", model, "--template", "apps/data/happy.json", "--heldout", "apps/data/happy_heldout.jsonl",
-                   "--sae", OUT / "sae", "--neutral", "apps/data/neutral.txt", "--neutral-tokens", 512, "--candidates", 6, "--k", 4, "--kl", "0.1,0.3",
-                   "--nulls", 1, "--out", OUT / "compare")
+                   "--sae", OUT / "sae", "--neutral", "apps/data/neutral.txt", "--neutral-tokens", 512, "--candidates", 6, "--k", 3, "--kl", "0.3",
+                   "--sample-tokens", 24, "--nulls", 1, "--out", OUT / "compare")
     print("at 0.3 nats (95th percentile of KL)  effect (nats a token)  95 % interval     wrong sign  detection (AUROC)")
     for method in compared["methods"]:
         level = next(level for level in method["levels"] if level["level"] == compared["headline_kl"])

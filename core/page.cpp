@@ -283,11 +283,11 @@ std::string interval_svg(const IntervalChart& chart) {
 }
 
 std::string heat_svg(const HeatMap& map) {
-  constexpr int kLeft = 180, kCell = 62, kHeight = 34, kTop = 60;
-  constexpr double kStrongest = 0.5;  // opacity at ±1: figures stay readable on it
+  constexpr int kLeft = 180, kCell = 62, kHeight = 34, kTop = 84, kRight = 110;  // the names above lean to the right
+  constexpr double kStrongest = 0.5;                                             // opacity at ±1: figures stay readable on it
   const int n = static_cast<int>(map.names.size());
-  std::string out = fmt::format(R"(<svg viewBox="0 0 {} {}" role="img" aria-label="{}">)", kLeft + kCell * n + 60, kTop + kHeight * n + 4,
-                                escape_html(map.title));
+  std::string out = fmt::format(R"(<svg viewBox="0 0 {} {}" role="img" aria-label="{}">)", kLeft + kCell * n + kRight,
+                                kTop + kHeight * n + 4, escape_html(map.title));
   for (int i = 0; i < n; ++i) {
     const std::string name = escape_html(map.names[static_cast<size_t>(i)]);
     out += fmt::format(R"(<text class="name" x="{}" y="{}" text-anchor="end">{}</text>)", kLeft - 8, kTop + kHeight * i + kHeight / 2 + 5,
