@@ -22,7 +22,7 @@ constexpr std::array<std::pair<Normalization, std::string_view>, 4> kNormalizati
                                                                                      {Normalization::scale, "scale"},
                                                                                      {Normalization::token_norm, "token-norm"},
                                                                                      {Normalization::layer_norm, "layer-norm"}}};
-constexpr double kLayerNormEpsilon = 1e-5;
+constexpr double kLayerNormEpsilon = 1e-5, kLeastSpread = 1e-12;
 
 template <class Names, class Value>
 std::string_view find_name(const Names& names, Value value) {
@@ -141,7 +141,8 @@ Normalized normalize(const AutoencoderConfig& config, const at::Tensor& x) {
     case Normalization::scale:
       return {x * config.scale, {}, at::scalar_tensor(1 / config.scale, x.options())};
     case Normalization::token_norm: {
-      const at::Tensor spread = x.norm(2, {-1}, /*keepdim=*/true) / std::sqrt(static_cast<double>(x.size(-1)));  // [.., 1]
+      // [.., 1]; a token of zeros stays one
+      const at::Tensor spread = (x.norm(2, {-1}, /*keepdim=*/true) / std::sqrt(static_cast<double>(x.size(-1)))).clamp_min(kLeastSpread);
       return {x / spread, {}, spread};
     }
     case Normalization::layer_norm: {

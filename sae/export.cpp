@@ -25,7 +25,7 @@ struct Normalizer {
 Normalizer normalizer(Normalization normalization) {
   switch (normalization) {
     case Normalization::token_norm:
-      return {"    return x / self.spread(x)\n", "    return torch.norm(x, 2, [-1], True) / self.root_width\n",
+      return {"    return x / self.spread(x)\n", "    return torch.clamp(torch.norm(x, 2, [-1], True) / self.root_width, 1e-12)\n",
               "    return y * self.spread(x)\n"};
     case Normalization::layer_norm:
       return {"    return (x - torch.mean(x, [-1], True)) / (self.spread(x) + 1e-5)\n", "    return torch.std(x, [-1], True, True)\n",
