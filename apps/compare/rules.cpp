@@ -11,8 +11,9 @@ namespace {
 
 constexpr double kLevelOfSignificance = 0.01;
 constexpr double kAntiSteerable = 0.2;
-constexpr double kLossRise = 0.05;                             // nats a token
-constexpr double kNearlyParallel = 0.9, kHardlyRelated = 0.3;  // |cosine|, for words
+constexpr double kLossRise = 0.05;       // nats a token
+constexpr double kNearlyParallel = 0.9;  // |cosine|, for words
+constexpr double kByChance = 3;          // standard deviations of the cosine of two random directions
 
 const NullResult* find_null(const MethodResult& method, std::string_view name) {
   const auto found = std::find_if(method.nulls.begin(), method.nulls.end(), [&](const NullResult& null) { return null.name == name; });
@@ -31,9 +32,10 @@ PassLine null_line(const MethodResult& method, const char* null_name) {
                       null->draws.empty() ? 0.0 : *std::max_element(null->draws.begin(), null->draws.end()))};
 }
 
-std::string relation(double cosine) {
+/// `chance`: the standard deviation of the cosine of two random directions.
+std::string relation(double cosine, double chance) {
   const double size = std::fabs(cosine);
-  return size >= kNearlyParallel ? "nearly parallel" : size <= kHardlyRelated ? "hardly related" : "partly aligned";
+  return size >= kNearlyParallel ? "nearly parallel" : size <= kByChance * chance ? "as unrelated as random ones" : "partly aligned";
 }
 
 }  // namespace
@@ -126,11 +128,12 @@ std::vector<std::string> answer(const Comparison& comparison) {
   for (const MethodResult* latent : {single, several}) {
     const auto index = static_cast<size_t>(latent - comparison.methods.data());
     const double cosine = comparison.cosines[pca_index][index];
-    sentences.push_back(
-        fmt::format("PCA's direction and the implicit vector of the {} (latent{} {}) are {}: cosine {:.3f} with its mean over tokens; "
-                    "{:.0f} % of that vector's energy varies from token to token.",
-                    latent->name, latent->latents.size() == 1 ? "" : "s", fmt::join(latent->latents, ", "), relation(cosine), cosine,
-                    100 * latent->implicit.varying));
+    const double chance = 1 / std::sqrt(static_cast<double>(latent->implicit.mean.size(0)));
+    sentences.push_back(fmt::format(
+        "PCA's direction and the implicit vector of the {} (latent{} {}) are {}: cosine {:.3f} with its mean over tokens, where random "
+        "directions have {:.3f} as a standard deviation; {:.0f} % of that vector's energy varies from token to token.",
+        latent->name, latent->latents.size() == 1 ? "" : "s", fmt::join(latent->latents, ", "), relation(cosine, chance), cosine, chance,
+        100 * latent->implicit.varying));
   }
   const auto effect = [&](const MethodResult& method) {
     const Level& level = headline_of(method, comparison);
