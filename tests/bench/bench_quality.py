@@ -54,6 +54,7 @@ def main():
         return json.loads(subprocess.run([*map(str, command)], stdout=subprocess.PIPE, text=True, check=True).stdout)
 
     x = rows(options.store)
+    site = json.loads((options.store / "manifest.json").read_text())["sites"][0]["site"]  # SAELens's file does not say
     print(f"{len(x):,} rows of width {x.shape[1]}, {options.latents} latents, k {options.k}, {steps * options.batch:,} tokens; on held-out rows:")
     for learning_rate in options.learning_rates:
         with tempfile.TemporaryDirectory() as folder:
@@ -63,7 +64,7 @@ def main():
             train_topk(batches(x, steps, options.batch), d_in=x.shape[1], latents=options.latents, k=options.k, batches=steps,
                        batch=options.batch, learning_rate=learning_rate, out=theirs)
             for name, sae in (("vyx", ours), ("SAELens", theirs)):
-                metrics = drive("vyx-sae-eval", "--sae", sae, "--activations", options.heldout)["metrics"]
+                metrics = drive("vyx-sae-eval", "--sae", sae, "--activations", options.heldout, "--site", site)["metrics"]
                 print(f"lr {learning_rate:g}  {name:<8} explained variance {metrics['explained_variance']:.4f}, L0 {metrics['l0']:.1f},"
                       f" dead {metrics['dead_fraction']:.1%}", flush=True)
 
