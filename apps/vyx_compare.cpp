@@ -112,7 +112,7 @@ void print(const Comparison& comparison) {
   fmt::print("{:<20} {:>9} {:>9} {:>24} {:>8} {:>10} {:>9} {:>8}\n", "method", "dose", "effect", "95 % interval", "KL p95", "loss rise",
              "anti", "largest p");
   for (const MethodResult& method : comparison.methods) {
-    const Level& level = headline_of(method, comparison);
+    const Level& level = headline_of(method, comparison.headline);
     double p = method.nulls.empty() ? std::nan("") : 0;
     for (const NullResult& null : method.nulls) p = std::max(p, null.p);
     fmt::print("{:<20} {:>9.4f} {:>+9.3f} {:>24} {:>8.3f} {:>+10.4f} {:>7.0f} % {:>8.3f}{}\n", method.name, level.dose.dose, level.effect,

@@ -23,7 +23,6 @@ constexpr double kFirstDirectionDose = 0.3;  // where the search for a dose begi
 constexpr double kFirstLatentDose = 1;
 constexpr uint64_t kBootstrap = 201, kRandomDirections = 202;  // streams of the seed
 constexpr double kResponseDoses[] = {-1, -0.5, 0, 0.5, 1};
-constexpr const char* kRandom = "random direction";
 
 double first_dose(const Method& method) {
   return method.family == Family::direction ? kFirstDirectionDose : kFirstLatentDose;
@@ -52,8 +51,7 @@ class Trial {
     DoseFinder finder = measure_.finder(method, first_dose(method));
     for (const double level : options_.levels) result.levels.push_back(at_level(method, level, finder.find(level)));
     result.curve = finder.curve();
-    const Level& headline =
-        *std::find_if(result.levels.begin(), result.levels.end(), [&](const Level& level) { return level.level == options_.headline; });
+    const Level& headline = headline_of(result, options_.headline);
     respond(method, headline, result);
     const Edit edit = method.edit(headline.dose.dose);
     const std::vector<std::string> others = subject_.others();
@@ -145,16 +143,12 @@ class Trial {
   Dictionary dictionary_{sae_.weights.decoder};
 };
 
-const Level& headline_of(const MethodResult& method, double level) {
-  return *std::find_if(method.levels.begin(), method.levels.end(), [&](const Level& each) { return each.level == level; });
-}
-
 void add_nulls(const Nulls& nulls, Comparison& comparison) {
   if (nulls.isotropic.empty()) return;
   std::vector<double> worst;  // a method's largest p; NaN for the control
   for (MethodResult& method : comparison.methods) {
     worst.push_back(kNaN);
-    if (method.name == kRandom) continue;
+    if (method.name == kRandomDirection) continue;
     const double effect = headline_of(method, comparison.headline).effect;
     const auto against = [&](const char* name, const std::vector<double>& draws) {
       method.nulls.push_back({name, draws, null_p(effect, draws), null_z(effect, draws)});
@@ -173,7 +167,8 @@ void add_nulls(const Nulls& nulls, Comparison& comparison) {
   for (size_t i = 0; i < adjusted.size(); ++i) comparison.methods[i].p_adjusted = adjusted[i];
   double best = -std::numeric_limits<double>::infinity();
   for (const MethodResult& method : comparison.methods)
-    if (method.name != kRandom && method.name != kPcaCenter) best = std::max(best, headline_of(method, comparison.headline).effect);
+    if (method.name != kRandomDirection && method.name != kPcaCenter)
+      best = std::max(best, headline_of(method, comparison.headline).effect);
   comparison.global_null = nulls.any;
   comparison.global_p = null_p(best, nulls.any);
 }
@@ -258,8 +253,8 @@ Comparison compare(Subject& subject, const sae::Autoencoder& sae, const CompareO
        choose_latents(sae, largest, propose_latents(sae, selection.positive, selection.negative, slope, largest, options.candidates),
                       scores, options.k))
     methods.push_back(std::move(method));
-  methods.push_back(direction_method(kRandom, isotropic_vectors(1, subject.width(), random_bits(options.seed, kRandomDirections, 0))[0],
-                                     comparison.median_norm));
+  methods.push_back(direction_method(
+      kRandomDirection, isotropic_vectors(1, subject.width(), random_bits(options.seed, kRandomDirections, 0))[0], comparison.median_norm));
   if (methods.size() < 2) fail("{}: found no method that gives a direction or a latent; give more pairs", subject.site());
 
   const Trial trial(measure, sae, largest, options);

@@ -41,7 +41,7 @@ void draw_headline(const Comparison& comparison, Page& page) {
       .title = fmt::format("Effect at a KL of {} nats", comparison.headline),
       .label = "nats a token: how much more the positive continuations are preferred; line: 95 % interval; band: range of the nulls"};
   for (const MethodResult& method : comparison.methods) {
-    const Level& level = headline_of(method, comparison);
+    const Level& level = headline_of(method, comparison.headline);
     const auto range = null_range(method);
     chart.rows.push_back({.name = method.name + (level.dose.reached ? "" : " (level not reached)"),
                           .value = level.effect,

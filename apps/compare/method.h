@@ -19,6 +19,7 @@ enum class Family {
 };
 // Names of methods that the comparison asks for.
 inline constexpr const char* kPcaCenter = "pca-center";
+inline constexpr const char* kRandomDirection = "random direction";  // the control
 inline constexpr const char* kSingleLatent = "best single latent";
 inline constexpr const char* kBestLatents = "best k latents";
 

@@ -37,7 +37,7 @@ double first_dose(const NullInputs& inputs, const std::string& name, double othe
 
 /// A direction without a concept has no sign: it gets the better one on the selection split, as a method's own choices are made there.
 double best_sign_effect(Measure& measure, const at::Tensor& vector, const NullInputs& inputs, double headline) {
-  const Method method = direction_method("random direction", vector, inputs.median_norm);
+  const Method method = direction_method(kRandomDirection, vector, inputs.median_norm);
   const double dose = measure.finder(method, first_dose(inputs, "mean", 0.3)).find(headline).dose;
   const double sign = measure.effect(method.edit(dose), Split::selection) < 0 ? -1 : 1;
   return measure.effect(method.edit(sign * dose), Split::test);

@@ -46,15 +46,15 @@ const MethodResult* find_method(const Comparison& comparison, std::string_view n
   return found == comparison.methods.end() ? nullptr : &*found;
 }
 
-const Level& headline_of(const MethodResult& method, const Comparison& comparison) {
-  return *std::find_if(method.levels.begin(), method.levels.end(), [&](const Level& level) { return level.level == comparison.headline; });
+const Level& headline_of(const MethodResult& method, double headline) {
+  return *std::find_if(method.levels.begin(), method.levels.end(), [&](const Level& level) { return level.level == headline; });
 }
 
 std::vector<PassLine> pass_rules(const Comparison& comparison) {
   std::vector<PassLine> lines;
   for (const MethodResult& method : comparison.methods) {
-    if (method.name == "random direction") continue;
-    const Level& headline = headline_of(method, comparison);
+    if (method.name == kRandomDirection) continue;
+    const Level& headline = headline_of(method, comparison.headline);
     const auto rule = [&](std::string text, std::optional<bool> passed, std::string detail) {
       lines.push_back({method.name, std::move(text), passed, std::move(detail)});
     };
@@ -114,20 +114,14 @@ std::vector<std::string> answer(const Comparison& comparison) {
   std::vector<std::string> sentences;
   const MethodResult* const single = find_method(comparison, kSingleLatent);
   const MethodResult* const several = find_method(comparison, kBestLatents);
-  const MethodResult* pca = nullptr;
-  size_t pca_index = 0;
-  for (size_t i = 0; i < comparison.methods.size() && pca == nullptr; ++i)
-    if (comparison.methods[i].name == kPcaCenter) {
-      pca = &comparison.methods[i];
-      pca_index = i;
-    }
+  const MethodResult* const pca = find_method(comparison, kPcaCenter);
   if (pca == nullptr || single == nullptr || several == nullptr) {
     sentences.push_back("The question cannot be answered: PCA's direction or the latents are missing.");
     return sentences;
   }
+  const auto place = [&](const MethodResult* method) { return static_cast<size_t>(method - comparison.methods.data()); };
   for (const MethodResult* latent : {single, several}) {
-    const auto index = static_cast<size_t>(latent - comparison.methods.data());
-    const double cosine = comparison.cosines[pca_index][index];
+    const double cosine = comparison.cosines[place(pca)][place(latent)];
     const double chance = 1 / std::sqrt(static_cast<double>(latent->implicit.mean.size(0)));
     sentences.push_back(fmt::format(
         "PCA's direction and the implicit vector of the {} (latent{} {}) are {}: cosine {:.3f} with its mean over tokens, where random "
@@ -136,7 +130,7 @@ std::vector<std::string> answer(const Comparison& comparison) {
         100 * latent->implicit.varying));
   }
   const auto effect = [&](const MethodResult& method) {
-    const Level& level = headline_of(method, comparison);
+    const Level& level = headline_of(method, comparison.headline);
     return fmt::format("{} {:+.3f} [{:+.3f}, {:+.3f}]{}", method.name, level.effect, level.interval.low, level.interval.high,
                        level.dose.reached ? "" : " (level not reached)");
   };

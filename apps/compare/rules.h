@@ -18,7 +18,7 @@ std::vector<std::string> answer(const Comparison& comparison);
 
 /// A method's row of the comparison by name; nullptr: it is not there.
 const MethodResult* find_method(const Comparison& comparison, std::string_view name);
-/// A method's numbers at the headline level.
-const Level& headline_of(const MethodResult& method, const Comparison& comparison);
+/// A method's numbers at the headline level, which is one of its levels.
+const Level& headline_of(const MethodResult& method, double headline);
 
 }  // namespace vyx::compare

@@ -46,8 +46,8 @@ TEST_CASE("[compare] PCA mixes the concept with its neighbour, the latent does n
   CHECK(std::fabs(along(comparison, subject, kSingleLatent, 1)) < .01);
 
   // What it reports: both move the concept, only one of them leaves the neighbour alone.
-  const Level& pca = headline_of(*find_method(comparison, "pca-center"), comparison);
-  const Level& latent = headline_of(*find_method(comparison, kSingleLatent), comparison);
+  const Level& pca = headline_of(*find_method(comparison, "pca-center"), comparison.headline);
+  const Level& latent = headline_of(*find_method(comparison, kSingleLatent), comparison.headline);
   CHECK(pca.interval.low > 0);
   CHECK(latent.effect > pca.effect);
   CHECK(other_shift(comparison, "pca-center", 0) > .5 * pca.effect);
