@@ -70,7 +70,7 @@ std::string digest_of_weights(const vyx::sae::Autoencoder& sae) {
     const at::Tensor values = weights.contiguous();
     digests += fmt::format("{} {}\n", name, vyx::sha256({static_cast<const std::byte*>(values.const_data_ptr()), values.nbytes()}));
   });
-  return vyx::sha256(std::as_bytes(std::span(digests)));
+  return vyx::sha256(digests);
 }
 
 Comparison run(Subject& subject, const vyx::sae::Autoencoder& sae, Options& options, const vyx::apps::CommonOptions& common) {

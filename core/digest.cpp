@@ -16,6 +16,10 @@ std::string sha256(std::span<const std::byte> bytes) {
   return fmt::format("{:02x}", fmt::join(digest, ""));
 }
 
+std::string sha256(std::string_view text) {
+  return sha256(std::as_bytes(std::span(text)));
+}
+
 std::string sha256_file(const std::filesystem::path& path) {
   return sha256(MappedFile(path).bytes());
 }

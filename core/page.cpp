@@ -56,7 +56,7 @@ constexpr size_t kNamesInDrawing = 4;  // more of them stand below it
 // The source of a style or script in a policy: 'sha256-…' in base64.
 std::string policy_hash(std::string_view text) {
   static constexpr char kAlphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  const std::string hex = sha256(std::as_bytes(std::span(text)));
+  const std::string hex = sha256(text);
   std::string base64;
   for (size_t i = 0; i < hex.size(); i += 6) {  // three bytes, four letters
     const std::string group = hex.substr(i, 6);

@@ -22,7 +22,7 @@ std::string vocabulary_digest(const Tokenizer& tokenizer) {
     const std::string bytes = tokenizer.decode(std::vector<TokenId>{token});
     all += fmt::format("{}:{},", bytes.size(), bytes);
   }
-  return sha256(std::as_bytes(std::span(all)));
+  return sha256(all);
 }
 
 class TextInput : public HarvestInput {

@@ -42,7 +42,7 @@ void require_two_sides(std::string_view positive, std::string_view negative, std
 std::string digest_of(const std::vector<ContrastPair>& pairs) {
   std::string lines;
   for (const auto& [positive, negative] : pairs) lines += Json{positive, negative}.dump() + '\n';
-  return sha256(std::as_bytes(std::span(lines)));
+  return sha256(lines);
 }
 
 std::vector<std::string> personas(const Json& json, const char* side, std::string_view where) {

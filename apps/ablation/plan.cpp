@@ -22,10 +22,6 @@ struct Resolved {
   OrderedJson value, identity;
 };
 
-std::string text_digest(const std::string& text) {
-  return sha256(std::as_bytes(std::span(text)));
-}
-
 class Planner {
  public:
   Planner(DriverCatalog& drivers, std::filesystem::path folder) : drivers_(drivers), folder_(std::move(folder)) {}
@@ -87,7 +83,7 @@ class Planner {
     }
     planned.arguments = command_line(driver, values, document.place(pointer) + ": steps." + step.name);
     planned.identity = {{"driver", driver.name}, {"version", kVersion}, {"options", identities}};
-    planned.id = fmt::format("{}-{}", step.driver, text_digest(planned.identity.dump()).substr(0, kIdDigits));
+    planned.id = fmt::format("{}-{}", step.driver, sha256(planned.identity.dump()).substr(0, kIdDigits));
     planned.needs.assign(needs.begin(), needs.end());
     // What it wrote stands in its own folder, for those that refer to it.
     for (auto& [name, resolved] : options)
@@ -249,7 +245,7 @@ std::string digest_of(const std::filesystem::path& path) {
   std::sort(lines.begin(), lines.end());
   std::string all;
   for (const std::string& line : lines) all += line + '\n';
-  return text_digest(all);
+  return sha256(all);
 }
 
 }  // namespace vyx::ablation

@@ -28,10 +28,6 @@ auto edited(models::LanguageModel& model, const Site& site, const Edit* edit, Ru
   return result;
 }
 
-std::string sha256_of(std::string_view text) {
-  return sha256(std::as_bytes(std::span(text)));
-}
-
 /// Activations of every token of `windows` at `site`, without attention sinks [rows, d] float32.
 at::Tensor activations_of(models::LanguageModel& model, const Site& site, const std::vector<std::vector<models::TokenId>>& windows) {
   const at::NoGradGuard no_grad;
@@ -135,7 +131,7 @@ void LanguageSubject::read_neutral(const LanguageOptions& options) {
   }
   for (size_t i = 0; i < 2; ++i) halves_[i].neutral = std::make_unique<steering::NeutralMeter>(model_, std::move(halves[i]));
   background_ = activations_of(model_, inputs_.site, background);
-  provenance_["neutral"] = {{"sha256", sha256_of(inputs_.neutral)},
+  provenance_["neutral"] = {{"sha256", sha256(inputs_.neutral)},
                             {"window", window},
                             {"selection_tokens", halves_[0].neutral->tokens()},
                             {"test_tokens", halves_[1].neutral->tokens()},

@@ -37,10 +37,6 @@ double common_share(const std::set<std::string>& a, const std::set<std::string>&
   return all == 0 ? 0 : static_cast<double>(common) / static_cast<double>(all);
 }
 
-std::string sha256_of(std::string_view lines) {
-  return sha256(std::as_bytes(std::span(lines)));
-}
-
 }  // namespace
 
 const std::vector<size_t>& Splits::of(Split split) const {
@@ -106,13 +102,13 @@ std::vector<std::string> group_texts(const steering::ContrastSet& set) {
 std::string digest_of(const std::vector<steering::ContrastPair>& pairs, std::span<const size_t> items) {
   std::string lines;
   for (const size_t i : items) lines += Json{pairs[i].positive, pairs[i].negative}.dump() + '\n';
-  return sha256_of(lines);
+  return sha256(lines);
 }
 
 std::string digest_of(const std::vector<steering::ContinuationPair>& pairs, std::span<const size_t> items) {
   std::string lines;
   for (const size_t i : items) lines += Json{pairs[i].prompt, pairs[i].positive, pairs[i].negative}.dump() + '\n';
-  return sha256_of(lines);
+  return sha256(lines);
 }
 
 }  // namespace vyx::compare

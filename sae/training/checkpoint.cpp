@@ -101,7 +101,7 @@ std::vector<fs::path> checkpoint_files(const fs::path& folder) {
 
 std::string digest_of(const Json& json) {
   const std::string text = json.dump();
-  return sha256(std::as_bytes(std::span(text)));
+  return sha256(text);
 }
 
 void write_latest(const fs::path& folder, const std::vector<CheckpointEntry>& entries, FileSystem& system) {
