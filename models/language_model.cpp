@@ -6,8 +6,10 @@
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
 #include <array>
+#include <charconv>
 #include <utility>
 
+#include "core/activation.h"
 #include "core/error.h"
 #include "core/script_archive.h"
 #include "core/token_mask.h"
@@ -68,6 +70,15 @@ LanguageModel::LanguageModel(const torch::jit::Module& module, LanguageModelConf
 Site LanguageModel::block_output(int64_t block) const {
   if (block < 0 || block >= config_.layers) fail("{}: found block {}, expected 0 to {}", config_.name, block, config_.layers - 1);
   return {fmt::format("{}.{}", config_.block_path, block), Port::output};
+}
+
+int64_t LanguageModel::block_of(const Site& site) const {
+  const std::string blocks = config_.block_path + ".";
+  if (!site.path.starts_with(blocks)) return 0;
+  int64_t block = 0;
+  const char* const number = site.path.data() + blocks.size();
+  const auto [end, error] = std::from_chars(number, site.path.data() + site.path.size(), block);
+  return error == std::errc() ? block : 0;
 }
 
 std::vector<TokenId> LanguageModel::encode_prompt(std::string_view text, bool chat) const {
@@ -168,6 +179,24 @@ at::Tensor LanguageModel::extend(KvCache& cache, const Batch& batch, bool genera
   Step step = this->step(cache, batch, generated);
   const TokenMaskScope tokens(step.tokens);
   return module_.run("hidden", std::move(step.arguments)).toTensor();
+}
+
+at::Tensor LanguageModel::extend_from(int64_t block, at::Tensor& entering, KvCache& cache, const Batch& batch, bool generated) {
+  if (block == 0 || !module_.module().find_method("resume")) return extend(cache, batch, generated);
+  if (!entering.defined()) {
+    const Site before = block_output(block - 1);
+    const HookHandle handle = module_.hook(std::span(&before, 1), [&](const Site&, const c10::IValue& value) {
+      entering = *activation_of(value);  // [batch, seq, d_model]
+      return std::nullopt;
+    });
+    return extend(cache, batch, generated);
+  }
+  const ForwardScope scope;
+  Step step = this->step(cache, batch, generated);
+  const TokenMaskScope tokens(step.tokens);
+  step.arguments[0] = entering;
+  step.arguments.insert(step.arguments.begin() + 1, block);
+  return module_.run("resume", std::move(step.arguments)).toTensor();
 }
 
 void LanguageModel::harvest(KvCache& cache, const Batch& batch) {

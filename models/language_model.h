@@ -1,13 +1,13 @@
 // A language model: one .pt archive with TorchScript, config and tokenizer, run with hooks and a key-value
 // cache.
 //
-// The TorchScript in the archive has three methods, which every architecture of ours defines (README.md of
-// this folder):
-//   forward(input_ids [batch, seq], attention_mask: Optional [batch, seq] = None) -> logits [batch, seq,
-//   vocabulary] hidden(input_ids [batch, seq], attention_mask: Optional [batch, past + seq], keys, values:
-//   List[Tensor], past: int) -> [batch, seq, d_model] logits(hidden [.., d_model]) -> [.., vocabulary]
-// keys and values hold one [batch, kv_heads, capacity, head_dim] a block, written in place at past … past +
-// seq.
+// The TorchScript in the archive has these methods, which every architecture of ours defines (README.md of this folder):
+//   forward(input_ids [batch, seq], attention_mask: Optional [batch, seq] = None) -> logits [batch, seq, vocabulary]
+//   hidden(input_ids [batch, seq], attention_mask: Optional [batch, past + seq], keys, values: List[Tensor], past: int)
+//     -> [batch, seq, d_model]
+//   resume(hidden [batch, seq, d_model], block: int, attention_mask, keys, values, past): what hidden() does from a block on; may be
+//   missing logits(hidden [.., d_model]) -> [.., vocabulary]
+// keys and values hold one [batch, kv_heads, capacity, head_dim] a block, written in place at past … past + seq.
 #pragma once
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
@@ -49,6 +49,8 @@ class LanguageModel {
 
   /// The site of block k's output: "model.layers.k:output".
   Site block_output(int64_t block) const;
+  /// The block that `site` is in or of; 0 for sites outside of blocks. What stands before it does not depend on edits at the site.
+  int64_t block_of(const Site& site) const;
   /// Tokens of a prompt; with `chat`, of a one-message chat in the model's own format (throws Error when it
   /// has none).
   std::vector<TokenId> encode_prompt(std::string_view text, bool chat = false) const;
@@ -65,6 +67,10 @@ class LanguageModel {
   /// Runs the batch's tokens behind those in the cache; `generated` says that they are the model's own
   /// (Positions::generated). Returns the last block's normalised output [batch, seq, d_model].
   at::Tensor extend(KvCache& cache, const Batch& batch, bool generated = false);
+  /// As extend(), for tokens that are run again and again while nothing before block `block` is hooked: what enters that block is
+  /// computed once. `entering` keeps it [batch, seq, d_model]: undefined, the first run fills it; the others begin with it. The cache then
+  /// has no keys of earlier blocks: it is good for further runs from the same block. A model without resume() runs whole each time.
+  at::Tensor extend_from(int64_t block, at::Tensor& entering, KvCache& cache, const Batch& batch, bool generated = false);
   /// As extend(), for the hooks alone: stops after the last hooked site. Blocks behind it have no keys then,
   /// so that the cache is good for further harvests of the same sites and nothing else.
   void harvest(KvCache& cache, const Batch& batch);

@@ -1,9 +1,11 @@
 #include "steering/effects.h"
 
 #include <ATen/Functions.h>
+#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 #include <utility>
 
@@ -14,19 +16,25 @@ namespace {
 
 constexpr int64_t kBatchTokens = 2048;  // of one forward, padding included
 constexpr int64_t kHeadTokens = 256;    // of one product with the head: logits of 50 MB at 49,152 tokens of vocabulary
+constexpr int64_t kCachedTokens = 2;    // whose log-probabilities stay in a processor's cache
 
 double mean(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
+/// Calls `use` with the logits of `hidden` [tokens, d], a part at a time: the place of its first token and [part, vocabulary].
+template <class Use>
+void for_each_head(models::LanguageModel& model, const at::Tensor& hidden, Use&& use) {
+  for (int64_t first = 0; first < hidden.size(0); first += kHeadTokens) use(first, model.head(hidden.slice(0, first, first + kHeadTokens)));
+}
+
 /// The log-probability of each of `targets` [tokens], predicted from `hidden` [tokens, d]: [tokens] float32.
 at::Tensor target_log_probabilities(models::LanguageModel& model, const at::Tensor& hidden, const at::Tensor& targets) {
   std::vector<at::Tensor> parts;
-  for (int64_t first = 0; first < targets.size(0); first += kHeadTokens) {
-    const at::Tensor logits = model.head(hidden.slice(0, first, first + kHeadTokens));  // [part, vocabulary]
+  for_each_head(model, hidden, [&](int64_t first, const at::Tensor& logits) {
     const at::Tensor chosen = logits.gather(1, targets.slice(0, first, first + kHeadTokens).unsqueeze(1)).squeeze(1);
     parts.push_back(chosen - logits.logsumexp(1));
-  }
+  });
   return at::cat(parts);
 }
 
@@ -36,54 +44,62 @@ at::Tensor real_tokens(const models::Batch& batch) {
 
 }  // namespace
 
-PreferenceMeter::PreferenceMeter(models::LanguageModel& model, std::span<const ContinuationPair> pairs, bool chat) : model_(model) {
+PreferenceMeter::PreferenceMeter(models::LanguageModel& model, std::span<const ContinuationPair> pairs, bool chat, int64_t first_block)
+    : model_(model), first_block_(first_block), pairs_(pairs.size()) {
   if (pairs.empty()) fail("there are no pairs of continuations to measure the shift with; give at least one");
   const models::Tokenizer& tokenizer = model.tokenizer();
+  std::vector<std::vector<models::TokenId>> prompts, continuations;  // a pair's positive continuation, then its negative one
   std::vector<int64_t> lengths;
   for (const ContinuationPair& pair : pairs) {
-    const EncodedPair& encoded =
-        pairs_.emplace_back(EncodedPair{model.encode_prompt(pair.prompt, chat), tokenizer.encode(pair.positive, {.special_tokens = false}),
-                                        tokenizer.encode(pair.negative, {.special_tokens = false})});
-    lengths.push_back(static_cast<int64_t>(encoded.prompt.size() + std::max(encoded.positive.size(), encoded.negative.size())));
-    tokens_ += encoded.prompt.size() + encoded.positive.size() + encoded.negative.size();
+    prompts.push_back(model.encode_prompt(pair.prompt, chat));
+    const auto& positive = continuations.emplace_back(tokenizer.encode(pair.positive, {.special_tokens = false}));
+    const size_t longest = positive.size();
+    const auto& negative = continuations.emplace_back(tokenizer.encode(pair.negative, {.special_tokens = false}));
+    lengths.push_back(static_cast<int64_t>(prompts.back().size() + std::max(longest, negative.size())));
+    tokens_ += prompts.back().size() + longest + negative.size();
   }
-  batches_ = models::batches_by_length(lengths, kBatchTokens / 2);  // two rows a pair
+  const models::TokenId pad = model.pad_token();
+  for (std::vector<size_t>& members : models::batches_by_length(lengths, kBatchTokens / 2)) {  // two rows a pair
+    std::vector<std::vector<models::TokenId>> heads, tails;
+    for (const size_t i : members) {
+      heads.push_back(prompts[i]);
+      tails.push_back(continuations[2 * i]);
+      tails.push_back(continuations[2 * i + 1]);
+    }
+    batches_.push_back({.pairs = std::move(members),
+                        .prompt = models::make_batch(heads, models::Padding::left, pad),
+                        .continuation = models::make_batch(tails, models::Padding::right, pad),
+                        .prompt_entering = {},
+                        .continuation_entering = {}});
+  }
 }
 
 std::vector<double> PreferenceMeter::measure() {
-  std::vector<double> result(pairs_.size());
-  for (const auto& batch : batches_) measure(batch, result);
+  std::vector<double> result(pairs_);
+  for (EncodedBatch& batch : batches_) measure(batch, result);
   return result;
 }
 
-void PreferenceMeter::measure(std::span<const size_t> batch, std::vector<double>& preference) {
+void PreferenceMeter::measure(EncodedBatch& batch, std::vector<double>& preference) {
   const at::NoGradGuard no_grad;
-  std::vector<std::vector<models::TokenId>> prompts, continuations;
-  for (const size_t i : batch) {
-    prompts.push_back(pairs_[i].prompt);
-    continuations.push_back(pairs_[i].positive);
-    continuations.push_back(pairs_[i].negative);
-  }
   // A prompt is run once, padded on the left so that its last token stands last; then its two continuations.
-  const models::TokenId pad = model_.pad_token();
-  const models::Batch prompt = models::make_batch(prompts, models::Padding::left, pad);
-  const models::Batch continuation = models::make_batch(continuations, models::Padding::right, pad);
-  const int64_t rows = prompt.ids.size(0), capacity = prompt.ids.size(1) + continuation.ids.size(1);
-  models::KvCache cache = model_.make_cache(rows, prompt.ids.size(1));
-  const at::Tensor before = model_.extend(cache, prompt).slice(1, -1);  // [pairs, 1, d]
-  models::KvCache both = model_.repeat(cache, 2, capacity);
-  const at::Tensor after = model_.extend(both, continuation, /*generated=*/true);  // [2 · pairs, seq, d]
+  const int64_t rows = batch.prompt.ids.size(0), length = batch.prompt.ids.size(1);
+  models::KvCache cache = model_.make_cache(rows, length);
+  const at::Tensor before = model_.extend_from(first_block_, batch.prompt_entering, cache, batch.prompt).slice(1, -1);  // [pairs, 1, d]
+  models::KvCache both = model_.repeat(cache, 2, length + batch.continuation.ids.size(1));
+  const at::Tensor after =
+      model_.extend_from(first_block_, batch.continuation_entering, both, batch.continuation, /*generated=*/true);  // [2 · pairs, seq, d]
 
   // Token j is predicted from what stands before it.
   const at::Tensor hidden = at::cat({before.repeat_interleave(2, 0), after.slice(1, 0, -1)}, 1);
-  const at::Tensor real = real_tokens(continuation).to(hidden.device());
-  const at::Tensor targets = continuation.ids.to(hidden.device());
+  const at::Tensor real = real_tokens(batch.continuation).to(hidden.device());
+  const at::Tensor targets = batch.continuation.ids.to(hidden.device());
   const at::Tensor each = target_log_probabilities(model_, hidden.index({real}), targets.index({real}));  // [tokens]
   const at::Tensor placed = at::zeros(real.sizes(), each.options().dtype(at::kDouble)).masked_scatter(real, each.to(at::kDouble));
   const at::Tensor means = (placed.sum(1) / real.sum(1)).cpu();  // [2 · pairs]
-  for (size_t i = 0; i < batch.size(); ++i) {
+  for (size_t i = 0; i < batch.pairs.size(); ++i) {
     const auto row = static_cast<int64_t>(2 * i);
-    preference[batch[i]] = means[row].item<double>() - means[row + 1].item<double>();
+    preference[batch.pairs[i]] = means[row].item<double>() - means[row + 1].item<double>();
   }
 }
 
@@ -103,10 +119,26 @@ std::vector<std::vector<models::TokenId>> neutral_windows(const models::Tokenize
   return windows;
 }
 
-NeutralMeter::NeutralMeter(models::LanguageModel& model, std::vector<std::vector<models::TokenId>> windows)
-    : model_(model), windows_(std::move(windows)) {
+NeutralMeter::NeutralMeter(models::LanguageModel& model, std::vector<std::vector<models::TokenId>> windows, int64_t first_block)
+    : model_(model), first_block_(first_block), windows_(std::move(windows)) {
   if (windows_.empty()) fail("there is no neutral text to measure the side effect with; give some plain prose");
-  for (const auto& window : windows_) unsteered_.push_back(log_probabilities(window, {}));
+  std::map<size_t, std::vector<size_t>> of_length;
+  for (size_t i = 0; i < windows_.size(); ++i) of_length[windows_[i].size()].push_back(i);
+  for (const auto& [length, members] : of_length) {
+    const size_t rows = std::max<size_t>(1, kBatchTokens / length);
+    for (size_t first = 0; first < members.size(); first += rows) {
+      WindowBatch& batch = batches_.emplace_back();
+      std::vector<std::vector<models::TokenId>> tokens;
+      for (size_t i = first; i < std::min(members.size(), first + rows); ++i) {
+        batch.windows.push_back(members[i]);
+        tokens.push_back(windows_[members[i]]);
+      }
+      batch.ids = models::make_batch(tokens, models::Padding::right, model.pad_token()).ids;
+      std::vector<at::Tensor> parts;
+      for_each_head(model_, hidden(batch, {}), [&](int64_t, const at::Tensor& logits) { parts.push_back(logits.log_softmax(-1)); });
+      batch.unsteered = at::cat(parts);
+    }
+  }
 }
 
 uint64_t NeutralMeter::tokens() const {
@@ -115,34 +147,62 @@ uint64_t NeutralMeter::tokens() const {
   return tokens;
 }
 
-at::Tensor NeutralMeter::log_probabilities(const std::vector<models::TokenId>& window, std::span<const models::TokenId> prefix) {
-  const at::NoGradGuard no_grad;
-  std::vector<models::TokenId> tokens(prefix.begin(), prefix.end());
-  tokens.insert(tokens.end(), window.begin(), window.end());
-  const auto seq = static_cast<int64_t>(tokens.size());
-  models::KvCache cache = model_.make_cache(1, seq);
-  const models::Batch batch = models::make_batch({&tokens, 1}, models::Padding::right, tokens.front());
-  const at::Tensor hidden = model_.extend(cache, batch, /*generated=*/true)[0];              // [seq, d]
-  return model_.head(hidden.slice(0, static_cast<int64_t>(prefix.size()))).log_softmax(-1);  // [window, vocabulary]
+at::Tensor NeutralMeter::hidden(WindowBatch& batch, std::span<const models::TokenId> prefix) {
+  const int64_t rows = batch.ids.size(0), seq = batch.ids.size(1), before = static_cast<int64_t>(prefix.size());
+  models::KvCache cache = model_.make_cache(rows, before + seq);
+  if (prefix.empty()) return model_.extend_from(first_block_, batch.entering, cache, {batch.ids, {}}, /*generated=*/true).flatten(0, 1);
+  const std::vector<models::TokenId> tokens(prefix.begin(), prefix.end());
+  const at::Tensor ids = at::cat({at::tensor(tokens, at::kLong).expand({rows, before}), batch.ids}, 1);  // [rows, before + seq]
+  return model_.extend(cache, {ids, {}}, /*generated=*/true).slice(1, before).flatten(0, 1);
 }
 
 NeutralEffect NeutralMeter::measure(std::span<const models::TokenId> prefix) {
+  std::vector<NeutralEffect> effects(windows_.size());
+  for (WindowBatch& batch : batches_) compare(batch, prefix, effects);
   std::vector<at::Tensor> kl, reverse_kl, loss_rise;
-  for (size_t i = 0; i < windows_.size(); ++i) {
-    const at::Tensor steered = log_probabilities(windows_[i], prefix);  // [seq, vocabulary]
-    const at::Tensor gain = steered - unsteered_[i];
-    kl.push_back((steered.exp() * gain).sum(-1, false, at::kDouble));
-    reverse_kl.push_back(-(unsteered_[i].exp() * gain).sum(-1, false, at::kDouble));
-    const at::Tensor next = at::tensor(windows_[i], at::kLong).to(gain.device()).slice(0, 1).unsqueeze(1);  // [seq − 1, 1]
-    loss_rise.push_back(-gain.slice(0, 0, -1).gather(1, next).squeeze(1).to(at::kDouble));
+  for (const NeutralEffect& effect : effects) {
+    kl.push_back(effect.kl);
+    reverse_kl.push_back(effect.reverse_kl);
+    loss_rise.push_back(effect.loss_rise);
   }
+  return {at::cat(kl), at::cat(reverse_kl), at::cat(loss_rise)};
+}
+
+/// Puts the effect on each window of the batch in its place.
+void NeutralMeter::compare(WindowBatch& batch, std::span<const models::TokenId> prefix, std::vector<NeutralEffect>& effects) {
+  const at::NoGradGuard no_grad;
+  const int64_t seq = batch.ids.size(1);
+  const at::Tensor next = batch.ids.roll(-1, 1).flatten().to(model_.device());  // what follows each token, but for the last of a window
+  const at::Tensor sums = at::empty({3, next.size(0)}, next.options().dtype(at::kDouble));  // KL, reverse KL, loss rise
+  const at::Tensor hidden = this->hidden(batch, prefix);                                    // [rows · seq, d]
+  for_each_head(model_, hidden, [&](int64_t begin, const at::Tensor& logits) {
+    at::parallel_for(0, logits.size(0), logits.is_cpu() ? kCachedTokens : logits.size(0), [&](int64_t first, int64_t last) {
+      const int64_t step = logits.is_cpu() ? kCachedTokens : last - first;
+      for (; first < last; first += step) {
+        const int64_t end = std::min(first + step, last);
+        const at::Tensor steered = logits.slice(0, first, end).log_softmax(-1);             // [tokens, vocabulary]
+        const at::Tensor unsteered = batch.unsteered.slice(0, begin + first, begin + end);  // [tokens, vocabulary]
+        const at::Tensor gain = steered - unsteered;
+        const at::Tensor targets = next.slice(0, begin + first, begin + end).unsqueeze(1);  // [tokens, 1]
+        const at::Tensor to = sums.slice(1, begin + first, begin + end);                    // [3, tokens]
+        to[0].copy_((steered.exp() * gain).sum(-1, false, at::kDouble));
+        to[1].copy_((unsteered.exp() * gain).sum(-1, false, at::kDouble).neg());
+        to[2].copy_(gain.gather(1, targets).squeeze(1).neg());
+      }
+    });
+  });
   // Rounding can fall below 0.
-  return {at::cat(kl).clamp_min(0).cpu(), at::cat(reverse_kl).clamp_min(0).cpu(), at::cat(loss_rise).cpu()};
+  const at::Tensor kl = sums.slice(0, 0, 2).clamp_min(0).cpu().unflatten(1, {-1, seq});  // [2, rows, seq]
+  const at::Tensor rise = sums[2].cpu().unflatten(0, {-1, seq}).slice(1, 0, -1);         // [rows, seq − 1]
+  for (size_t i = 0; i < batch.windows.size(); ++i) {
+    const auto row = static_cast<int64_t>(i);
+    effects[batch.windows[i]] = {.kl = kl[0][row], .reverse_kl = kl[1][row], .loss_rise = rise[row]};
+  }
 }
 
 EffectMeter::EffectMeter(models::LanguageModel& model, std::vector<ContinuationPair> pairs, std::string_view neutral, Options options)
-    : preferences_(model, pairs, options.chat),
-      neutral_(model, neutral_windows(model.tokenizer(), neutral, options.window, options.max_neutral_tokens)),
+    : preferences_(model, pairs, options.chat, options.first_block),
+      neutral_(model, neutral_windows(model.tokenizer(), neutral, options.window, options.max_neutral_tokens), options.first_block),
       baseline_(preferences_.measure()) {}
 
 double EffectMeter::baseline_preference() const {

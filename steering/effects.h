@@ -26,22 +26,27 @@ struct Effect {
 /// Positions::generated is measured too.
 class PreferenceMeter {
  public:
-  /// `chat`: the prompts are user messages in the model's chat format. Throws Error when there is no pair.
-  PreferenceMeter(models::LanguageModel& model, std::span<const ContinuationPair> pairs, bool chat);
+  /// `chat`: the prompts are user messages in the model's chat format. `first_block`: nothing before this block will be hooked, so that
+  /// its input is computed once. Throws Error when there is no pair.
+  PreferenceMeter(models::LanguageModel& model, std::span<const ContinuationPair> pairs, bool chat, int64_t first_block = 0);
 
   std::vector<double> measure();  // nats a token
-  size_t pairs() const { return pairs_.size(); }
+  size_t pairs() const { return pairs_; }
   uint64_t tokens() const { return tokens_; }  // that one measurement runs, padding apart
 
  private:
-  struct EncodedPair {
-    std::vector<models::TokenId> prompt, positive, negative;
+  struct EncodedBatch {
+    std::vector<size_t> pairs;                          // of like length
+    models::Batch prompt;                               // [pairs, seq], padded on the left
+    models::Batch continuation;                         // positive and negative of each pair [2 · pairs, seq], padded on the right
+    at::Tensor prompt_entering, continuation_entering;  // the first block's input [rows, seq, d], once it was computed
   };
-  void measure(std::span<const size_t> batch, std::vector<double>& preference);
+  void measure(EncodedBatch& batch, std::vector<double>& preference);
 
   models::LanguageModel& model_;
-  std::vector<EncodedPair> pairs_;
-  std::vector<std::vector<size_t>> batches_;  // pairs of like length
+  int64_t first_block_;
+  size_t pairs_ = 0;
+  std::vector<EncodedBatch> batches_;
   uint64_t tokens_ = 0;
 };
 
@@ -59,7 +64,8 @@ std::vector<std::vector<models::TokenId>> neutral_windows(const models::Tokenize
 /// Measures against the model as it is when this is made: make it before steering. Memory is tokens × vocabulary floats.
 class NeutralMeter {
  public:
-  NeutralMeter(models::LanguageModel& model, std::vector<std::vector<models::TokenId>> windows);
+  /// `first_block`: as PreferenceMeter. Throws Error when there is no window or an empty one.
+  NeutralMeter(models::LanguageModel& model, std::vector<std::vector<models::TokenId>> windows, int64_t first_block = 0);
 
   /// Of what is hooked in the model now. With a `prefix`, each window stands behind it: the effect of a prompt.
   NeutralEffect measure(std::span<const models::TokenId> prefix = {});
@@ -67,11 +73,20 @@ class NeutralMeter {
   uint64_t tokens() const;
 
  private:
-  at::Tensor log_probabilities(const std::vector<models::TokenId>& window, std::span<const models::TokenId> prefix);
+  struct WindowBatch {
+    std::vector<size_t> windows;  // of one length
+    at::Tensor ids;               // [windows, seq]
+    at::Tensor entering;          // the first block's input [windows, seq, d], once it was computed
+    at::Tensor unsteered;         // log-probabilities of the unsteered model [windows · seq, vocabulary] float32
+  };
+  /// The last block's output [windows · seq, d].
+  at::Tensor hidden(WindowBatch& batch, std::span<const models::TokenId> prefix);
+  void compare(WindowBatch& batch, std::span<const models::TokenId> prefix, std::vector<NeutralEffect>& effects);
 
   models::LanguageModel& model_;
+  int64_t first_block_;
   std::vector<std::vector<models::TokenId>> windows_;
-  std::vector<at::Tensor> unsteered_;  // log_probabilities() of the unsteered model: a window [seq, vocabulary] float32
+  std::vector<WindowBatch> batches_;
 };
 
 /// Both, in means: measured against the model as it is when this is made.
@@ -83,6 +98,7 @@ class EffectMeter {
     bool chat = true;
     int64_t window = 128;
     int64_t max_neutral_tokens = 512;
+    int64_t first_block = 0;  // nothing before it will be hooked
   };
   EffectMeter(models::LanguageModel& model, std::vector<ContinuationPair> pairs, std::string_view neutral, Options options);
   EffectMeter(models::LanguageModel& model, std::vector<ContinuationPair> pairs, std::string_view neutral)

@@ -64,7 +64,7 @@ LanguageSubject::LanguageSubject(models::LanguageModel& model, LanguageInputs in
   read_heldout(options);
   read_neutral(options);
   for (const NamedPairs& other : inputs_.others) {
-    others_.push_back(std::make_unique<steering::PreferenceMeter>(model_, other.pairs, chat_));
+    others_.push_back(std::make_unique<steering::PreferenceMeter>(model_, other.pairs, chat_, model_.block_of(inputs_.site)));
     std::vector<size_t> all(other.pairs.size());
     for (size_t i = 0; i < all.size(); ++i) all[i] = i;
     provenance_["others"].push_back({{"source", other.name}, {"pairs", all.size()}, {"sha256", digest_of(other.pairs, all)}});
@@ -109,7 +109,7 @@ void LanguageSubject::read_heldout(const LanguageOptions& options) {
       half.pairs.push_back(pairs[i]);
       half.clusters.push_back(groups[i]);
     }
-    half.preferences = std::make_unique<steering::PreferenceMeter>(model_, half.pairs, chat_);
+    half.preferences = std::make_unique<steering::PreferenceMeter>(model_, half.pairs, chat_, model_.block_of(inputs_.site));
   }
 }
 
@@ -129,7 +129,8 @@ void LanguageSubject::read_neutral(const LanguageOptions& options) {
     if (measured) halves[i % 2].push_back(windows[i]);
     if (!measured || i % 2 == 0) background.push_back(windows[i]);
   }
-  for (size_t i = 0; i < 2; ++i) halves_[i].neutral = std::make_unique<steering::NeutralMeter>(model_, std::move(halves[i]));
+  for (size_t i = 0; i < 2; ++i)
+    halves_[i].neutral = std::make_unique<steering::NeutralMeter>(model_, std::move(halves[i]), model_.block_of(inputs_.site));
   background_ = activations_of(model_, inputs_.site, background);
   provenance_["neutral"] = {{"sha256", sha256(inputs_.neutral)},
                             {"window", window},

@@ -139,7 +139,7 @@ class Study {
   }
 
   void measure_shift(const at::Tensor& directions) {
-    steering::EffectMeter meter(model_, input_.heldout, input_.neutral, {.chat = chat_});
+    steering::EffectMeter meter(model_, input_.heldout, input_.neutral, {.chat = chat_, .first_block = model_.block_of(site_)});
     result_.scores[Score::shift] = unmeasured(sae_.config.latents);
     result_.kl = unmeasured(sae_.config.latents);
     Progress progress("Measuring", result_.measured.size(), "latents", options_.progress);

@@ -100,26 +100,30 @@ def attention_bias(self, hidden: Tensor, attention_mask: Optional[Tensor], past:
     bias = torch.zeros([1], dtype=hidden.dtype, device=hidden.device).expand(seen.shape)
     return bias.masked_fill(torch.logical_not(seen), float("-inf"))
 
-def positions(self, ids: Tensor, attention_mask: Optional[Tensor], past: int, segmented: bool) -> Tensor:
-    end = past + ids.size(1)
+def positions(self, hidden: Tensor, attention_mask: Optional[Tensor], past: int, segmented: bool) -> Tensor:
+    seq = hidden.size(1)
+    end = past + seq
     if attention_mask is None:
-        return torch.arange(past, end, device=ids.device).unsqueeze(0)
+        return torch.arange(past, end, device=hidden.device).unsqueeze(0)
     if not segmented:
-        return (attention_mask.to(4).cumsum(-1) - 1).clamp_min(0).narrow(1, past, ids.size(1))
-    place = torch.arange(0, end, device=ids.device)
+        return (attention_mask.to(4).cumsum(-1) - 1).clamp_min(0).narrow(1, past, seq)
+    place = torch.arange(0, end, device=hidden.device)
     before = torch.cat([attention_mask.narrow(1, 0, 1), attention_mask.narrow(1, 0, end - 1)], -1)
     starts = (place * (attention_mask != before)).cummax(-1)[0]
-    return (place - starts).narrow(1, past, ids.size(1))
+    return (place - starts).narrow(1, past, seq)
 
 def forward(self, ids: Tensor, attention_mask: Optional[Tensor], keys: List[Tensor], values: List[Tensor], past: int) -> Tensor:
-    hidden = self.embed_tokens.forward(ids)
+    return self.resume(self.embed_tokens.forward(ids), 0, attention_mask, keys, values, past)
+
+def resume(self, hidden: Tensor, block: int, attention_mask: Optional[Tensor], keys: List[Tensor], values: List[Tensor], past: int) -> Tensor:
     segmented = self.is_segmented(attention_mask)
-    positions = self.positions(ids, attention_mask, past, segmented)
+    positions = self.positions(hidden, attention_mask, past, segmented)
     cos, sin = self.rotary_emb.forward(positions, hidden.dtype)
     bias = self.attention_bias(hidden, attention_mask, past, segmented)
-)";  // then one line a block: a loop over submodules is not to be had here
+)";  // then two lines a block: a loop over submodules is not to be had here
 constexpr const char* kModelBlock = R"(
-    hidden = getattr(self.layers, "{}").forward(hidden, cos, sin, bias, keys, values, past))";
+    if block <= {0}:
+        hidden = getattr(self.layers, "{0}").forward(hidden, cos, sin, bias, keys, values, past))";
 constexpr const char* kModelEnd = R"(
     return self.norm.forward(hidden)
 )";
@@ -127,6 +131,9 @@ constexpr const char* kModelEnd = R"(
 constexpr const char* kRoot = R"(
 def hidden(self, input_ids: Tensor, attention_mask: Optional[Tensor], keys: List[Tensor], values: List[Tensor], past: int) -> Tensor:
     return self.model.forward(input_ids, attention_mask, keys, values, past)
+
+def resume(self, hidden: Tensor, block: int, attention_mask: Optional[Tensor], keys: List[Tensor], values: List[Tensor], past: int) -> Tensor:
+    return self.model.resume(hidden, block, attention_mask, keys, values, past)
 
 def logits(self, hidden: Tensor) -> Tensor:
     return self.lm_head.forward(hidden)

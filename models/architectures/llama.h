@@ -16,7 +16,7 @@ namespace vyx::models {
 /// `expected` says; throws Error if it can't.
 using WeightSource = std::function<at::Tensor(const std::string& name, at::IntArrayRef expected)>;
 
-/// The module with the three methods of language_model.h, in eval mode.
+/// The module with the methods of language_model.h, in eval mode.
 torch::jit::Module make_llama(const LanguageModelConfig& config, const WeightSource& weights);
 
 }  // namespace vyx::models

@@ -151,6 +151,42 @@ TEST_CASE("[models.language_model] a repeated cache continues each row as the or
   }
 }
 
+TEST_CASE("[models.language_model] running from a block on gives what the whole model gives, bit for bit, and computes nothing before it") {
+  LanguageModel model = tiny_model({.seed = 7});
+  const at::Tensor vector = at::linspace(-1, 1, 32);
+  const Batch head = make_batch(kRows, Padding::left, 2);
+  const Batch tail = make_batch(Rows{{1, 2}, {3}, {4, 5, 6}, {7}}, Padding::right, 2);
+  const Site site{"model.layers.1.mlp", Port::output};
+  const int64_t block = model.block_of(site);
+  REQUIRE(block == 1);
+  const auto rows = static_cast<int64_t>(kRows.size());
+  at::Tensor entering[2];
+  for (const double coefficient : {0.0, 1.0, -3.0}) {
+    CAPTURE(coefficient);
+    const AttachedEdit edit = attach(model.module(), site, Edit({add(vector)}), {.coefficients = at::scalar_tensor(coefficient)});
+    KvCache whole = model.make_cache(rows, 16), part = model.make_cache(rows, 16);
+    const at::Tensor expected[] = {model.extend(whole, head), model.extend(whole, tail, true)};
+    int early = 0;
+    const HookHandle counts = model.module().hook("model.layers.0", [&](const Site&, const c10::IValue&) {
+      ++early;
+      return std::nullopt;
+    });
+    const bool first = !entering[0].defined();
+    CHECK(at::equal(model.extend_from(block, entering[0], part, head), expected[0]));
+    CHECK(at::equal(model.extend_from(block, entering[1], part, tail, true), expected[1]));
+    CHECK(early == (first ? 2 : 0));
+    CHECK(part.length == whole.length);
+  }
+}
+
+TEST_CASE("[models.language_model] a site's block is read from its path; others count as the first") {
+  LanguageModel model = tiny_model({.layers = 2});
+  CHECK(model.block_of(model.block_output(1)) == 1);
+  CHECK(model.block_of({"model.layers.1.self_attn.q_proj", Port::input}) == 1);
+  for (const char* path : {"model.layers", "model.layers.x", "model.embed_tokens", "model.norm", "lm_head", "model.layers.0.mlp"})
+    CHECK(model.block_of({path, Port::output}) == 0);
+}
+
 TEST_CASE("[models.language_model] log-probabilities of the tokens themselves, 0 at padding") {
   LanguageModel model = tiny_model({.seed = 5});
   const Batch batch = make_batch(Rows{kRows[0], kRows[2]}, Padding::left, 2);

@@ -129,6 +129,29 @@ TEST_CASE(
   CHECK(effect.kl_p95 == doctest::Approx(kl.quantile(0.95).item<double>()).epsilon(1e-3));
 }
 
+TEST_CASE("[steering.effects] what stands before the hooked block is run once, and nothing measured changes") {
+  auto model = planted_model();
+  const int64_t window = 20;
+  EffectMeter whole(model, kPairs, kNeutral, {.window = window}), part(model, kPairs, kNeutral, {.window = window, .first_block = 1});
+  int early = 0;
+  const auto counts = model.module().hook("model.layers.0", [&](const vyx::Site&, const c10::IValue&) {
+    ++early;
+    return std::nullopt;
+  });
+  for (const double coefficient : {1.5, -2.0, 0.0}) {
+    CAPTURE(coefficient);
+    const std::vector<WeightedVector> vectors = {{vector_at({"model.layers.1:output"}), coefficient, ""}};
+    const Steering steering = steer(model, vectors, {});
+    early = 0;
+    const Effect effect = part.measure();
+    CHECK(early == 0);
+    const Effect expected = whole.measure();
+    CHECK(effect.shift == expected.shift);
+    CHECK(effect.kl_mean == expected.kl_mean);
+    CHECK(effect.kl_p95 == expected.kl_p95);
+  }
+}
+
 TEST_CASE("[steering.effects] an edit of generated tokens alone is measured too") {
   auto model = planted_model();
   EffectMeter meter(model, kPairs, kNeutral);
