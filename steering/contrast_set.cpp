@@ -3,32 +3,17 @@
 #include <fmt/format.h>
 #include <fmt/std.h>
 
-#include <functional>
-
 #include "core/digest.h"
 #include "core/error.h"
 #include "core/io.h"
 #include "core/json_guard.h"
 #include "models/chat_format.h"
+#include "steering/lines.h"
 
 namespace vyx::steering {
 namespace {
 
 constexpr std::string_view kPersona = "{persona}";
-
-/// Calls `take` with each line that is not blank, and with "file:line".
-void for_each_line(const std::filesystem::path& path, const std::function<void(std::string_view line, const std::string& where)>& take) {
-  const std::string text = read_text_file(path);
-  std::string_view rest = text;
-  for (int64_t number = 1; !rest.empty(); ++number) {
-    const size_t end = rest.find('\n');
-    std::string_view line = rest.substr(0, end);
-    rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
-    if (line.ends_with('\r')) line.remove_suffix(1);
-    if (line.find_first_not_of(" \t") == std::string_view::npos) continue;
-    take(line, fmt::format("{}:{}", path.string(), number));
-  }
-}
 
 void require_two_sides(std::string_view positive, std::string_view negative, std::string_view where) {
   for (const auto& [side, name] : {std::pair{positive, "positive"}, std::pair{negative, "negative"}}) {

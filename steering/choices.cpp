@@ -1,0 +1,107 @@
+#include "steering/choices.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "core/error.h"
+#include "core/json_guard.h"
+#include "core/text.h"
+#include "steering/likelihood.h"
+#include "steering/lines.h"
+
+namespace vyx::steering {
+namespace {
+
+constexpr int64_t kBatchTokens = 2048;  // of one forward, padding included
+
+std::vector<std::string> choices_of(const Json& json, std::string_view where) {
+  const auto found = json.find("choices");
+  if (found == json.end() || !found->is_array() || found->size() < 2)
+    fail("{}: \"choices\" is no list of two or more; expected [\"…\", \"…\"]", where);
+  std::vector<std::string> choices;
+  std::set<std::string> known;
+  for (const Json& choice : *found) {
+    if (!choice.is_string() || choice.get_ref<const std::string&>().empty())
+      fail("{}: \"choices\" holds {}, expected only text that is not empty", where, quote(choice.dump()));
+    choices.push_back(choice.get<std::string>());
+    if (!known.insert(choices.back()).second) fail("{}: \"choices\" holds {} twice; all must differ", where, quote(choices.back()));
+  }
+  return choices;
+}
+
+}  // namespace
+
+std::vector<ChoiceItem> read_choice_items(const std::filesystem::path& path) {
+  std::vector<ChoiceItem> items;
+  for_each_line(path, [&](std::string_view line, const std::string& where) {
+    const Json json = parse_json(line, where);
+    ChoiceItem item{.question = json_string(json, "question", where), .choices = choices_of(json, where)};
+    if (item.question.empty()) fail("{}: \"question\" is empty; a choice needs something to answer", where);
+    item.answer = static_cast<size_t>(json_integer(json, "answer", where, 0, static_cast<int64_t>(item.choices.size()) - 1));
+    items.push_back(std::move(item));
+  });
+  if (items.empty())
+    fail("{}: holds no item; expected a line {{\"question\": \"…\", \"choices\": [\"…\", \"…\"], \"answer\": 0}} each", path.string());
+  return items;
+}
+
+ChoiceMeter::ChoiceMeter(models::LanguageModel& model, std::span<const ChoiceItem> items, bool chat) : model_(model) {
+  if (items.empty()) fail("there are no questions to measure what the model knows with; give at least one");
+  std::map<size_t, std::vector<size_t>> by_count;  // choices: items
+  for (const ChoiceItem& item : items) {
+    by_count[item.choices.size()].push_back(items_.size());
+    EncodedItem& encoded = items_.emplace_back(EncodedItem{.question = model.encode_prompt(item.question, chat), .answer = item.answer});
+    tokens_ += encoded.question.size();
+    for (const std::string& choice : item.choices) {
+      encoded.choices.push_back(model.tokenizer().encode(chat ? choice : " " + choice, {.special_tokens = false}));
+      encoded.bytes.push_back(static_cast<double>(choice.size()));
+      tokens_ += encoded.choices.back().size();
+    }
+    chance_ += 1 / static_cast<double>(item.choices.size() * items.size());
+  }
+  for (const auto& [count, members] : by_count) {
+    std::vector<int64_t> lengths;
+    for (const size_t member : members) {
+      size_t longest = 0;
+      for (const auto& choice : items_[member].choices) longest = std::max(longest, choice.size());
+      lengths.push_back(static_cast<int64_t>(items_[member].question.size() + longest));
+    }
+    const auto rows = static_cast<int64_t>(count);
+    for (std::vector<size_t>& batch : models::batches_by_length(lengths, std::max(kBatchTokens / rows, int64_t{1}))) {
+      for (size_t& place : batch) place = members[place];
+      batches_.push_back(std::move(batch));
+    }
+  }
+}
+
+std::vector<std::vector<double>> ChoiceMeter::scores() {
+  std::vector<std::vector<double>> scores(items_.size());
+  for (const std::vector<size_t>& batch : batches_) {
+    std::vector<std::vector<models::TokenId>> questions, choices;
+    for (const size_t i : batch) {
+      questions.push_back(items_[i].question);
+      choices.insert(choices.end(), items_[i].choices.begin(), items_[i].choices.end());
+    }
+    const at::Tensor likelihoods = log_likelihoods(model_, questions, choices);  // [choices]
+    const auto* next = likelihoods.const_data_ptr<double>();
+    for (const size_t i : batch)
+      for (const double bytes : items_[i].bytes) scores[i].push_back(*next++ / bytes);
+  }
+  return scores;
+}
+
+std::vector<double> ChoiceMeter::right() {
+  const std::vector<std::vector<double>> all = scores();
+  std::vector<double> right;
+  for (size_t i = 0; i < all.size(); ++i) {
+    const double own = all[i][items_[i].answer];
+    right.push_back(std::count_if(all[i].begin(), all[i].end(), [&](double score) { return own > score; }) + 1 ==
+                    static_cast<int64_t>(all[i].size()));
+  }
+  return right;
+}
+
+}  // namespace vyx::steering
