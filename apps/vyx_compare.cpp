@@ -23,7 +23,7 @@ using vyx::Json;
 using namespace vyx::compare;
 
 struct Options {
-  std::string model, heldout, sae, neutral, site, instruction, levels = "0.1,0.3,1", out;
+  std::string model, heldout, sae, neutral, ood, choices, site, instruction, levels = "0.1,0.3,1", out;
   std::vector<std::string> others;
   vyx::apps::ContrastOptions contrast;
   bool synthetic = false;
@@ -98,6 +98,8 @@ Comparison compare_language(Options& options, const vyx::apps::CommonOptions& co
   inputs.instruction = options.instruction.empty() ? inputs.contrast.instruction : options.instruction;
   for (const std::string& other : options.others)
     inputs.others.push_back({std::filesystem::path(other).stem().string(), vyx::steering::read_continuation_pairs(other)});
+  if (!options.ood.empty()) inputs.ood = {options.ood, vyx::steering::read_continuation_pairs(options.ood)};
+  if (!options.choices.empty()) inputs.choices = {options.choices, vyx::steering::read_choice_items(options.choices)};
   LanguageSubject subject(model, std::move(inputs), options.language);
   Comparison comparison = run(subject, sae, options, common);
   comparison.provenance["sae"] = {{"source", options.sae},
@@ -109,18 +111,22 @@ Comparison compare_language(Options& options, const vyx::apps::CommonOptions& co
 }
 
 void print(const Comparison& comparison) {
-  fmt::print("{:<20} {:>9} {:>9} {:>24} {:>8} {:>10} {:>9} {:>8}\n", "method", "dose", "effect", "95 % interval", "KL p95", "loss rise",
-             "anti", "largest p");
+  fmt::print("{:<26} {:>9} {:>9} {:>24} {:>8} {:>10} {:>9} {:>9} {:>9} {:>8}\n", "method", "dose", "effect", "95 % interval", "KL p95",
+             "loss rise", "anti", "template", "choices", "largest p");
   for (const MethodResult& method : comparison.methods) {
     const Level& level = headline_of(method, comparison.headline);
     double p = method.nulls.empty() ? std::nan("") : 0;
     for (const NullResult& null : method.nulls) p = std::max(p, null.p);
-    fmt::print("{:<20} {:>9.4f} {:>+9.3f} {:>24} {:>8.3f} {:>+10.4f} {:>7.0f} % {:>8.3f}{}\n", method.name, level.dose.dose, level.effect,
-               fmt::format("[{:+.3f}, {:+.3f}]", level.interval.low, level.interval.high), level.side_effect.kl_p95,
-               level.side_effect.loss_rise, 100 * method.anti_steerable, p, level.dose.reached ? "" : "  (level not reached)");
+    fmt::print("{:<26} {:>9.4f} {:>+9.3f} {:>24} {:>8.3f} {:>+10.4f} {:>7.0f} % {:>9} {:>9} {:>8.3f}{}\n", method.name, level.dose.dose,
+               level.effect, fmt::format("[{:+.3f}, {:+.3f}]", level.interval.low, level.interval.high), level.side_effect.kl_p95,
+               level.side_effect.loss_rise, 100 * method.anti_steerable, method.ood ? fmt::format("{:+.3f}", method.ood->effect) : "-",
+               method.choices ? fmt::format("{:.1f} %", 100 * method.choices->accuracy) : "-", p,
+               level.dose.reached ? "" : "  (level not reached)");
   }
+  if (comparison.choice_items > 0)
+    fmt::print("{:<26} {:>111}\n", "the model as it is", fmt::format("{:.1f} %", 100 * comparison.unedited_accuracy));
   if (comparison.instructed)
-    fmt::print("{:<20} {:>9} {:>+9.3f} {:>24} {:>8.3f} {:>+10.4f}\n", "the prompt", "", comparison.instructed_effect,
+    fmt::print("{:<26} {:>9} {:>+9.3f} {:>24} {:>8.3f} {:>+10.4f}\n", "the prompt", "", comparison.instructed_effect,
                fmt::format("[{:+.3f}, {:+.3f}]", comparison.instructed_interval.low, comparison.instructed_interval.high),
                comparison.instructed_side_effect.kl_p95, comparison.instructed_side_effect.loss_rise);
   fmt::print("\n");
@@ -148,7 +154,8 @@ int main(int argc, char** argv) {
       "directions, each at the dose that costs the same KL on neutral text, on data that it was not made or chosen from. Nulls go\n"
       "through the same steps. Writes compare.json, compare.csv and the page compare.html.",
       "  vyx-compare --model smollm2.pt --template apps/data/happy.json --heldout apps/data/happy_heldout.jsonl --sae sae \\\n"
-      "              --neutral apps/data/neutral.txt --other apps/data/formal_heldout.jsonl --out compare\n"
+      "              --neutral apps/data/neutral.txt --other apps/data/formal_heldout.jsonl --ood apps/data/happy_ood.jsonl \\\n"
+      "              --choices apps/data/choices.jsonl --out compare\n"
       "  vyx-compare --synthetic --out compare");
   driver.options()("model,m", value(&options.model)->value_name("FILE"), "the archive of vyx-import");
   options.contrast.add_to(driver);
@@ -156,7 +163,11 @@ int main(int argc, char** argv) {
                    "JSON Lines of {\"prompt\", \"positive\", \"negative\"}: continuations that measure the effect")(
       "sae", value(&options.sae)->value_name("FOLDER"), "the autoencoder, in any format that vyx reads")(
       "neutral", value(&options.neutral)->value_name("FILE"), "plain prose, for the side effects")(
-      "other", value(&options.others)->multitoken()->value_name("FILE…"), "continuations of other concepts, which should not move")(
+      "other", value(&options.others)->multitoken()->value_name("FILE…"),
+      "continuations of other concepts, which should not move, and whose mean vectors are controls")(
+      "ood", value(&options.ood)->value_name("FILE"), "continuations as --heldout's, in another form: does the effect hold there?")(
+      "choices", value(&options.choices)->value_name("FILE"),
+      "JSON Lines of {\"question\", \"choices\", \"answer\"}: does the model still know what it knew?")(
       "site", value(&options.site)->value_name("SITE"), "the autoencoder's own if not given")(
       "instruction", value(&options.instruction)->value_name("TEXT"), "a prompt that asks for the concept; the template's if not given")(
       "kl", value(&options.levels)->default_value(options.levels)->value_name("A,B,…"),

@@ -7,8 +7,10 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <numeric>
 #include <utility>
 
+#include "apps/compare/foreign.h"
 #include "apps/compare/measure.h"
 #include "apps/compare/nulls.h"
 #include "apps/compare/rules.h"
@@ -33,6 +35,11 @@ std::vector<double> to_vector(const at::Tensor& values) {  // [n]
   return {wide.const_data_ptr<double>(), wide.const_data_ptr<double>() + wide.numel()};
 }
 
+std::vector<double> difference(std::vector<double> a, const std::vector<double>& b) {
+  for (size_t i = 0; i < a.size(); ++i) a[i] -= b[i];
+  return a;
+}
+
 /// A number an activation by which a method would tell the sides apart [rows].
 at::Tensor readings(const Method& method, const sae::Autoencoder& sae, const at::Tensor& largest, const at::Tensor& x) {
   if (method.family == Family::direction) return x.to(at::kDouble).mv(method.direction);
@@ -47,7 +54,7 @@ class Trial {
       : measure_(measure), subject_(measure.subject()), sae_(sae), largest_(largest), options_(options) {}
 
   MethodResult run(const Method& method, const at::Tensor& reference) const {
-    MethodResult result{.name = method.name, .family = method.family, .latents = method.latents};
+    MethodResult result{.name = method.name, .family = method.family, .role = method.role, .latents = method.latents};
     DoseFinder finder = measure_.finder(method, first_dose(method));
     for (const double level : options_.levels) result.levels.push_back(at_level(method, level, finder.find(level)));
     result.curve = finder.curve();
@@ -57,10 +64,10 @@ class Trial {
     const std::vector<std::string> others = subject_.others();
     for (size_t i = 0; i < others.size(); ++i) {
       const std::vector<double> shifts = measure_.other_shifts(edit, i);
-      std::vector<size_t> clusters(shifts.size());
-      for (size_t j = 0; j < clusters.size(); ++j) clusters[j] = j;
-      result.others.push_back({others[i], mean(shifts), interval(shifts, clusters)});
+      result.others.push_back({others[i], mean(shifts), interval(shifts)});
     }
+    if (!subject_.ood_clusters().empty()) result.ood = on_another_template(edit);
+    if (subject_.choice_tokens() > 0) result.choices = on_choices(edit);
     repeat(headline, result);
     detect(method, result);
     place(edit, method, reference, result);
@@ -69,6 +76,17 @@ class Trial {
 
   Interval interval(const std::vector<double>& values, const std::vector<size_t>& clusters) const {
     return cluster_bootstrap(values, clusters, options_.bootstrap, random_bits(options_.seed, kBootstrap, 0));
+  }
+  /// Of values that are independent.
+  Interval interval(const std::vector<double>& values) const {
+    std::vector<size_t> clusters(values.size());
+    std::iota(clusters.begin(), clusters.end(), size_t{0});
+    return interval(values, clusters);
+  }
+  /// Of how much further a method moves the items of the test than another one.
+  Gain gain(const MethodResult& method, const MethodResult& over) const {
+    const std::vector<double> differences = difference(shifts_of(method), shifts_of(over));
+    return {over.name, mean(differences), interval(differences, subject_.clusters(Split::test))};
   }
 
  private:
@@ -80,6 +98,21 @@ class Trial {
     result.interval = interval(result.shifts, subject_.clusters(Split::test));
     result.samples = subject_.samples(&edit);
     return result;
+  }
+
+  const std::vector<double>& shifts_of(const MethodResult& method) const { return headline_of(method, options_.headline).shifts; }
+
+  OodEffect on_another_template(const Edit& edit) const {
+    OodEffect result{.shifts = measure_.ood_shifts(edit)};
+    result.effect = mean(result.shifts);
+    result.interval = interval(result.shifts, subject_.ood_clusters());
+    return result;
+  }
+
+  ChoiceAccuracy on_choices(const Edit& edit) const {
+    const std::vector<double> right = measure_.choices_right(edit);
+    const std::vector<double> changes = difference(right, measure_.unedited_choices_right());
+    return {.accuracy = mean(right), .change = mean(changes), .interval = interval(changes)};
   }
 
   void respond(const Method& method, const Level& headline, MethodResult& result) const {
@@ -148,7 +181,7 @@ void add_nulls(const Nulls& nulls, Comparison& comparison) {
   std::vector<double> worst;  // a method's largest p; NaN for the control
   for (MethodResult& method : comparison.methods) {
     worst.push_back(kNaN);
-    if (method.name == kRandomDirection) continue;
+    if (method.role != Role::method) continue;
     const double effect = headline_of(method, comparison.headline).effect;
     const auto against = [&](const char* name, const std::vector<double>& draws) {
       method.nulls.push_back({name, draws, null_p(effect, draws), null_z(effect, draws)});
@@ -167,8 +200,7 @@ void add_nulls(const Nulls& nulls, Comparison& comparison) {
   for (size_t i = 0; i < adjusted.size(); ++i) comparison.methods[i].p_adjusted = adjusted[i];
   double best = -std::numeric_limits<double>::infinity();
   for (const MethodResult& method : comparison.methods)
-    if (method.name != kRandomDirection && method.name != kPcaCenter)
-      best = std::max(best, headline_of(method, comparison.headline).effect);
+    if (method.role == Role::method && method.name != kPcaCenter) best = std::max(best, headline_of(method, comparison.headline).effect);
   comparison.global_null = nulls.any;
   comparison.global_p = null_p(best, nulls.any);
 }
@@ -176,12 +208,20 @@ void add_nulls(const Nulls& nulls, Comparison& comparison) {
 void measure_instructed(Subject& subject, const Trial& trial, Comparison& comparison) {
   comparison.instructed = subject.instructed();
   if (!comparison.instructed) return;
-  const std::vector<double> before = subject.preference(Split::test, nullptr);
-  std::vector<double> shifts = comparison.instructed->preference;
-  for (size_t i = 0; i < shifts.size(); ++i) shifts[i] -= before[i];
+  const std::vector<double> shifts = difference(comparison.instructed->preference, subject.preference(Split::test, nullptr));
   comparison.instructed_effect = mean(shifts);
   comparison.instructed_interval = trial.interval(shifts, subject.clusters(Split::test));
   comparison.instructed_side_effect = summarise(comparison.instructed->neutral);
+}
+
+void measure_unedited_choices(Measure& measure, const Trial& trial, Comparison& comparison) {
+  Subject& subject = measure.subject();
+  if (subject.choice_tokens() == 0) return;
+  const std::vector<double>& right = measure.unedited_choices_right();
+  comparison.choice_items = static_cast<int64_t>(right.size());
+  comparison.choice_chance = subject.choice_chance();
+  comparison.unedited_accuracy = mean(right);
+  comparison.unedited_accuracy_interval = trial.interval(right);
 }
 
 }  // namespace
@@ -205,7 +245,9 @@ Plan plan(const Subject& subject, const CompareOptions& options) {
   const uint64_t levels = options.levels.size(), candidates = static_cast<uint64_t>(options.candidates);
   const uint64_t choice = candidates * (select + dose);
   Plan plan;
-  plan.methods = choice + (kDirections + kLatentMethods + 1) * (levels * (kSearch * dose + side + test) + 3 * test);
+  const uint64_t foreign = subject.others().size(), methods = kDirections + kLatentMethods + 1 + foreign;
+  plan.methods = choice + methods * (levels * (kSearch * dose + side + test) + 3 * test + subject.ood_tokens() + subject.choice_tokens()) +
+                 subject.choice_tokens() + foreign * (kSearch * dose + select);
   const uint64_t each = kNear * dose + test;
   plan.nulls = static_cast<uint64_t>(options.nulls) *
                (2 * (each + select) + (kDirections - 1 + kLatentMethods) * each + choice + 2 * (choice + kLatentMethods * each));
@@ -228,6 +270,7 @@ Comparison compare(Subject& subject, const sae::Autoencoder& sae, const CompareO
   const at::Tensor& background = subject.background();
   comparison.median_norm = background.norm(2, {1}).median().item<double>();
   comparison.items = static_cast<int64_t>(subject.clusters(Split::test).size());
+  comparison.ood_items = static_cast<int64_t>(subject.ood_clusters().size());
 
   const ContrastActivations& extraction = subject.contrast(Split::extraction);
   const ContrastActivations& selection = subject.contrast(Split::selection);
@@ -238,13 +281,14 @@ Comparison compare(Subject& subject, const sae::Autoencoder& sae, const CompareO
   if (comparison.firing_latents == 0)
     fail("{}: found no latent that fires at this site, expected some; is the autoencoder for another model or site?", subject.site());
 
+  const auto left_out = [&](const std::string& why) { comparison.notes.push_back("Left out: " + why); };
   Measure measure(subject, options);
   std::vector<Method> methods = extract_directions({.positive = extraction.positive,
                                                     .negative = extraction.negative,
                                                     .selection_positive = selection.positive,
                                                     .selection_negative = selection.negative,
                                                     .median_norm = comparison.median_norm},
-                                                   [&](const std::string& why) { comparison.notes.push_back("Left out: " + why); });
+                                                   left_out);
   step("choosing latents");
   LatentScores scores = latent_scores(measure, sae, largest);
   const at::Tensor slopes = subject.preference_slopes(Split::selection);  // [items, d]
@@ -253,12 +297,16 @@ Comparison compare(Subject& subject, const sae::Autoencoder& sae, const CompareO
        choose_latents(sae, largest, propose_latents(sae, selection.positive, selection.negative, slope, largest, options.candidates),
                       scores, options.k))
     methods.push_back(std::move(method));
+  if (methods.empty()) fail("{}: found no method that gives a direction or a latent; give more pairs", subject.site());
   methods.push_back(direction_method(
       kRandomDirection, isotropic_vectors(1, subject.width(), random_bits(options.seed, kRandomDirections, 0))[0], comparison.median_norm));
-  if (methods.size() < 2) fail("{}: found no method that gives a direction or a latent; give more pairs", subject.site());
+  methods.back().role = Role::random_control;
+  step("vectors of other concepts");
+  for (Method& method : foreign_methods(measure, comparison.median_norm, options.headline, left_out)) methods.push_back(std::move(method));
 
   const Trial trial(measure, sae, largest, options);
   comparison.unedited = subject.samples(nullptr);
+  measure_unedited_choices(measure, trial, comparison);
   at::Tensor reference;  // v̄ of the first method [d]
   for (const Method& method : methods) {
     step(method.name);
@@ -274,10 +322,12 @@ Comparison compare(Subject& subject, const sae::Autoencoder& sae, const CompareO
   for (MethodResult& method : comparison.methods) {
     method.gain_over_mean = {kNaN, kNaN};
     if (mean_direction == comparison.methods.end() || method.name == mean_direction->name) continue;
-    std::vector<double> gain = headline_of(method, options.headline).shifts;
-    const std::vector<double>& plain = headline_of(*mean_direction, options.headline).shifts;
-    for (size_t i = 0; i < gain.size(); ++i) gain[i] -= plain[i];
-    method.gain_over_mean = trial.interval(gain, subject.clusters(Split::test));
+    method.gain_over_mean = trial.gain(method, *mean_direction).interval;
+  }
+  for (MethodResult& method : comparison.methods) {
+    if (method.role != Role::method) continue;
+    for (const MethodResult& other : comparison.methods)
+      if (other.role == Role::foreign_control) method.gain_over_foreign.push_back(trial.gain(method, other));
   }
 
   step("the prompt that asks for it");
@@ -296,6 +346,7 @@ Comparison compare(Subject& subject, const sae::Autoencoder& sae, const CompareO
             comparison);
 
   comparison.rules = pass_rules(comparison);
+  for (std::string& note : subject.notes()) comparison.notes.push_back(std::move(note));
   add_notes(options, comparison);
   comparison.tokens = measure.tokens();
   comparison.provenance = subject.provenance();

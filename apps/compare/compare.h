@@ -61,6 +61,27 @@ struct OtherShift {
   Interval interval;
 };
 
+/// On another template than the contrast set's and the test's.
+struct OodEffect {
+  std::vector<double> shifts;  // an item: nats a token
+  double effect = 0;           // their mean
+  Interval interval;
+};
+
+/// On a choice benchmark, as shares of its items.
+struct ChoiceAccuracy {
+  double accuracy = 0;
+  double change = 0;  // from the unedited model's, item by item
+  Interval interval;  // of the change
+};
+
+/// How much further a method moves the concept than another one, item by item.
+struct Gain {
+  std::string over;
+  double difference = 0;
+  Interval interval;
+};
+
 /// p by comparison with draws through the same pipeline; NaN where a null says nothing about a method.
 struct NullResult {
   std::string name;           // "isotropic vectors"
@@ -71,6 +92,7 @@ struct NullResult {
 struct MethodResult {
   std::string name;
   Family family = Family::direction;
+  Role role = Role::method;
   std::vector<int64_t> latents;
   std::vector<DosePoint> curve;  // KL over dose on the selection half
   std::vector<Level> levels;
@@ -81,6 +103,8 @@ struct MethodResult {
   double spearman = 0;                            // mean over items
   double wrong_sign = 0;                          // effect at minus the dose
   std::vector<OtherShift> others;
+  std::optional<OodEffect> ood;           // nullopt: no other template was given
+  std::optional<ChoiceAccuracy> choices;  // nullopt: no choice benchmark was given
   LatentChangeSummary latent_changes;
   double distinct2 = 0, repeated4 = 0;  // of the texts; NaN without texts
 
@@ -92,7 +116,8 @@ struct MethodResult {
   DictionaryFit dictionary;
   std::vector<double> token_cosines;  // of each token's v with the first method's v̄: 5th, 50th and 95th percentile
 
-  Interval gain_over_mean;  // of the difference to the mean direction's effect, an item; NaN for that direction itself
+  Interval gain_over_mean;              // of the difference to the mean direction's effect, an item; NaN for that direction itself
+  std::vector<Gain> gain_over_foreign;  // a foreign concept's vector; none for a control
   std::vector<NullResult> nulls;
   double p_adjusted = 1;  // the largest of the nulls' p, after Holm over the methods
 };
@@ -115,6 +140,9 @@ struct Comparison {
   Interval instructed_interval;
   SideEffect instructed_side_effect;
   std::vector<Sample> unedited;
+  int64_t ood_items = 0, choice_items = 0;          // 0: not measured
+  double choice_chance = 0, unedited_accuracy = 0;  // on the choice benchmark
+  Interval unedited_accuracy_interval;
   std::vector<double> global_null;  // the largest effect of any method on shuffled labels, a draw
   double global_p = 1;
   std::vector<PassLine> rules;

@@ -136,6 +136,63 @@ void list_what_else(const Comparison& comparison, Page& page) {
                     100 * comparison.methods.front().latent_changes.threshold));
 }
 
+std::string change_of_accuracy(const std::optional<ChoiceAccuracy>& choices) {
+  return choices
+             ? fmt::format("{:+.1f} [{:+.1f}, {:+.1f}]", 100 * choices->change, 100 * choices->interval.low, 100 * choices->interval.high)
+             : "–";
+}
+
+void show_what_holds(const Comparison& comparison, Page& page) {
+  IntervalChart elsewhere{.title = "Effect on another template",
+                          .label = "nats a token; line: 95 % interval; band: from half of the effect on the test to all of it"};
+  IntervalChart kept{.title = "Change of accuracy on the choice benchmark", .label = "points; line: 95 % interval; band: 2 points down"};
+  Table rows;
+  for (const MethodResult& method : comparison.methods) {
+    const Level& headline = headline_of(method, comparison.headline);
+    const std::string name = method.name + (method.role == Role::method ? "" : " (control)");
+    if (method.ood)
+      elsewhere.rows.push_back({.name = name,
+                                .value = method.ood->effect,
+                                .low = method.ood->interval.low,
+                                .high = method.ood->interval.high,
+                                .band_low = std::min(headline.effect, headline.effect / 2),
+                                .band_high = std::max(headline.effect, headline.effect / 2)});
+    if (method.choices)
+      kept.rows.push_back({.name = name,
+                           .value = 100 * method.choices->change,
+                           .low = 100 * method.choices->interval.low,
+                           .high = 100 * method.choices->interval.high,
+                           .band_low = -2,
+                           .band_high = 0});
+    std::vector<std::string> gains;
+    for (const Gain& gain : method.gain_over_foreign)
+      gains.push_back(fmt::format("{}: {}", gain.over, with_interval(gain.difference, gain.interval)));
+    rows.push_back({name, with_interval(headline.effect, headline.interval),
+                    method.ood ? with_interval(method.ood->effect, method.ood->interval) : "–",
+                    method.choices ? fmt::format("{:.1f} %", 100 * method.choices->accuracy) : "–", change_of_accuracy(method.choices),
+                    gains.empty() ? "–" : fmt::format("{}", fmt::join(gains, "; "))});
+  }
+  if (!elsewhere.rows.empty()) page.chart(elsewhere);
+  if (!kept.rows.empty()) page.chart(kept);
+  page.table({"method", "effect on the test [95 %]", "on another template", "choices right", "change, points", "more than foreign vectors"},
+             rows);
+  page.paragraph(
+      comparison.ood_items > 0
+          ? fmt::format("At the headline dose. The other template has {} pairs, none of which was used to make or dose a method.",
+                        comparison.ood_items)
+          : "At the headline dose. No other template was given (--ood).");
+  page.paragraph(
+      comparison.choice_items > 0
+          ? fmt::format("Of {} choices the unedited model gets {:.1f} % right (95 % interval {:.1f} to {:.1f}), guessing {:.1f} %. The "
+                        "choice of the largest log-probability a byte counts; a change is of the same items.",
+                        comparison.choice_items, 100 * comparison.unedited_accuracy, 100 * comparison.unedited_accuracy_interval.low,
+                        100 * comparison.unedited_accuracy_interval.high, 100 * comparison.choice_chance)
+          : "No choice benchmark was given (--choices).");
+  page.paragraph(
+      "Controls have no pass rules. The mean of a foreign concept is made of the pairs that its own shift is measured on, and has the sign "
+      "that moves this concept up on the selection split.");
+}
+
 void list_geometry(const Comparison& comparison, Page& page) {
   HeatMap map{.title = "Cosines of the mean implicit vectors"};
   for (const MethodResult& method : comparison.methods) map.names.push_back(method.name);
@@ -218,6 +275,8 @@ std::string compare_page(const Comparison& comparison) {
   list_side_effects(comparison, page);
   page.heading("What else moves");
   list_what_else(comparison, page);
+  page.heading("Another template, a choice benchmark, foreign vectors");
+  show_what_holds(comparison, page);
   page.heading("Geometry and detection");
   list_geometry(comparison, page);
   page.heading("Nulls");

@@ -4,8 +4,8 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <map>
 
+#include "apps/compare/continuation_direction.h"
 #include "core/activation.h"
 #include "core/digest.h"
 #include "core/error.h"
@@ -63,6 +63,8 @@ LanguageSubject::LanguageSubject(models::LanguageModel& model, LanguageInputs in
   read_contrast(options);
   read_heldout(options);
   read_neutral(options);
+  read_ood();
+  read_choices();
   for (const NamedPairs& other : inputs_.others) {
     others_.push_back(std::make_unique<steering::PreferenceMeter>(model_, other.pairs, chat_, model_.block_of(inputs_.site)));
     std::vector<size_t> all(other.pairs.size());
@@ -89,16 +91,8 @@ void LanguageSubject::read_contrast(const LanguageOptions& options) {
 }
 
 void LanguageSubject::read_heldout(const LanguageOptions& options) {
-  // Pairs with one prompt are a group.
   const std::vector<steering::ContinuationPair>& pairs = inputs_.heldout.pairs;
-  std::map<std::string, size_t> known;
-  std::vector<size_t> groups;
-  std::vector<std::string> texts;
-  for (const steering::ContinuationPair& pair : pairs) {
-    const auto [place, added] = known.emplace(pair.prompt, texts.size());
-    if (added) texts.push_back(pair.prompt + " " + pair.positive + " " + pair.negative);
-    groups.push_back(place->second);
-  }
+  const auto [groups, texts] = group_by_prompt(pairs);
   const Splits splits = split_by_group(groups, texts, {.extraction = 0, .selection = 0.5}, options.seed, inputs_.heldout.name);
   Json& json = provenance_["heldout"] = {{"source", inputs_.heldout.name}, {"left_out_as_duplicates", splits.duplicates.size()}};
   for (const auto& [split, name] : {std::pair{Split::selection, "selection"}, {Split::test, "test"}}) {
@@ -111,6 +105,38 @@ void LanguageSubject::read_heldout(const LanguageOptions& options) {
     }
     half.preferences = std::make_unique<steering::PreferenceMeter>(model_, half.pairs, chat_, model_.block_of(inputs_.site));
   }
+}
+
+void LanguageSubject::read_ood() {
+  const auto& [name, pairs] = inputs_.ood;
+  if (pairs.empty()) return;
+  const auto [groups, texts] = group_by_prompt(pairs);
+  const std::vector<size_t> kept = differing(texts, group_by_prompt(inputs_.heldout.pairs).texts);
+  if (kept.empty())
+    fail("{}: found {} pairs that all nearly repeat those of {}, expected another template; write them in another form", name, pairs.size(),
+         inputs_.heldout.name);
+  std::vector<size_t> items;
+  std::vector<steering::ContinuationPair> measured;
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    if (!std::binary_search(kept.begin(), kept.end(), groups[i])) continue;
+    items.push_back(i);
+    measured.push_back(pairs[i]);
+    ood_clusters_.push_back(groups[i]);
+  }
+  const size_t duplicates = pairs.size() - items.size();
+  if (duplicates > 0)
+    notes_.push_back(fmt::format("{}: {} of {} pairs were left out, since they nearly repeat held-out pairs or each other.", name,
+                                 duplicates, pairs.size()));
+  provenance_["ood"] = {
+      {"source", name}, {"pairs", items.size()}, {"sha256", digest_of(pairs, items)}, {"left_out_as_duplicates", duplicates}};
+  ood_ = std::make_unique<steering::PreferenceMeter>(model_, measured, chat_);
+}
+
+void LanguageSubject::read_choices() {
+  const auto& [name, items] = inputs_.choices;
+  if (items.empty()) return;
+  choices_ = std::make_unique<steering::ChoiceMeter>(model_, items, chat_);
+  provenance_["choices"] = {{"source", name}, {"items", items.size()}, {"sha256", digest_of(items)}};
 }
 
 void LanguageSubject::read_neutral(const LanguageOptions& options) {
@@ -172,6 +198,18 @@ std::vector<std::string> LanguageSubject::others() const {
 
 std::vector<double> LanguageSubject::other_preference(size_t other, const Edit* edit) {
   return edited(model_, inputs_.site, edit, [&] { return others_[other]->measure(); });
+}
+
+at::Tensor LanguageSubject::other_direction(size_t other) {
+  return continuation_direction(model_, inputs_.others[other].pairs, inputs_.site, chat_);
+}
+
+std::vector<double> LanguageSubject::ood_preference(const Edit* edit) {
+  return edited(model_, inputs_.site, edit, [&] { return ood_->measure(); });
+}
+
+std::vector<double> LanguageSubject::choices_right(const Edit* edit) {
+  return edited(model_, inputs_.site, edit, [&] { return choices_->right(); });
 }
 
 std::optional<Instructed> LanguageSubject::instructed() {

@@ -8,6 +8,7 @@
 
 #include "apps/compare/subject.h"
 #include "models/language_model.h"
+#include "steering/choices.h"
 #include "steering/contrast_set.h"
 
 namespace vyx::compare {
@@ -17,11 +18,18 @@ struct NamedPairs {
   std::vector<steering::ContinuationPair> pairs;
 };
 
+struct NamedChoices {
+  std::string name;
+  std::vector<steering::ChoiceItem> items;
+};
+
 struct LanguageInputs {
   Site site;
   steering::ContrastSet contrast;
   NamedPairs heldout;              // split into selection and test
   std::vector<NamedPairs> others;  // other concepts'
+  NamedPairs ood;                  // continuations of another template; no pairs: not measured
+  NamedChoices choices;            // a choice benchmark; no items: not measured
   std::string neutral;             // prose
   std::string instruction;         // asks for the concept, put before a prompt; "": not measured
 };
@@ -36,7 +44,7 @@ struct LanguageOptions {
 void validate(const LanguageOptions& options);  // throws UsageError
 
 /// Prompts are user messages where the model has a chat format. All tokens are edited. `model` must outlive it. Throws Error for too little
-/// text or too few pairs to split, and as steering/effects.h does.
+/// text, too few pairs to split, or another template that only repeats the held-out pairs, and as steering/effects.h does.
 class LanguageSubject : public Subject {
  public:
   LanguageSubject(models::LanguageModel& model, LanguageInputs inputs, const LanguageOptions& options);
@@ -51,11 +59,19 @@ class LanguageSubject : public Subject {
   steering::NeutralEffect neutral(Split split, const Edit* edit) override;
   std::vector<std::string> others() const override;
   std::vector<double> other_preference(size_t other, const Edit* edit) override;
+  at::Tensor other_direction(size_t other) override;
+  std::vector<double> ood_preference(const Edit* edit) override;
+  const std::vector<size_t>& ood_clusters() const override { return ood_clusters_; }
+  std::vector<double> choices_right(const Edit* edit) override;
+  double choice_chance() const override { return choices_ ? choices_->chance() : 0; }
   std::optional<Instructed> instructed() override;
   std::vector<Sample> samples(const Edit* edit) override;
   uint64_t preference_tokens(Split split) const override { return half(split).preferences->tokens(); }
   uint64_t neutral_tokens(Split split) const override { return half(split).neutral->tokens(); }
+  uint64_t ood_tokens() const override { return ood_ ? ood_->tokens() : 0; }
+  uint64_t choice_tokens() const override { return choices_ ? choices_->tokens() : 0; }
   Json provenance() const override { return provenance_; }
+  std::vector<std::string> notes() const override { return notes_; }
 
  private:
   struct Half {  // selection, test
@@ -67,6 +83,8 @@ class LanguageSubject : public Subject {
   const Half& half(Split split) const { return halves_[split == Split::test]; }
   void read_contrast(const LanguageOptions& options);
   void read_heldout(const LanguageOptions& options);
+  void read_ood();
+  void read_choices();
   void read_neutral(const LanguageOptions& options);
 
   models::LanguageModel& model_;
@@ -77,7 +95,11 @@ class LanguageSubject : public Subject {
   at::Tensor background_;            // [rows, d]
   Half halves_[2];
   std::vector<std::unique_ptr<steering::PreferenceMeter>> others_;
+  std::unique_ptr<steering::PreferenceMeter> ood_;  // none: not measured
+  std::vector<size_t> ood_clusters_;
+  std::unique_ptr<steering::ChoiceMeter> choices_;  // none: not measured
   Json provenance_;
+  std::vector<std::string> notes_;
 };
 
 }  // namespace vyx::compare

@@ -58,6 +58,27 @@ std::vector<double> Measure::other_shifts(const Edit& edit, size_t other) {
   return shifts;
 }
 
+std::vector<double> Measure::ood_shifts(const Edit& edit) {
+  if (ood_baseline_.empty()) ood_baseline_ = subject_.ood_preference(nullptr);
+  std::vector<double> shifts = subject_.ood_preference(&edit);
+  for (size_t i = 0; i < shifts.size(); ++i) shifts[i] -= ood_baseline_[i];
+  count(subject_.ood_tokens());
+  return shifts;
+}
+
+std::vector<double> Measure::choices_right(const Edit& edit) {
+  count(subject_.choice_tokens());
+  return subject_.choices_right(&edit);
+}
+
+const std::vector<double>& Measure::unedited_choices_right() {
+  if (choice_baseline_.empty()) {
+    choice_baseline_ = subject_.choices_right(nullptr);
+    count(subject_.choice_tokens());
+  }
+  return choice_baseline_;
+}
+
 double Measure::kl_p95(const Edit& edit, Split split) {
   return side_effect(edit, split).kl_p95;
 }

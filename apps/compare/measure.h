@@ -17,6 +17,9 @@ class Measure {
   std::vector<double> shifts(const Edit& edit, Split split);
   double effect(const Edit& edit, Split split);
   std::vector<double> other_shifts(const Edit& edit, size_t other);
+  std::vector<double> ood_shifts(const Edit& edit);
+  std::vector<double> choices_right(const Edit& edit);
+  const std::vector<double>& unedited_choices_right();
   double kl_p95(const Edit& edit, Split split);
   SideEffect side_effect(const Edit& edit, Split split);
 
@@ -35,6 +38,7 @@ class Measure {
   const CompareOptions& options_;
   std::vector<double> baselines_[3];
   std::vector<std::vector<double>> other_baselines_;
+  std::vector<double> ood_baseline_, choice_baseline_;
   uint64_t tokens_ = 0;
 };
 

@@ -26,12 +26,19 @@ inline constexpr const char* kBestLatents = "best k latents";
 std::string_view name_of(Family family);  // "direction"
 std::string_view dose_unit(Family family);
 
+enum class Role {
+  method,
+  random_control,   // a control: a row of the comparison without pass rules, no part of the largest effect
+  foreign_control,  // another concept's vector
+};
+
 struct Method {
   std::string name;  // "pca-center"
   Family family = Family::direction;
   at::Tensor direction;          // of a direction: v̂ [d] float64, of norm 1; undefined for latents
   std::vector<int64_t> latents;  // that it sets; empty for a direction
   std::function<Edit(double dose)> edit;
+  Role role = Role::method;
 };
 
 /// Throws Error naming the method for a vector that is zero or not finite.

@@ -63,6 +63,14 @@ Json to_json(const Level& level) {
           {"samples", samples_json(level.samples)}};
 }
 
+Json to_json(const OodEffect& ood) {
+  return {{"effect", number(ood.effect)}, {"interval", to_json(ood.interval)}, {"shifts", numbers(ood.shifts)}};
+}
+
+Json to_json(const ChoiceAccuracy& choices) {
+  return {{"accuracy", number(choices.accuracy)}, {"change", number(choices.change)}, {"interval", to_json(choices.interval)}};
+}
+
 Json to_json(const DictionaryFit& fit) {
   const auto rows = [](const std::optional<int64_t>& count) { return count ? Json(*count) : Json(nullptr); };
   return {
@@ -76,6 +84,7 @@ Json to_json(const DictionaryFit& fit) {
 Json to_json(const MethodResult& method) {
   return {{"name", method.name},
           {"family", name_of(method.family)},
+          {"control", method.role != Role::method},
           {"dose_unit", dose_unit(method.family)},
           {"latents", method.latents},
           {"curve", list_of(method.curve, [](const DosePoint& point) { return Json{{"dose", point.dose}, {"kl_p95", number(point.kl)}}; })},
@@ -103,7 +112,14 @@ Json to_json(const MethodResult& method) {
             {"varying_share", number(method.implicit.varying)},
             {"cosine_with_first_method_per_token", numbers(method.token_cosines)}}},
           {"dictionary", to_json(method.dictionary)},
+          {"ood", method.ood ? to_json(*method.ood) : Json(nullptr)},
+          {"choices", method.choices ? to_json(*method.choices) : Json(nullptr)},
           {"gain_over_mean", to_json(method.gain_over_mean)},
+          {"gain_over_foreign",
+           list_of(method.gain_over_foreign,
+                   [](const Gain& gain) {
+                     return Json{{"over", gain.over}, {"difference", number(gain.difference)}, {"interval", to_json(gain.interval)}};
+                   })},
           {"nulls", list_of(method.nulls,
                             [](const NullResult& null) {
                               return Json{
@@ -130,6 +146,12 @@ Json to_json(const Comparison& comparison) {
             {"latents", comparison.latents},
             {"firing_latents", comparison.firing_latents},
             {"test_items", comparison.items},
+            {"ood_items", comparison.ood_items},
+            {"choices", comparison.choice_items == 0 ? Json(nullptr)
+                                                     : Json{{"items", comparison.choice_items},
+                                                            {"chance", number(comparison.choice_chance)},
+                                                            {"accuracy", number(comparison.unedited_accuracy)},
+                                                            {"interval", to_json(comparison.unedited_accuracy_interval)}}},
             {"tokens_run", comparison.tokens},
             {"answer", answer(comparison)},
             {"methods", list_of(comparison.methods, [](const MethodResult& method) { return to_json(method); })},
@@ -155,14 +177,25 @@ Json to_json(const Comparison& comparison) {
 
 std::string to_csv(const Comparison& comparison) {
   std::string out =
-      "method,family,kl_level,dose,reached,effect,low,high,kl_mean,kl_p95,kl_max,reverse_kl_p95,loss_rise,anti_steerable,accuracy,auroc\n";
+      "method,family,kl_level,dose,reached,effect,low,high,kl_mean,kl_p95,kl_max,reverse_kl_p95,loss_rise,anti_steerable,accuracy,auroc,"
+      "control,ood_effect,ood_low,ood_high,choice_accuracy,choice_change,choice_low,choice_high\n";
   for (const MethodResult& method : comparison.methods)
     for (const Level& level : method.levels) {
       const SideEffect& side = level.side_effect;
-      out +=
-          fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", csv(method.name), name_of(method.family), level.level,
-                      level.dose.dose, level.dose.reached, level.effect, level.interval.low, level.interval.high, side.kl_mean, side.kl_p95,
-                      side.kl_max, side.reverse_kl_p95, side.loss_rise, method.anti_steerable, method.accuracy, method.auroc);
+      out += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}", csv(method.name), name_of(method.family), level.level,
+                         level.dose.dose, level.dose.reached, level.effect, level.interval.low, level.interval.high, side.kl_mean,
+                         side.kl_p95, side.kl_max, side.reverse_kl_p95, side.loss_rise, method.anti_steerable, method.accuracy,
+                         method.auroc, method.role != Role::method);
+      const auto measured = [&](const auto&... values) { ((out += fmt::format(",{}", values)), ...); };
+      if (method.ood)
+        measured(method.ood->effect, method.ood->interval.low, method.ood->interval.high);
+      else
+        measured("", "", "");
+      if (method.choices)
+        measured(method.choices->accuracy, method.choices->change, method.choices->interval.low, method.choices->interval.high);
+      else
+        measured("", "", "", "");
+      out += '\n';
     }
   return out;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "core/digest.h"
@@ -47,19 +48,40 @@ bool nearly_equal(std::string_view a, std::string_view b) {
   return a == b || common_share(words(a), words(b)) >= kNearlyEqual;
 }
 
+std::vector<size_t> differing(std::span<const std::string> texts, std::span<const std::string> known) {
+  struct Text {
+    std::string_view text;
+    std::set<std::string> words;
+  };
+  std::vector<Text> earlier;
+  for (const std::string& text : known) earlier.push_back({text, words(text)});
+  std::vector<size_t> kept;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    Text own{texts[i], words(texts[i])};
+    const bool repeated = std::any_of(earlier.begin(), earlier.end(), [&](const Text& other) {
+      return other.text == own.text || common_share(other.words, own.words) >= kNearlyEqual;
+    });
+    if (repeated) continue;
+    kept.push_back(i);
+    earlier.push_back(std::move(own));
+  }
+  return kept;
+}
+
+PromptGroups group_by_prompt(const std::vector<steering::ContinuationPair>& pairs) {
+  PromptGroups result;
+  std::map<std::string, size_t> known;
+  for (const steering::ContinuationPair& pair : pairs) {
+    const auto [place, added] = known.emplace(pair.prompt, result.texts.size());
+    if (added) result.texts.push_back(pair.prompt + " " + pair.positive + " " + pair.negative);
+    result.groups.push_back(place->second);
+  }
+  return result;
+}
+
 Splits split_by_group(std::span<const size_t> groups, std::span<const std::string> group_texts, const SplitShares& shares, uint64_t seed,
                       std::string_view source) {
-  std::vector<size_t> kept;  // groups
-  std::vector<std::set<std::string>> kept_words;
-  for (size_t g = 0; g < group_texts.size(); ++g) {
-    std::set<std::string> own = words(group_texts[g]);
-    bool repeated = false;
-    for (size_t i = 0; i < kept.size() && !repeated; ++i)
-      repeated = group_texts[kept[i]] == group_texts[g] || common_share(kept_words[i], own) >= kNearlyEqual;
-    if (repeated) continue;
-    kept.push_back(g);
-    kept_words.push_back(std::move(own));
-  }
+  const std::vector<size_t> kept = differing(group_texts);  // groups
   const size_t needed = shares.extraction > 0 ? 4 : 2;
   if (kept.size() < needed)
     fail("{}: found {} groups that differ, expected at least {} to split into extraction, selection and test; give more", source,
@@ -108,6 +130,12 @@ std::string digest_of(const std::vector<steering::ContrastPair>& pairs, std::spa
 std::string digest_of(const std::vector<steering::ContinuationPair>& pairs, std::span<const size_t> items) {
   std::string lines;
   for (const size_t i : items) lines += Json{pairs[i].prompt, pairs[i].positive, pairs[i].negative}.dump() + '\n';
+  return sha256(lines);
+}
+
+std::string digest_of(const std::vector<steering::ChoiceItem>& items) {
+  std::string lines;
+  for (const steering::ChoiceItem& item : items) lines += Json{item.question, item.choices, item.answer}.dump() + '\n';
   return sha256(lines);
 }
 

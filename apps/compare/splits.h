@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "steering/choices.h"
 #include "steering/contrast_set.h"
 
 namespace vyx::compare {
@@ -36,8 +37,19 @@ std::vector<std::string> group_texts(const steering::ContrastSet& set);
 /// Whether two texts have at least 4 of 5 of their words in common, whatever the order, case and punctuation.
 bool nearly_equal(std::string_view a, std::string_view b);
 
+/// Places of the texts, rising, that are not nearly equal to an earlier one of them or to one of `known`.
+std::vector<size_t> differing(std::span<const std::string> texts, std::span<const std::string> known = {});
+
+/// Continuations of one prompt are a group: an item's group, and the text of each.
+struct PromptGroups {
+  std::vector<size_t> groups;
+  std::vector<std::string> texts;
+};
+PromptGroups group_by_prompt(const std::vector<steering::ContinuationPair>& pairs);
+
 /// SHA-256 of the items as JSON Lines: what a split consisted of, to be compared with another run's.
 std::string digest_of(const std::vector<steering::ContrastPair>& pairs, std::span<const size_t> items);
 std::string digest_of(const std::vector<steering::ContinuationPair>& pairs, std::span<const size_t> items);
+std::string digest_of(const std::vector<steering::ChoiceItem>& items);
 
 }  // namespace vyx::compare

@@ -51,14 +51,28 @@ class Subject {
   virtual std::vector<std::string> others() const = 0;                               // contrast sets of other concepts
   virtual std::vector<double> other_preference(size_t other, const Edit* edit) = 0;  // an item
 
+  /// What tells a foreign concept's sides apart at the site: the mean activation of its positive side minus that of its negative one [d].
+  virtual at::Tensor other_direction(size_t other) = 0;
+
+  /// On another template than the contrast set's and the test's: an item, and its group; none: not measured.
+  virtual std::vector<double> ood_preference(const Edit* edit) = 0;
+  virtual const std::vector<size_t>& ood_clusters() const = 0;
+  /// Of a choice benchmark: an item: 1 where the model is right, else 0; none: not measured.
+  virtual std::vector<double> choices_right(const Edit* edit) = 0;
+  virtual double choice_chance() const = 0;  // the share that guessing gets right
+
   virtual std::optional<Instructed> instructed() = 0;
   virtual std::vector<Sample> samples(const Edit* edit) = 0;
 
   /// Tokens that a call runs through the model, for the plan and the progress.
   virtual uint64_t preference_tokens(Split split) const = 0;
   virtual uint64_t neutral_tokens(Split split) const = 0;
+  virtual uint64_t ood_tokens() const = 0;     // 0: not measured
+  virtual uint64_t choice_tokens() const = 0;  // 0: not measured
   /// Model, data, splits: names, counts, digests.
   virtual Json provenance() const = 0;
+  /// What was left out of the data, and why: sentences.
+  virtual std::vector<std::string> notes() const = 0;
 };
 
 }  // namespace vyx::compare

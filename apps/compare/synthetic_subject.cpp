@@ -5,6 +5,7 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/jit/api/module.h>
 
+#include <algorithm>
 #include <numeric>
 
 #include "core/random.h"
@@ -15,7 +16,7 @@ namespace {
 constexpr int kOff = 0, kOn = 1, kAsItComes = 2;  // the concept, in a draw
 constexpr double kConceptFrequency = 0.2;         // as it comes
 constexpr double kReadingThreshold = 0.5;         // of the dictionary: above the noise, below a feature's strength
-enum Stream : uint64_t { kFeatures = 301, kContrast, kBackground = 310, kItems, kNeutral };
+enum Stream : uint64_t { kFeatures = 301, kContrast, kBackground = 310, kItems, kNeutral, kOod, kAsked };
 
 at::Generator generator(uint64_t seed, uint64_t stream) {
   return at::detail::createCPUGenerator(random_bits(seed, stream, 0));
@@ -43,21 +44,29 @@ SyntheticSubject::SyntheticSubject(const SyntheticOptions& options)
       model_(make_model(features_, options.gain)) {
   const int64_t pairs[] = {options.pairs / 2, options.pairs / 4, options.pairs / 4};
   for (uint64_t split = 0; split < 3; ++split)
-    contrast_[split] = {draw(pairs[split], kOn, kContrast + 2 * split), draw(pairs[split], kOff, kContrast + 2 * split + 1)};
-  background_ = draw(options.rows, kAsItComes, kBackground);
-  const at::Tensor items = draw(2 * options.items, kOff, kItems), neutral = draw(options.rows, kAsItComes, kNeutral);
+    contrast_[split] = {draw(pairs[split], kOn, kContrast + 2 * split, options.others),
+                        draw(pairs[split], kOff, kContrast + 2 * split + 1, options.others)};
+  background_ = draw(options.rows, kAsItComes, kBackground, options.others);
+  const at::Tensor items = draw(2 * options.items, kOff, kItems, options.others),
+                   neutral = draw(options.rows, kAsItComes, kNeutral, options.others);
   for (int64_t half = 0; half < 2; ++half) {
     items_[half] = items.slice(0, half * options.items, (half + 1) * options.items);
     neutral_[half] = neutral.slice(0, half * options.rows / 2, (half + 1) * options.rows / 2);
   }
+  ood_ = draw(options.items, kOff, kOod, std::min(1.0, 3 * options.others));
+  // Features 2 … are independent: question i asks for one of them, beside the next ones.
+  const at::Tensor question = at::arange(options.choices).unsqueeze(1);            // [choices, 1]
+  asked_ = (question + at::arange(kChoices)).remainder(options.features - 2) + 2;  // [choices, kChoices]
+  choices_ = draw(options.choices, kAsItComes, kAsked, options.others) +
+             options.strength * features_.index_select(0, asked_.select(1, 0));  // [choices, width]
   clusters_.resize(static_cast<size_t>(options.items));
   std::iota(clusters_.begin(), clusters_.end(), size_t{0});
 }
 
-at::Tensor SyntheticSubject::draw(int64_t rows, int concept_on, uint64_t stream) const {
+at::Tensor SyntheticSubject::draw(int64_t rows, int concept_on, uint64_t stream, double others) const {
   at::Generator random = generator(options_.seed, stream);
   const at::Tensor chance = at::rand({rows, options_.features}, random, at::kFloat);
-  at::Tensor fires = chance < options_.others;  // [rows, features]
+  at::Tensor fires = chance < others;  // [rows, features]
   const at::Tensor concept_fires =
       concept_on == kAsItComes ? chance.select(1, 0) < kConceptFrequency : at::full({rows}, concept_on == kOn, at::kBool);
   fires.select(1, 0).copy_(concept_fires);
@@ -103,6 +112,22 @@ std::vector<double> SyntheticSubject::preference(Split split, const Edit* edit) 
 
 at::Tensor SyntheticSubject::preference_slopes(Split) {
   return (options_.gain * features_[0]).to(at::kDouble).expand({options_.items, options_.width});  // the logits are linear in x
+}
+
+at::Tensor SyntheticSubject::other_direction(size_t other) {
+  const at::Tensor strength = background_.mv(features_[static_cast<int64_t>(other) + 1]);  // [rows]
+  const at::Tensor fires = strength > kReadingThreshold;
+  return background_.index({fires}).mean(0) - background_.index({fires.logical_not()}).mean(0);
+}
+
+std::vector<double> SyntheticSubject::ood_preference(const Edit* edit) {
+  return feature_preference(ood_, 0, edit);
+}
+
+std::vector<double> SyntheticSubject::choices_right(const Edit* edit) {
+  const at::Tensor asked = log_probabilities(choices_, edit).gather(1, asked_);  // [choices, kChoices]
+  const at::Tensor right = (asked.select(1, 0) > std::get<0>(asked.slice(1, 1).max(1))).to(at::kDouble).contiguous();  // [choices]
+  return {right.const_data_ptr<double>(), right.const_data_ptr<double>() + right.numel()};
 }
 
 std::vector<double> SyntheticSubject::other_preference(size_t other, const Edit* edit) {

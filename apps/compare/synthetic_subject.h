@@ -2,6 +2,8 @@
 //
 // Activations are x = Σ a_j d_j with orthonormal d_j. Feature 0 is the concept, feature 1 a neighbour that fires with it more often than
 // without it, the others are independent. The model reads feature j into the logit of token j, beside one token of logit 0.
+// Another template has the independent features at thrice the frequency. A choice asks which of some independent features was turned on,
+// beside what else fires.
 #pragma once
 #include <vector>
 
@@ -15,6 +17,7 @@ struct SyntheticOptions {
   int64_t width = 32, features = 24;
   int64_t pairs = 128;                                   // contrast pairs; half of them for extraction
   int64_t rows = 512;                                    // of background; half as many for each half of the side effects
+  int64_t choices = 200;                                 // of the choice benchmark
   int64_t items = 24;                                    // whose preference is measured, in each of selection and test
   double neighbour_with = 0.9, neighbour_without = 0.1;  // probability that the neighbour fires beside the concept, and without it
   double others = 0.15;                                  // probability that each of the other features fires
@@ -42,15 +45,25 @@ class SyntheticSubject : public Subject {
   steering::NeutralEffect neutral(Split split, const Edit* edit) override;
   std::vector<std::string> others() const override { return {"the neighbour", "an independent feature"}; }
   std::vector<double> other_preference(size_t other, const Edit* edit) override;
+  at::Tensor other_direction(size_t other) override;  // of background that has the feature, and that has not
+  std::vector<double> ood_preference(const Edit* edit) override;
+  const std::vector<size_t>& ood_clusters() const override { return clusters_; }
+  std::vector<double> choices_right(const Edit* edit) override;
+  double choice_chance() const override { return 1.0 / kChoices; }
   std::optional<Instructed> instructed() override { return std::nullopt; }
   std::vector<Sample> samples(const Edit*) override { return {}; }
   uint64_t preference_tokens(Split) const override { return static_cast<uint64_t>(options_.items); }
   uint64_t neutral_tokens(Split) const override { return static_cast<uint64_t>(options_.rows / 2); }
+  uint64_t ood_tokens() const override { return static_cast<uint64_t>(options_.items); }
+  uint64_t choice_tokens() const override { return static_cast<uint64_t>(options_.choices); }
   Json provenance() const override;
+  std::vector<std::string> notes() const override { return {}; }
 
  private:
-  at::Tensor draw(int64_t rows, int concept_on, uint64_t stream) const;  // activations [rows, width]
-  at::Tensor log_probabilities(const at::Tensor& x, const Edit* edit);   // [rows, features + 1]
+  at::Tensor draw(int64_t rows, int concept_on, uint64_t stream, double others) const;  // activations [rows, width]
+  at::Tensor log_probabilities(const at::Tensor& x, const Edit* edit);                  // [rows, features + 1]
+  static constexpr int64_t kChoices = 4;
+
   std::vector<double> feature_preference(const at::Tensor& x, int64_t feature, const Edit* edit);
 
   SyntheticOptions options_;
@@ -59,6 +72,9 @@ class SyntheticSubject : public Subject {
   ContrastActivations contrast_[3];   // a split
   at::Tensor background_;             // [rows, width]
   at::Tensor items_[2], neutral_[2];  // selection, test [items, width], [rows / 2, width]
+  at::Tensor ood_;                    // [items, width]
+  at::Tensor choices_;                // [choices, width]
+  at::Tensor asked_;                  // features of each choice, the right one first [choices, kChoices] int64
   std::vector<size_t> clusters_;
 };
 

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <optional>
+#include <tuple>
 
 #include "apps/compare/report.h"
 #include "apps/compare/rules.h"
@@ -122,6 +124,154 @@ TEST_CASE("[compare] the nulls are far below what is planted, and random vectors
   CHECK(contains(line->detail, "the least that 5 draws can show"));
   CHECK(
       std::any_of(comparison.notes.begin(), comparison.notes.end(), [](const auto& note) { return contains(note, "no p below 0.1667"); }));
+}
+
+TEST_CASE("[compare] what holds elsewhere is measured: another template, a choice benchmark, foreign vectors") {
+  SyntheticSubject subject;
+  const Comparison comparison = compare(subject, subject.true_autoencoder(), quick(2));
+  const auto rule = [&](std::string_view method, std::string_view text) {
+    const auto found = std::find_if(comparison.rules.begin(), comparison.rules.end(),
+                                    [&](const PassLine& line) { return line.method == method && contains(line.rule, text); });
+    REQUIRE(found != comparison.rules.end());
+    return *found;
+  };
+  CHECK(comparison.ood_items == 24);
+  CHECK(comparison.choice_items == 200);
+  CHECK(comparison.choice_chance == .25);
+  CHECK(comparison.unedited_accuracy > .5);
+  CHECK(comparison.unedited_accuracy < 1);
+
+  const MethodResult& latent = *find_method(comparison, kSingleLatent);
+  CHECK(latent.ood->effect == doctest::Approx(headline_of(latent, comparison.headline).effect).epsilon(.2));  // the readout is linear
+  CHECK(latent.ood->interval.low > 0);
+  CHECK(rule(kSingleLatent, "another template").passed == true);
+  CHECK(latent.choices->accuracy == comparison.unedited_accuracy);  // it moves no other feature
+  CHECK(latent.choices->interval.low == 0);
+  CHECK(rule(kSingleLatent, "choice benchmark").passed == true);
+
+  // The neighbour's mean has a part of the concept, and less of it than any method.
+  const MethodResult& neighbour = *find_method(comparison, "mean of the neighbour");
+  CHECK(neighbour.role == Role::foreign_control);
+  CHECK(headline_of(neighbour, comparison.headline).interval.low > 0);
+  CHECK(neighbour.nulls.empty());
+  CHECK(neighbour.gain_over_foreign.empty());
+  CHECK(neighbour.p_adjusted != 1);
+  REQUIRE(latent.gain_over_foreign.size() == 2);
+  CHECK(latent.gain_over_foreign[0].over == "mean of the neighbour");
+  CHECK(latent.gain_over_foreign[0].difference ==
+        doctest::Approx(headline_of(latent, comparison.headline).effect - headline_of(neighbour, comparison.headline).effect));
+  CHECK(rule(kSingleLatent, "foreign").passed == true);
+  CHECK(contains(rule(kSingleLatent, "foreign").detail, "mean of the neighbour"));
+  CHECK(std::none_of(comparison.rules.begin(), comparison.rules.end(),
+                     [](const PassLine& line) { return contains(line.method, "mean of") || contains(line.method, "random"); }));
+  const std::vector<std::string> sentences = answer(comparison);
+  for (const char* part :
+       {"On another template (24 pairs)", "Of 200 choices", "Vectors of foreign concepts move it by mean of the neighbour"})
+    CHECK(std::any_of(sentences.begin(), sentences.end(), [&](const std::string& s) { return contains(s, part); }));
+}
+
+TEST_CASE("[compare] a control has no part in the largest effect, and a method that it beats fails") {
+  // Pairs without a concept, a dictionary that lacks it, and a foreign vector that is the concept's own.
+  class Nothing : public SyntheticSubject {
+   public:
+    Nothing() {
+      for (int64_t split = 0; split < 3; ++split)
+        pairs_[split] = {background().slice(0, 128 * split, 128 * split + 64), background().slice(0, 128 * split + 64, 128 * split + 128)};
+    }
+    const ContrastActivations& contrast(Split split) const override { return pairs_[static_cast<size_t>(split)]; }
+    at::Tensor other_direction(size_t) override { return features()[0]; }
+
+   private:
+    ContrastActivations pairs_[3];
+  };
+  Nothing subject;
+  auto sae = subject.true_autoencoder();
+  sae.weights.decoder[0].copy_(subject.features()[5]);
+  const Comparison comparison = compare(subject, sae, quick(3));
+  double best = -1;
+  for (const MethodResult& method : comparison.methods)
+    if (method.role == Role::method && method.name != kPcaCenter) best = std::max(best, headline_of(method, comparison.headline).effect);
+  CHECK(headline_of(*find_method(comparison, "mean of the neighbour"), comparison.headline).effect > best + .2);
+  CHECK(comparison.global_p == null_p(best, comparison.global_null));
+  CHECK(comparison.global_p > .25);  // the least that 3 draws can show, as the foreign vector would
+  const auto line = std::find_if(comparison.rules.begin(), comparison.rules.end(),
+                                 [](const PassLine& each) { return each.method == "mean" && contains(each.rule, "foreign"); });
+  CHECK(line->passed == false);
+}
+
+TEST_CASE("[compare] what was not given is not measured, and what so few items cannot show is neither passed nor failed") {
+  class Bare : public SyntheticSubject {
+    using SyntheticSubject::SyntheticSubject;
+    std::vector<std::string> others() const override { return {}; }
+    const std::vector<size_t>& ood_clusters() const override { return none_; }
+    uint64_t ood_tokens() const override { return 0; }
+    uint64_t choice_tokens() const override { return 0; }
+    std::vector<size_t> none_;
+  };
+  const auto lines = [](const Comparison& comparison, std::string_view text) {
+    std::vector<PassLine> found;
+    for (const PassLine& line : comparison.rules)
+      if (contains(line.rule, text)) found.push_back(line);
+    return found;
+  };
+  Bare bare;
+  const Comparison nothing = compare(bare, bare.true_autoencoder(), quick());
+  for (const char* text : {"foreign", "another template", "choice benchmark"})
+    for (const PassLine& line : lines(nothing, text)) {
+      CHECK_FALSE(line.passed.has_value());
+      CHECK(line.detail == "not measured");
+    }
+  CHECK(lines(nothing, "choice benchmark").size() == 6);
+  CHECK(std::any_of(nothing.notes.begin(), nothing.notes.end(), [](const auto& note) { return contains(note, "no choice benchmark"); }));
+  CHECK(to_json(nothing)["methods"][0]["ood"].is_null());
+  CHECK(to_json(nothing)["choices"].is_null());
+
+  SyntheticSubject few({.choices = 100});
+  const Comparison small = compare(few, few.true_autoencoder(), quick());
+  CHECK(find_method(small, kSingleLatent)->choices->change == 0);
+  for (const PassLine& line : lines(small, "choice benchmark")) {
+    if (line.method != kSingleLatent) continue;
+    CHECK_FALSE(line.passed.has_value());
+    CHECK(contains(line.detail, "not shown with 100 items"));
+  }
+}
+
+TEST_CASE("[compare] the rules on another template and on choices follow from the numbers") {
+  SyntheticSubject subject;
+  Comparison comparison = compare(subject, subject.true_autoencoder(), quick());
+  MethodResult& method = comparison.methods.front();
+  const double effect = headline_of(method, comparison.headline).effect;
+  const auto passed = [&](std::string_view text) {
+    for (const PassLine& line : pass_rules(comparison))
+      if (line.method == comparison.methods.front().name && contains(line.rule, text)) return line.passed;
+    FAIL("no such rule");
+    return std::optional<bool>();
+  };
+  method.ood->effect = .51 * effect;
+  CHECK(passed("another template") == true);
+  method.ood->effect = .49 * effect;
+  CHECK(passed("another template") == false);
+  comparison.choice_items = 1000;
+  for (const auto& [change, low, expected] :
+       {std::tuple{-.005, -.015, std::optional(true)}, {-.01, -.025, std::optional<bool>()}, {-.03, -.05, std::optional(false)}}) {
+    method.choices = ChoiceAccuracy{.accuracy = .6, .change = change, .interval = {low, 0}};
+    CAPTURE(change);
+    CHECK(passed("choice benchmark") == expected);
+  }
+  for (Level& level : comparison.methods.front().levels) level.effect = -.1;
+  CHECK_FALSE(passed("another template").has_value());
+}
+
+TEST_CASE("[compare] the plan counts what another template and choices cost") {
+  class Free : public SyntheticSubject {
+    uint64_t ood_tokens() const override { return 0; }
+    uint64_t choice_tokens() const override { return 0; }
+  };
+  const SyntheticSubject subject;
+  const Free free;
+  const Plan with = plan(subject, quick(3)), without = plan(free, quick(3));
+  CHECK(with.methods == without.methods + 9 * 24 + 10 * 200);
+  CHECK(with.nulls == without.nulls);
 }
 
 TEST_CASE("[compare] the same seed gives the same report, byte for byte") {

@@ -93,3 +93,18 @@ TEST_CASE("[compare.splits] a split's digest is of its items and their order") {
   CHECK(digest_of(pairs, both).size() == 64);
   CHECK(digest_of(pairs, both) != digest_of(pairs, first));
 }
+
+TEST_CASE("[compare.splits] texts that repeat an earlier or a known one are no difference") {
+  const std::vector<std::string> texts = {"one two three four five", "Five four THREE two, one.", "six seven eight", "a known text",
+                                          "nine"};
+  CHECK(differing(texts) == std::vector<size_t>{0, 2, 3, 4});
+  const std::vector<std::string> known = {"A text, known!"};
+  CHECK(differing(texts, known) == std::vector<size_t>{0, 2, 4});
+  CHECK(differing({}, known).empty());
+}
+
+TEST_CASE("[compare.splits] continuations of one prompt are a group") {
+  const auto [groups, texts] = group_by_prompt({{"How?", "well", "badly"}, {"Why?", "for joy", "for grief"}, {"How?", "so", "not so"}});
+  CHECK(groups == std::vector<size_t>{0, 1, 0});
+  CHECK(texts == std::vector<std::string>{"How? well badly", "Why? for joy for grief"});
+}
