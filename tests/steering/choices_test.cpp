@@ -92,6 +92,17 @@ TEST_CASE("[steering.choices] an edit changes what is right, and only the best c
     CHECK(right[i] == (std::max_element(scores[i].begin(), scores[i].end()) - scores[i].begin() == static_cast<int64_t>(kItems[i].answer)));
 }
 
+TEST_CASE("[steering.choices] an edit of generated tokens alone is measured, and the first token of a choice is not one") {
+  auto model = planted_model();
+  ChoiceMeter meter(model, kItems, true);
+  const auto before = meter.scores();
+  const std::vector<WeightedVector> vectors = {{vector_at({"model.layers.0:output"}), 2, ""}};
+  const Steering steering = steer(model, vectors, {.positions = vyx::Positions::generated});
+  const auto after = meter.scores();
+  CHECK(std::fabs(after[0][0] - before[0][0]) > 1e-3);
+  CHECK(after[3][1] == doctest::Approx(before[3][1]).epsilon(1e-5));  // "B" is predicted from the question
+}
+
 TEST_CASE("[steering.choices] a model that knows nothing is right in none, not in the first") {
   auto model = planted_model();
   // Two spellings of one score: the same token sequence twice would be refused by the reader, so that the items are made here.
