@@ -212,7 +212,7 @@ std::vector<std::string> answer(const Comparison& comparison) {
     std::vector<std::string> foreign;
     for (const MethodResult& method : comparison.methods)
       if (method.role == Role::foreign_control) foreign.push_back(effect(method));
-    sentences.push_back(fmt::format("Vectors of foreign concepts move it by {}.", fmt::join(foreign, "; ")));
+    sentences.push_back(fmt::format("Vectors of foreign concepts, dosed alike: {}.", fmt::join(foreign, "; ")));
   }
   return sentences;
 }

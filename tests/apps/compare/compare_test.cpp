@@ -166,7 +166,7 @@ TEST_CASE("[compare] what holds elsewhere is measured: another template, a choic
                      [](const PassLine& line) { return contains(line.method, "mean of") || contains(line.method, "random"); }));
   const std::vector<std::string> sentences = answer(comparison);
   for (const char* part :
-       {"On another template (24 pairs)", "Of 200 choices", "Vectors of foreign concepts move it by mean of the neighbour"})
+       {"On another template (24 pairs)", "Of 200 choices", "Vectors of foreign concepts, dosed alike: mean of the neighbour"})
     CHECK(std::any_of(sentences.begin(), sentences.end(), [&](const std::string& s) { return contains(s, part); }));
 }
 

@@ -2,6 +2,8 @@
 
 #include "apps/compare/foreign.h"
 
+#include <cmath>
+
 #include "apps/compare/synthetic_subject.h"
 
 using namespace vyx::compare;
