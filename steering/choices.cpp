@@ -9,7 +9,6 @@
 #include "core/error.h"
 #include "core/json_guard.h"
 #include "core/text.h"
-#include "steering/likelihood.h"
 #include "steering/lines.h"
 
 namespace vyx::steering {
@@ -48,17 +47,20 @@ std::vector<ChoiceItem> read_choice_items(const std::filesystem::path& path) {
   return items;
 }
 
-ChoiceMeter::ChoiceMeter(models::LanguageModel& model, std::span<const ChoiceItem> items, bool chat) : model_(model) {
+ChoiceMeter::ChoiceMeter(models::LanguageModel& model, std::span<const ChoiceItem> items, bool chat, int64_t first_block) : model_(model) {
   if (items.empty()) fail("there are no questions to measure what the model knows with; give at least one");
-  std::map<size_t, std::vector<size_t>> by_count;  // choices: items
+  std::vector<std::vector<models::TokenId>> questions;             // an item
+  std::vector<std::vector<std::vector<models::TokenId>>> choices;  // an item: a choice
+  std::map<size_t, std::vector<size_t>> by_count;                  // choices: items
   for (const ChoiceItem& item : items) {
-    by_count[item.choices.size()].push_back(items_.size());
-    EncodedItem& encoded = items_.emplace_back(EncodedItem{.question = model.encode_prompt(item.question, chat), .answer = item.answer});
-    tokens_ += encoded.question.size();
+    by_count[item.choices.size()].push_back(answers_.size());
+    answers_.push_back(item.answer);
+    tokens_ += questions.emplace_back(model.encode_prompt(item.question, chat)).size();
+    auto& own = choices.emplace_back();
+    std::vector<double>& bytes = bytes_.emplace_back();
     for (const std::string& choice : item.choices) {
-      encoded.choices.push_back(model.tokenizer().encode(chat ? choice : " " + choice, {.special_tokens = false}));
-      encoded.bytes.push_back(static_cast<double>(choice.size()));
-      tokens_ += encoded.choices.back().size();
+      tokens_ += own.emplace_back(model.tokenizer().encode(chat ? choice : " " + choice, {.special_tokens = false})).size();
+      bytes.push_back(static_cast<double>(choice.size()));
     }
     chance_ += 1 / static_cast<double>(item.choices.size() * items.size());
   }
@@ -66,29 +68,29 @@ ChoiceMeter::ChoiceMeter(models::LanguageModel& model, std::span<const ChoiceIte
     std::vector<int64_t> lengths;
     for (const size_t member : members) {
       size_t longest = 0;
-      for (const auto& choice : items_[member].choices) longest = std::max(longest, choice.size());
-      lengths.push_back(static_cast<int64_t>(items_[member].question.size() + longest));
+      for (const auto& choice : choices[member]) longest = std::max(longest, choice.size());
+      lengths.push_back(static_cast<int64_t>(questions[member].size() + longest));
     }
     const auto rows = static_cast<int64_t>(count);
     for (std::vector<size_t>& batch : models::batches_by_length(lengths, std::max(kBatchTokens / rows, int64_t{1}))) {
-      for (size_t& place : batch) place = members[place];
-      batches_.push_back(std::move(batch));
+      std::vector<std::vector<models::TokenId>> heads, tails;
+      for (size_t& place : batch) {
+        place = members[place];
+        heads.push_back(questions[place]);
+        tails.insert(tails.end(), choices[place].begin(), choices[place].end());
+      }
+      batches_.push_back({std::move(batch), ContinuationBatch(model, heads, tails, first_block)});
     }
   }
 }
 
 std::vector<std::vector<double>> ChoiceMeter::scores() {
-  std::vector<std::vector<double>> scores(items_.size());
-  for (const std::vector<size_t>& batch : batches_) {
-    std::vector<std::vector<models::TokenId>> questions, choices;
-    for (const size_t i : batch) {
-      questions.push_back(items_[i].question);
-      choices.insert(choices.end(), items_[i].choices.begin(), items_[i].choices.end());
-    }
-    const at::Tensor likelihoods = log_likelihoods(model_, questions, choices);  // [choices]
+  std::vector<std::vector<double>> scores(answers_.size());
+  for (ItemBatch& batch : batches_) {
+    const at::Tensor likelihoods = batch.choices.log_likelihoods(model_);  // [choices]
     const auto* next = likelihoods.const_data_ptr<double>();
-    for (const size_t i : batch)
-      for (const double bytes : items_[i].bytes) scores[i].push_back(*next++ / bytes);
+    for (const size_t i : batch.items)
+      for (const double bytes : bytes_[i]) scores[i].push_back(*next++ / bytes);
   }
   return scores;
 }
@@ -97,7 +99,7 @@ std::vector<double> ChoiceMeter::right() {
   const std::vector<std::vector<double>> all = scores();
   std::vector<double> right;
   for (size_t i = 0; i < all.size(); ++i) {
-    const double own = all[i][items_[i].answer];
+    const double own = all[i][answers_[i]];
     right.push_back(std::count_if(all[i].begin(), all[i].end(), [&](double score) { return own > score; }) + 1 ==
                     static_cast<int64_t>(all[i].size()));
   }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "models/language_model.h"
+#include "steering/likelihood.h"
 
 namespace vyx::steering {
 
@@ -26,29 +27,28 @@ std::vector<ChoiceItem> read_choice_items(const std::filesystem::path& path);
 /// without it a space stands between them.
 class ChoiceMeter {
  public:
-  /// Throws Error when there is no item.
-  ChoiceMeter(models::LanguageModel& model, std::span<const ChoiceItem> items, bool chat);
+  /// `first_block`: as ContinuationBatch. Throws Error when there is no item.
+  ChoiceMeter(models::LanguageModel& model, std::span<const ChoiceItem> items, bool chat, int64_t first_block = 0);
 
   /// An item: a choice: nats a byte.
   std::vector<std::vector<double>> scores();
   /// An item: 1 where the right choice's score is above all others', else 0.
   std::vector<double> right();
 
-  size_t items() const { return items_.size(); }
+  size_t items() const { return answers_.size(); }
   uint64_t tokens() const { return tokens_; }  // that one measurement runs, padding apart
   double chance() const { return chance_; }    // the share that guessing gets right
 
  private:
-  struct EncodedItem {
-    std::vector<models::TokenId> question;
-    std::vector<std::vector<models::TokenId>> choices;
-    std::vector<double> bytes;  // a choice
-    size_t answer = 0;
+  struct ItemBatch {
+    std::vector<size_t> items;  // of as many choices and like length
+    ContinuationBatch choices;
   };
 
   models::LanguageModel& model_;
-  std::vector<EncodedItem> items_;
-  std::vector<std::vector<size_t>> batches_;  // items of as many choices and like length
+  std::vector<size_t> answers_;             // an item
+  std::vector<std::vector<double>> bytes_;  // an item: a choice
+  std::vector<ItemBatch> batches_;
   uint64_t tokens_ = 0;
   double chance_ = 0;
 };

@@ -15,37 +15,16 @@ namespace vyx::steering {
 namespace {
 
 constexpr int64_t kBatchTokens = 2048;  // of one forward, padding included
-constexpr int64_t kHeadTokens = 256;    // of one product with the head: logits of 50 MB at 49,152 tokens of vocabulary
 constexpr int64_t kCachedTokens = 2;    // whose log-probabilities stay in a processor's cache
 
 double mean(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
-/// Calls `use` with the logits of `hidden` [tokens, d], a part at a time: the place of its first token and [part, vocabulary].
-template <class Use>
-void for_each_head(models::LanguageModel& model, const at::Tensor& hidden, Use&& use) {
-  for (int64_t first = 0; first < hidden.size(0); first += kHeadTokens) use(first, model.head(hidden.slice(0, first, first + kHeadTokens)));
-}
-
-/// The log-probability of each of `targets` [tokens], predicted from `hidden` [tokens, d]: [tokens] float32.
-at::Tensor target_log_probabilities(models::LanguageModel& model, const at::Tensor& hidden, const at::Tensor& targets) {
-  std::vector<at::Tensor> parts;
-  for_each_head(model, hidden, [&](int64_t first, const at::Tensor& logits) {
-    const at::Tensor chosen = logits.gather(1, targets.slice(0, first, first + kHeadTokens).unsqueeze(1)).squeeze(1);
-    parts.push_back(chosen - logits.logsumexp(1));
-  });
-  return at::cat(parts);
-}
-
-at::Tensor real_tokens(const models::Batch& batch) {
-  return batch.mask.defined() ? batch.mask : at::ones_like(batch.ids, at::kBool);  // [batch, seq]
-}
-
 }  // namespace
 
 PreferenceMeter::PreferenceMeter(models::LanguageModel& model, std::span<const ContinuationPair> pairs, bool chat, int64_t first_block)
-    : model_(model), first_block_(first_block), pairs_(pairs.size()) {
+    : model_(model), pairs_(pairs.size()) {
   if (pairs.empty()) fail("there are no pairs of continuations to measure the shift with; give at least one");
   const models::Tokenizer& tokenizer = model.tokenizer();
   std::vector<std::vector<models::TokenId>> prompts, continuations;  // a pair's positive continuation, then its negative one
@@ -58,49 +37,30 @@ PreferenceMeter::PreferenceMeter(models::LanguageModel& model, std::span<const C
     lengths.push_back(static_cast<int64_t>(prompts.back().size() + std::max(longest, negative.size())));
     tokens_ += prompts.back().size() + longest + negative.size();
   }
-  const models::TokenId pad = model.pad_token();
   for (std::vector<size_t>& members : models::batches_by_length(lengths, kBatchTokens / 2)) {  // two rows a pair
     std::vector<std::vector<models::TokenId>> heads, tails;
+    std::vector<double> tokens;
     for (const size_t i : members) {
       heads.push_back(prompts[i]);
-      tails.push_back(continuations[2 * i]);
-      tails.push_back(continuations[2 * i + 1]);
+      for (const size_t side : {2 * i, 2 * i + 1}) {
+        tails.push_back(continuations[side]);
+        tokens.push_back(static_cast<double>(continuations[side].size()));
+      }
     }
-    batches_.push_back({.pairs = std::move(members),
-                        .prompt = models::make_batch(heads, models::Padding::left, pad),
-                        .continuation = models::make_batch(tails, models::Padding::right, pad),
-                        .prompt_entering = {},
-                        .continuation_entering = {}});
+    batches_.push_back({std::move(members), at::tensor(tokens, at::kDouble), ContinuationBatch(model, heads, tails, first_block)});
   }
 }
 
 std::vector<double> PreferenceMeter::measure() {
   std::vector<double> result(pairs_);
-  for (EncodedBatch& batch : batches_) measure(batch, result);
-  return result;
-}
-
-void PreferenceMeter::measure(EncodedBatch& batch, std::vector<double>& preference) {
-  const at::NoGradGuard no_grad;
-  // A prompt is run once, padded on the left so that its last token stands last; then its two continuations.
-  const int64_t rows = batch.prompt.ids.size(0), length = batch.prompt.ids.size(1);
-  models::KvCache cache = model_.make_cache(rows, length);
-  const at::Tensor before = model_.extend_from(first_block_, batch.prompt_entering, cache, batch.prompt).slice(1, -1);  // [pairs, 1, d]
-  models::KvCache both = model_.repeat(cache, 2, length + batch.continuation.ids.size(1));
-  const at::Tensor after =
-      model_.extend_from(first_block_, batch.continuation_entering, both, batch.continuation, /*generated=*/true);  // [2 · pairs, seq, d]
-
-  // Token j is predicted from what stands before it.
-  const at::Tensor hidden = at::cat({before.repeat_interleave(2, 0), after.slice(1, 0, -1)}, 1);
-  const at::Tensor real = real_tokens(batch.continuation).to(hidden.device());
-  const at::Tensor targets = batch.continuation.ids.to(hidden.device());
-  const at::Tensor each = target_log_probabilities(model_, hidden.index({real}), targets.index({real}));  // [tokens]
-  const at::Tensor placed = at::zeros(real.sizes(), each.options().dtype(at::kDouble)).masked_scatter(real, each.to(at::kDouble));
-  const at::Tensor means = (placed.sum(1) / real.sum(1)).cpu();  // [2 · pairs]
-  for (size_t i = 0; i < batch.pairs.size(); ++i) {
-    const auto row = static_cast<int64_t>(2 * i);
-    preference[batch.pairs[i]] = means[row].item<double>() - means[row + 1].item<double>();
+  for (PairBatch& batch : batches_) {
+    const at::Tensor means = batch.continuations.log_likelihoods(model_) / batch.lengths;  // [2 · pairs]
+    for (size_t i = 0; i < batch.pairs.size(); ++i) {
+      const auto row = static_cast<int64_t>(2 * i);
+      result[batch.pairs[i]] = means[row].item<double>() - means[row + 1].item<double>();
+    }
   }
+  return result;
 }
 
 std::vector<std::vector<models::TokenId>> neutral_windows(const models::Tokenizer& tokenizer, std::string_view text, int64_t window,
@@ -135,7 +95,7 @@ NeutralMeter::NeutralMeter(models::LanguageModel& model, std::vector<std::vector
       }
       batch.ids = models::make_batch(tokens, models::Padding::right, model.pad_token()).ids;
       std::vector<at::Tensor> parts;
-      for_each_head(model_, hidden(batch, {}), [&](int64_t, const at::Tensor& logits) { parts.push_back(logits.log_softmax(-1)); });
+      for_each_logits(model_, hidden(batch, {}), [&](int64_t, const at::Tensor& logits) { parts.push_back(logits.log_softmax(-1)); });
       batch.unsteered = at::cat(parts);
     }
   }
@@ -175,7 +135,7 @@ void NeutralMeter::compare(WindowBatch& batch, std::span<const models::TokenId> 
   const at::Tensor next = batch.ids.roll(-1, 1).flatten().to(model_.device());  // what follows each token, but for the last of a window
   const at::Tensor sums = at::empty({3, next.size(0)}, next.options().dtype(at::kDouble));  // KL, reverse KL, loss rise
   const at::Tensor hidden = this->hidden(batch, prefix);                                    // [rows · seq, d]
-  for_each_head(model_, hidden, [&](int64_t begin, const at::Tensor& logits) {
+  for_each_logits(model_, hidden, [&](int64_t begin, const at::Tensor& logits) {
     at::parallel_for(0, logits.size(0), logits.is_cpu() ? kCachedTokens : logits.size(0), [&](int64_t first, int64_t last) {
       const int64_t step = logits.is_cpu() ? kCachedTokens : last - first;
       for (; first < last; first += step) {

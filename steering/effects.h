@@ -11,6 +11,7 @@
 
 #include "models/language_model.h"
 #include "steering/contrast_set.h"
+#include "steering/likelihood.h"
 
 namespace vyx::steering {
 
@@ -26,8 +27,8 @@ struct Effect {
 /// Positions::generated is measured too.
 class PreferenceMeter {
  public:
-  /// `chat`: the prompts are user messages in the model's chat format. `first_block`: nothing before this block will be hooked, so that
-  /// its input is computed once. Throws Error when there is no pair.
+  /// `chat`: the prompts are user messages in the model's chat format. `first_block`: as ContinuationBatch. Throws Error when
+  /// there is no pair.
   PreferenceMeter(models::LanguageModel& model, std::span<const ContinuationPair> pairs, bool chat, int64_t first_block = 0);
 
   std::vector<double> measure();  // nats a token
@@ -35,18 +36,15 @@ class PreferenceMeter {
   uint64_t tokens() const { return tokens_; }  // that one measurement runs, padding apart
 
  private:
-  struct EncodedBatch {
-    std::vector<size_t> pairs;                          // of like length
-    models::Batch prompt;                               // [pairs, seq], padded on the left
-    models::Batch continuation;                         // positive and negative of each pair [2 · pairs, seq], padded on the right
-    at::Tensor prompt_entering, continuation_entering;  // the first block's input [rows, seq, d], once it was computed
+  struct PairBatch {
+    std::vector<size_t> pairs;  // of like length
+    at::Tensor lengths;         // tokens of their continuations, positive and negative in turn [2 · pairs] float64
+    ContinuationBatch continuations;
   };
-  void measure(EncodedBatch& batch, std::vector<double>& preference);
 
   models::LanguageModel& model_;
-  int64_t first_block_;
   size_t pairs_ = 0;
-  std::vector<EncodedBatch> batches_;
+  std::vector<PairBatch> batches_;
   uint64_t tokens_ = 0;
 };
 
@@ -64,7 +62,7 @@ std::vector<std::vector<models::TokenId>> neutral_windows(const models::Tokenize
 /// Measures against the model as it is when this is made: make it before steering. Memory is tokens × vocabulary floats.
 class NeutralMeter {
  public:
-  /// `first_block`: as PreferenceMeter. Throws Error when there is no window or an empty one.
+  /// `first_block`: as ContinuationBatch. Throws Error when there is no window or an empty one.
   NeutralMeter(models::LanguageModel& model, std::vector<std::vector<models::TokenId>> windows, int64_t first_block = 0);
 
   /// Of what is hooked in the model now. With a `prefix`, each window stands behind it: the effect of a prompt.

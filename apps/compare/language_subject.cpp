@@ -129,13 +129,13 @@ void LanguageSubject::read_ood() {
                                  duplicates, pairs.size()));
   provenance_["ood"] = {
       {"source", name}, {"pairs", items.size()}, {"sha256", digest_of(pairs, items)}, {"left_out_as_duplicates", duplicates}};
-  ood_ = std::make_unique<steering::PreferenceMeter>(model_, measured, chat_);
+  ood_ = std::make_unique<steering::PreferenceMeter>(model_, measured, chat_, model_.block_of(inputs_.site));
 }
 
 void LanguageSubject::read_choices() {
   const auto& [name, items] = inputs_.choices;
   if (items.empty()) return;
-  choices_ = std::make_unique<steering::ChoiceMeter>(model_, items, chat_);
+  choices_ = std::make_unique<steering::ChoiceMeter>(model_, items, chat_, model_.block_of(inputs_.site));
   provenance_["choices"] = {{"source", name}, {"items", items.size()}, {"sha256", digest_of(items)}};
 }
 

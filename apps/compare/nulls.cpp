@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
+#include <utility>
 
 #include "core/random.h"
 
@@ -43,14 +45,30 @@ double best_sign_effect(Measure& measure, const at::Tensor& vector, const NullIn
   return measure.effect(method.edit(sign * dose), Split::test);
 }
 
-/// Adds each latent method's effect to `draws`.
-void add_latents(Measure& measure, const std::vector<Method>& methods, const NullInputs& inputs,
-                 std::map<std::string, std::vector<double>>& draws) {
-  for (const char* name : {kSingleLatent, kBestLatents}) {
-    const auto method = std::find_if(methods.begin(), methods.end(), [&](const Method& m) { return m.name == name; });
-    draws[name].push_back(method == methods.end() ? kNoLatent : measure.headline_effect(*method, first_dose(inputs, name, 1)));
+/// The effects of one autoencoder's latents, measured once each: many draws choose the same ones.
+class LatentEffects {
+ public:
+  LatentEffects(Measure& measure, const NullInputs& inputs) : measure_(measure), inputs_(inputs) {}
+
+  double operator()(const Method& method) {
+    const auto [place, added] = known_.try_emplace({method.name, method.latents});
+    if (added) place->second = measure_.headline_effect(method, first_dose(inputs_, method.name, 1));
+    return place->second;
   }
-}
+
+  /// Adds each latent method's effect to `draws`.
+  void add(const std::vector<Method>& methods, std::map<std::string, std::vector<double>>& draws) {
+    for (const char* name : {kSingleLatent, kBestLatents}) {
+      const auto method = std::find_if(methods.begin(), methods.end(), [&](const Method& m) { return m.name == name; });
+      draws[name].push_back(method == methods.end() ? kNoLatent : (*this)(*method));
+    }
+  }
+
+ private:
+  Measure& measure_;
+  const NullInputs& inputs_;
+  std::map<std::pair<std::string, std::vector<int64_t>>, double> known_;
+};
 
 }  // namespace
 
@@ -91,6 +109,7 @@ Nulls draw_nulls(Measure& measure, const NullInputs& inputs, const CompareOption
     nulls.covariance.push_back(best_sign_effect(measure, covariance[i], inputs, options.headline));
   }
 
+  LatentEffects effects(measure, inputs);
   step("shuffled labels");
   for (uint64_t draw = 0; draw < draws; ++draw) {
     const ContrastActivations extraction = swapped(subject.contrast(Split::extraction), options.seed, draw, 0);
@@ -109,7 +128,8 @@ Nulls draw_nulls(Measure& measure, const NullInputs& inputs, const CompareOption
     for (const Method& method : methods) {
       // Swapping the sides of a pair leaves DᵀD as it is: the null of pca-center is its own direction with a random sign.
       if (method.name == kPcaCenter) continue;
-      const double effect = measure.headline_effect(method, first_dose(inputs, method.name, method.family == Family::latent ? 1 : 0.3));
+      const double effect =
+          method.family == Family::latent ? effects(method) : measure.headline_effect(method, first_dose(inputs, method.name, 0.3));
       nulls.labels[method.name].push_back(effect);
       any = std::max(any, effect);
     }
@@ -119,7 +139,7 @@ Nulls draw_nulls(Measure& measure, const NullInputs& inputs, const CompareOption
   step("sets of random latents");
   for (uint64_t draw = 0; draw < draws; ++draw) {
     const std::vector<int64_t> candidates = random_latents(inputs.largest, options.candidates, random_bits(options.seed, kLatents, draw));
-    add_latents(measure, choose_latents(inputs.sae, inputs.largest, candidates, inputs.scores, options.k), inputs, nulls.latents);
+    effects.add(choose_latents(inputs.sae, inputs.largest, candidates, inputs.scores, options.k), nulls.latents);
   }
 
   step("frozen random autoencoders");
@@ -131,7 +151,7 @@ Nulls draw_nulls(Measure& measure, const NullInputs& inputs, const CompareOption
     LatentScores scores = latent_scores(measure, random, largest);
     const std::vector<int64_t> candidates =
         propose_latents(random, selection.positive, selection.negative, inputs.slopes.mean(0), largest, options.candidates);
-    add_latents(measure, choose_latents(random, largest, candidates, scores, options.k), inputs, nulls.frozen);
+    LatentEffects(measure, inputs).add(choose_latents(random, largest, candidates, scores, options.k), nulls.frozen);
   }
   return nulls;
 }
