@@ -3,6 +3,7 @@
 #include <ATen/Functions.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "core/random.h"
@@ -13,6 +14,7 @@ namespace {
 
 constexpr int64_t kRowsAtOnce = 512;  // of dense latents
 constexpr double kMove = 0.1;         // of the largest activation
+constexpr double kLeastKl = 1e-3;     // below it, an effect a root nat would be one of rounding
 
 at::Tensor order_of(const at::Tensor& scores) {  // the largest first, the lower latent first among equals [latents] int64
   return std::get<1>(scores.sort(/*stable=*/true, /*dim=*/0, /*descending=*/true));
@@ -57,14 +59,19 @@ std::vector<int64_t> random_latents(const at::Tensor& largest, int64_t count, ui
   return chosen;
 }
 
-double LatentScores::operator()(int64_t latent) {
-  const auto known = known_.find(latent);
-  return known != known_.end() ? known->second : known_.emplace(latent, measure_(latent)).first->second;
+double LatentScores::operator()(int64_t latent, std::span<const double> signs) {
+  auto known = known_.find(latent);
+  if (known == known_.end()) known = known_.emplace(latent, measure_(latent)).first;
+  const auto& [shifts, kl] = known->second;
+  double sum = 0;
+  for (size_t i = 0; i < shifts.size(); ++i) sum += signs.empty() ? shifts[i] : signs[i] * shifts[i];
+  return sum / static_cast<double>(shifts.size()) / std::sqrt(std::max(kl, kLeastKl));
 }
 
-std::vector<int64_t> LatentScores::ranked(std::vector<int64_t> latents) {
-  for (const int64_t latent : latents) (*this)(latent);
-  std::stable_sort(latents.begin(), latents.end(), [&](int64_t a, int64_t b) { return known_.at(a) > known_.at(b); });
+std::vector<int64_t> LatentScores::ranked(std::vector<int64_t> latents, std::span<const double> signs) {
+  std::map<int64_t, double> scores;
+  for (const int64_t latent : latents) scores[latent] = (*this)(latent, signs);
+  std::stable_sort(latents.begin(), latents.end(), [&](int64_t a, int64_t b) { return scores.at(a) > scores.at(b); });
   return latents;
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <span>
 #include <vector>
 
 #include "sae/autoencoder.h"
@@ -24,17 +25,26 @@ std::vector<int64_t> propose_latents(const sae::Autoencoder& sae, const at::Tens
 /// `count` latents that fire, at random.
 std::vector<int64_t> random_latents(const at::Tensor& largest, int64_t count, uint64_t seed);
 
-/// Measures latents once each: what is asked for again is remembered.
+/// What a latent does at one dose, on the selection split.
+struct LatentResponse {
+  std::vector<double> shifts;  // an item: nats a token
+  double kl = 0;               // 95th percentile
+};
+
+/// Effect a root nat at one dose: latents are chosen by it before they are dosed, since KL ≈ ½c²F. Measures each latent once: what is asked
+/// for again is remembered.
 class LatentScores {
  public:
-  explicit LatentScores(std::function<double(int64_t latent)> measure) : measure_(std::move(measure)) {}
-  double operator()(int64_t latent);
+  explicit LatentScores(std::function<LatentResponse(int64_t latent)> measure) : measure_(std::move(measure)) {}
+
+  /// `signs`: −1 for items whose sides count as swapped, else 1; empty: none is.
+  double operator()(int64_t latent, std::span<const double> signs = {});
   /// `latents` by their score, the best first.
-  std::vector<int64_t> ranked(std::vector<int64_t> latents);
+  std::vector<int64_t> ranked(std::vector<int64_t> latents, std::span<const double> signs = {});
 
  private:
-  std::function<double(int64_t)> measure_;
-  std::map<int64_t, double> known_;
+  std::function<LatentResponse(int64_t)> measure_;
+  std::map<int64_t, LatentResponse> known_;
 };
 
 struct LatentChangeSummary {

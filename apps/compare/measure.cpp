@@ -8,12 +8,6 @@
 #include "core/error.h"
 
 namespace vyx::compare {
-namespace {
-
-constexpr double kLeastKl = 1e-3;  // below it, an effect a root nat would be one of rounding
-
-}  // namespace
-
 SideEffect summarise(const steering::NeutralEffect& effect) {
   const auto p95 = [](const at::Tensor& kl) { return kl.quantile(0.95).item<double>(); };
   return {.kl_mean = effect.kl.mean().item<double>(),
@@ -97,9 +91,9 @@ double Measure::headline_effect(const Method& method, double first) {
   return effect(method.edit(finder(method, first).find(options_.headline).dose), Split::test);
 }
 
-double Measure::efficiency(const Method& method, double dose) {
+LatentResponse Measure::response(const Method& method, double dose) {
   const Edit edit = method.edit(dose);
-  return effect(edit, Split::selection) / std::sqrt(std::max(kl_p95(edit, Split::selection), kLeastKl));
+  return {.shifts = shifts(edit, Split::selection), .kl = kl_p95(edit, Split::selection)};
 }
 
 }  // namespace vyx::compare

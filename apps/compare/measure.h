@@ -27,8 +27,8 @@ class Measure {
   DoseFinder finder(const Method& method, double first);
   /// The effect on the test at the headline dose: what a null draw and an observed method have in common.
   double headline_effect(const Method& method, double first);
-  /// Effect a root nat at one dose, on the selection split: latents are chosen by it before they are dosed, since KL ≈ ½c²F.
-  double efficiency(const Method& method, double dose);
+  /// On the selection split.
+  LatentResponse response(const Method& method, double dose);
 
  private:
   const std::vector<double>& baseline(Split split);

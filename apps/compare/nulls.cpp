@@ -74,20 +74,20 @@ class LatentEffects {
 
 LatentScores latent_scores(Measure& measure, const sae::Autoencoder& sae, const at::Tensor& largest) {
   return LatentScores([&measure, &sae, &largest](int64_t latent) {
-    return measure.efficiency(latent_method("candidate", sae, {latent}, largest), /*dose=*/1);
+    return measure.response(latent_method("candidate", sae, {latent}, largest), /*dose=*/1);
   });
 }
 
 std::vector<Method> choose_latents(const sae::Autoencoder& sae, const at::Tensor& largest, std::vector<int64_t> candidates,
-                                   LatentScores& scores, int64_t k) {
+                                   LatentScores& scores, int64_t k, std::span<const double> signs) {
   std::vector<Method> methods;
   if (candidates.empty()) return methods;
-  const std::vector<int64_t> ranked = scores.ranked(std::move(candidates));
+  const std::vector<int64_t> ranked = scores.ranked(std::move(candidates), signs);
   methods.push_back(latent_method(kSingleLatent, sae, {ranked.front()}, largest));
   // Latents that move the model away from the concept are none of the best.
   std::vector<int64_t> best;
   for (const int64_t latent : ranked)
-    if (static_cast<int64_t>(best.size()) < k && (best.empty() || scores(latent) > 0)) best.push_back(latent);
+    if (static_cast<int64_t>(best.size()) < k && (best.empty() || scores(latent, signs) > 0)) best.push_back(latent);
   methods.push_back(latent_method(kBestLatents, sae, std::move(best), largest));
   return methods;
 }
@@ -119,10 +119,13 @@ Nulls draw_nulls(Measure& measure, const NullInputs& inputs, const CompareOption
                                                       .selection_positive = selection.positive,
                                                       .selection_negative = selection.negative,
                                                       .median_norm = inputs.median_norm});
-    const at::Tensor slope = at::where(coins(inputs.slopes.size(0), options.seed, draw, 2), -inputs.slopes, inputs.slopes).mean(0);  // [d]
+    const at::Tensor swap = coins(inputs.slopes.size(0), options.seed, draw, 2);      // [items, 1]
+    const at::Tensor slope = at::where(swap, -inputs.slopes, inputs.slopes).mean(0);  // [d]
+    std::vector<double> signs;                                                        // an item of the selection
+    for (int64_t i = 0; i < swap.size(0); ++i) signs.push_back(swap[i].item<bool>() ? -1 : 1);
     const std::vector<int64_t> candidates =
         propose_latents(inputs.sae, selection.positive, selection.negative, slope, inputs.largest, options.candidates);
-    for (Method& method : choose_latents(inputs.sae, inputs.largest, candidates, inputs.scores, options.k))
+    for (Method& method : choose_latents(inputs.sae, inputs.largest, candidates, inputs.scores, options.k, signs))
       methods.push_back(std::move(method));
     double any = -std::numeric_limits<double>::infinity();
     for (const Method& method : methods) {

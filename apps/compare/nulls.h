@@ -1,6 +1,7 @@
 // What the pipeline gives without the concept.
 #pragma once
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -8,10 +9,11 @@
 
 namespace vyx::compare {
 
-/// The latents of the comparison, chosen on the selection split: the best one, and the best k. Empty when none fires.
+/// The latents of the comparison, chosen on the selection split: the best one, and the best k. Empty when none fires. `signs`: as
+/// LatentScores.
 std::vector<Method> choose_latents(const sae::Autoencoder& sae, const at::Tensor& largest, std::vector<int64_t> candidates,
-                                   LatentScores& scores, int64_t k);
-/// Scores for `sae`: the effect a root nat of the latent set to its largest activation.
+                                   LatentScores& scores, int64_t k, std::span<const double> signs = {});
+/// Scores for `sae`, of each latent set to its largest activation.
 LatentScores latent_scores(Measure& measure, const sae::Autoencoder& sae, const at::Tensor& largest);
 
 struct NullInputs {

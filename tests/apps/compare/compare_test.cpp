@@ -126,6 +126,21 @@ TEST_CASE("[compare] the nulls are far below what is planted, and random vectors
       std::any_of(comparison.notes.begin(), comparison.notes.end(), [](const auto& note) { return contains(note, "no p below 0.1667"); }));
 }
 
+TEST_CASE("[compare] with shuffled labels latents are chosen by shuffled effects") {
+  SyntheticSubject subject;
+  const Comparison comparison = compare(subject, subject.true_autoencoder(), {.nulls = 40, .k = 24, .candidates = 24, .bootstrap = 10});
+  const MethodResult* single = find_method(comparison, kSingleLatent);
+  const auto labels =
+      std::find_if(single->nulls.begin(), single->nulls.end(), [](const NullResult& null) { return null.name == "shuffled labels"; });
+  REQUIRE(labels != single->nulls.end());
+  // The planted latent wins where most labels of the selection's items happen to be right: in half of the draws. It is a candidate in three
+  // quarters of them, and would win in as many if true labels chose.
+  const double effect = headline_of(*single, comparison.headline).effect;
+  const auto found = std::count_if(labels->draws.begin(), labels->draws.end(), [&](double draw) { return draw > .9 * effect; });
+  CHECK(found > 12);
+  CHECK(found < 26);
+}
+
 TEST_CASE("[compare] what holds elsewhere is measured: another template, a choice benchmark, foreign vectors") {
   SyntheticSubject subject;
   const Comparison comparison = compare(subject, subject.true_autoencoder(), quick(2));

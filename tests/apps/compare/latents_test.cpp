@@ -2,6 +2,7 @@
 
 #include "apps/compare/latents.h"
 
+#include <array>
 #include <set>
 
 using namespace vyx;
@@ -45,13 +46,24 @@ TEST_CASE("[compare.latents] random latents are different ones that fire") {
   CHECK(random_latents(largest, 90, 1).size() == 40);
 }
 
-TEST_CASE("[compare.latents] what was measured once is remembered") {
+TEST_CASE("[compare.latents] latents are chosen by effect a root nat, measured once, under any labels") {
   int measured = 0;
-  LatentScores scores([&](int64_t latent) {
+  LatentScores scores([&](int64_t latent) -> LatentResponse {
     ++measured;
-    return -static_cast<double>(latent);
+    switch (latent) {
+      case 1:
+        return {.shifts = {1, 1}, .kl = 1};  // 1
+      case 2:
+        return {.shifts = {4, 0}, .kl = 16};  // 0.5
+      case 3:
+        return {.shifts = {0.5, 0.7}, .kl = 0.04};  // 3
+      default:
+        return {.shifts = {0, 0}, .kl = 0};  // no effect, and no division by 0
+    }
   });
-  CHECK(scores.ranked({4, 2, 3}) == std::vector<int64_t>{2, 3, 4});
-  CHECK(scores.ranked({3, 2}) == std::vector<int64_t>{2, 3});
-  CHECK(measured == 3);
+  CHECK(scores(1) == doctest::Approx(1));
+  CHECK(scores.ranked({0, 2, 1, 3}) == std::vector<int64_t>{3, 1, 2, 0});
+  CHECK(scores.ranked({2, 3}) == std::vector<int64_t>{3, 2});
+  CHECK(scores.ranked({3, 2, 1}, std::array{1.0, -1.0}) == std::vector<int64_t>{2, 1, 3});  // -0.5, 0.5, 0
+  CHECK(measured == 4);
 }
