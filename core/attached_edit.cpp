@@ -15,30 +15,6 @@
 namespace vyx {
 namespace {
 
-/// Coefficients with the scalar read out once: reading it at each call would synchronise a GPU.
-struct Coefficients {
-  at::Tensor tensor;  // [batch] or [batch, terms], or a scalar that learns
-  double scalar = 1;  // when there is no tensor
-
-  Coefficients(at::Tensor given, const Edit& edit) {
-    if (!given.defined()) return;
-    const auto terms = static_cast<int64_t>(edit.terms().size());
-    if (given.dim() > 2 || (given.dim() == 2 && given.size(1) != terms)) {
-      fail("the coefficients are {}, expected a scalar, [batch] or [batch, {}]", fmt::streamed(given.sizes()), terms);
-    }
-    if (!given.isfinite().all().item<bool>()) fail("the coefficients are not all finite");
-    if (given.dim() == 0 && !given.requires_grad()) {
-      scalar = given.item<double>();
-    } else {
-      tensor = std::move(given);
-    }
-  }
-
-  at::Tensor apply(const Edit& edit, const at::Tensor& x) const {
-    return tensor.defined() ? edit.apply(x, tensor) : edit.apply_scaled(x, scalar);
-  }
-};
-
 /// The edit with its tensors, and its readout's, on a device.
 Edit on_device(const Edit& edit, c10::Device device) {
   std::vector<Term> terms = edit.terms();
@@ -83,6 +59,30 @@ auto at_site(const Site& site, Call call) {
 }  // namespace
 
 struct AttachedEdit::State {
+  /// Coefficients with the scalar read out once: reading it at each call would synchronise a GPU.
+  struct Coefficients {
+    at::Tensor tensor;  // [batch] or [batch, terms], or a scalar that learns
+    double scalar = 1;  // when there is no tensor
+
+    Coefficients(at::Tensor given, const Edit& edit) {
+      if (!given.defined()) return;
+      const auto terms = static_cast<int64_t>(edit.terms().size());
+      if (given.dim() > 2 || (given.dim() == 2 && given.size(1) != terms)) {
+        fail("the coefficients are {}, expected a scalar, [batch] or [batch, {}]", fmt::streamed(given.sizes()), terms);
+      }
+      if (!given.isfinite().all().item<bool>()) fail("the coefficients are not all finite");
+      if (given.dim() == 0 && !given.requires_grad()) {
+        scalar = given.item<double>();
+      } else {
+        tensor = std::move(given);
+      }
+    }
+
+    at::Tensor apply(const Edit& edit, const at::Tensor& x) const {
+      return tensor.defined() ? edit.apply(x, tensor) : edit.apply_scaled(x, scalar);
+    }
+  };
+
   State(Site at, Edit to_apply, AttachOptions options)
       : site(std::move(at)),
         positions(options.positions),

@@ -1,6 +1,7 @@
 #include "models/language_model.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/ScalarType.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>

@@ -1,6 +1,7 @@
 // test_support.h for tests that use torch: torch first, its CHECK macros out of the way, then doctest.
 #pragma once
-#include <torch/script.h>
+#include <ATen/ATen.h>
+#include <torch/csrc/jit/api/module.h>
 
 #undef CHECK
 #undef CHECK_EQ

@@ -14,7 +14,7 @@ namespace vyx::compare {
 namespace {
 
 // Streams of the seed, one a use.
-enum Stream : uint64_t { kIsotropic = 101, kCovariance, kSwaps, kLatents, kFrozen };
+enum NullStream : uint64_t { kIsotropic = 101, kCovariance, kSwaps, kLatents, kFrozen };
 
 constexpr double kNoLatent = 0;  // the effect of a null draw in which no latent was there to be set
 

@@ -16,7 +16,7 @@ namespace {
 constexpr int kOff = 0, kOn = 1, kAsItComes = 2;  // the concept, in a draw
 constexpr double kConceptFrequency = 0.2;         // as it comes
 constexpr double kReadingThreshold = 0.5;         // of the dictionary: above the noise, below a feature's strength
-enum Stream : uint64_t { kFeatures = 301, kContrast, kBackground = 310, kItems, kNeutral, kOod, kAsked };
+enum SubjectStream : uint64_t { kFeatures = 301, kContrast, kBackground = 310, kItems, kNeutral, kOod, kAsked };
 
 at::Generator generator(uint64_t seed, uint64_t stream) {
   return at::detail::createCPUGenerator(random_bits(seed, stream, 0));

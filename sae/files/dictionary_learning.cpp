@@ -16,8 +16,8 @@
 namespace vyx::sae {
 namespace {
 
-constexpr const char* kConfig = "config.json";
-constexpr const char* kWeights = "ae.pt";
+constexpr const char* kDictionaryConfig = "config.json";
+constexpr const char* kDictionaryWeights = "ae.pt";
 
 // A class of dictionary_learning: what it computes, and how it names its tensors. Linear layers keep [out, in], own matrices [in, out].
 struct DictClass {
@@ -49,7 +49,7 @@ const DictClass& class_of_tensors(const WeightReader& reader) {
   if (reader.has("bias")) return class_named("AutoEncoder", reader.source());
   if (reader.has("decoder.bias")) return class_named("AutoEncoderNew", reader.source());
   fail("{}: found no {} beside it, expected one, since it cannot be told from the tensors what this autoencoder is", reader.source(),
-       kConfig);
+       kDictionaryConfig);
 }
 
 std::vector<int64_t> rising(const at::Tensor& group_sizes) {
@@ -70,10 +70,10 @@ const DictClass& class_to_write(const AutoencoderConfig& config) {
 
 Autoencoder read_dictionary_learning(const std::filesystem::path& path) {
   const bool is_folder = std::filesystem::is_directory(path);
-  const std::filesystem::path weights = is_folder ? path / kWeights : path;
-  const std::filesystem::path config_path = weights.parent_path() / kConfig;
+  const std::filesystem::path weights = is_folder ? path / kDictionaryWeights : path;
+  const std::filesystem::path config_path = weights.parent_path() / kDictionaryConfig;
   Json cfg = Json::object();
-  if (weights.filename() == kWeights && std::filesystem::exists(config_path))
+  if (weights.filename() == kDictionaryWeights && std::filesystem::exists(config_path))
     cfg = parse_json(read_text_file(config_path), config_path.string());
   const Json trainer = cfg.is_object() ? cfg.value("trainer", Json::object()) : Json::object();
 
@@ -174,8 +174,8 @@ void write_dictionary_learning(const Autoencoder& given, const std::filesystem::
     trainer["group_sizes"] = sizes;
   }
   make_folder(folder);
-  write_torch(folder / kWeights, content);
-  write_file(folder / kConfig,
+  write_torch(folder / kDictionaryWeights, content);
+  write_file(folder / kDictionaryConfig,
              Json{{"trainer", trainer}, {"buffer", {{"ctx_len", config.metadata.value("context_size", Json())}}}}.dump(1) + "\n");
 }
 

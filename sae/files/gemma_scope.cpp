@@ -14,8 +14,8 @@ namespace {
 
 constexpr const char* kNpz = "params.npz";
 constexpr const char* kSafetensors = "params.safetensors";
-constexpr const char* kConfig = "config.json";
-constexpr const char* kSkip = "affine_skip_connection";  // [d_in, d_out]
+constexpr const char* kGemmaConfig = "config.json";
+constexpr const char* kGemmaSkip = "affine_skip_connection";  // [d_in, d_out]
 
 // "model.layers.9.output" ↔ "model.layers.9:output"
 std::string site_of_hook_point(std::string point) {
@@ -65,9 +65,9 @@ Autoencoder read_gemma_scope(const std::filesystem::path& path) {
   sae.weights.decoder = reader.take(decoder, {config.latents, config.d_out});
   sae.weights.decoder_bias = reader.take("b_dec", {config.d_out});
   sae.weights.threshold = reader.take("threshold", {config.latents}).clamp_min(0);  // f = relu(z)·[z > θ]
-  if (reader.has(kSkip)) sae.weights.skip = reader.take_transposed(kSkip, config.d_in, config.d_out);
+  if (reader.has(kGemmaSkip)) sae.weights.skip = reader.take_transposed(kGemmaSkip, config.d_in, config.d_out);
   reader.require_all_taken();
-  const std::filesystem::path config_path = file.parent_path() / kConfig;
+  const std::filesystem::path config_path = file.parent_path() / kGemmaConfig;
   if (!npz && std::filesystem::exists(config_path)) read_config(config_path, config);
   validate(sae, file.string());
   return sae;
@@ -87,7 +87,7 @@ void write_gemma_scope(const Autoencoder& given, const std::filesystem::path& fo
                        {npz ? "W_dec" : "w_dec", sae.weights.decoder},
                        {"b_dec", sae.weights.decoder_bias},
                        {"threshold", thresholds(sae, source)}};
-  if (sae.weights.skip.defined()) tensors[kSkip] = sae.weights.skip.t();
+  if (sae.weights.skip.defined()) tensors[kGemmaSkip] = sae.weights.skip.t();
   make_folder(folder);
   if (npz) return write_npz(folder / kNpz, tensors);
   Json cfg = {{"architecture", "jump_relu"},
@@ -96,7 +96,7 @@ void write_gemma_scope(const Autoencoder& given, const std::filesystem::path& fo
   if (config.sites.size() == 1) cfg["hf_hook_point_in"] = hook_point_of_site(config.sites[0]);
   if (config.target_sites.size() == 1) cfg["hf_hook_point_out"] = hook_point_of_site(config.target_sites[0]);
   write_safetensors(folder / kSafetensors, tensors);
-  write_file(folder / kConfig, cfg.dump(1) + "\n");
+  write_file(folder / kGemmaConfig, cfg.dump(1) + "\n");
 }
 
 }  // namespace vyx::sae

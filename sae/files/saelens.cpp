@@ -18,19 +18,19 @@
 namespace vyx::sae {
 namespace {
 
-constexpr const char* kConfig = "cfg.json";
-constexpr const char* kWeights = "sae_weights.safetensors";
+constexpr const char* kSaelensConfig = "cfg.json";
+constexpr const char* kSaelensWeights = "sae_weights.safetensors";
 constexpr const char* kScaler = "activation_scaler.json";
 constexpr const char* kSparsity = "sparsity.safetensors";
-constexpr const char* kVersion = "6.54.12";  // whose files we write
+constexpr const char* kSaelensVersion = "6.54.12";  // whose files we write
 constexpr std::string_view kTranscoder = "transcoder", kSkip = "skip_transcoder";
 
-constexpr std::array<std::pair<Normalization, const char*>, 3> kNormalizations{
+constexpr std::array<std::pair<Normalization, const char*>, 3> kSaelensNormalizations{
     {{Normalization::none, "none"}, {Normalization::token_norm, "constant_norm_rescale"}, {Normalization::layer_norm, "layer_norm"}}};
-constexpr std::array<std::pair<Architecture, std::string_view>, 4> kArchitectures{{{Architecture::relu, "standard"},
-                                                                                   {Architecture::gated, "gated"},
-                                                                                   {Architecture::topk, "topk"},
-                                                                                   {Architecture::jump_relu, "jumprelu"}}};
+constexpr std::array<std::pair<Architecture, std::string_view>, 4> kSaelensArchitectures{{{Architecture::relu, "standard"},
+                                                                                          {Architecture::gated, "gated"},
+                                                                                          {Architecture::topk, "topk"},
+                                                                                          {Architecture::jump_relu, "jumprelu"}}};
 constexpr std::string_view kBatchTopk = "batchtopk", kMatryoshka = "matryoshka_batchtopk";  // training checkpoints
 
 struct Kind {
@@ -51,7 +51,7 @@ Kind kind_of(const std::string& name, std::string_view source) {
     break;
   }
   if (kind.transcoder && base.empty()) return kind;
-  for (const auto& [architecture, known] : kArchitectures)
+  for (const auto& [architecture, known] : kSaelensArchitectures)
     if (base == known) {
       kind.architecture = architecture;
       return kind;
@@ -115,7 +115,7 @@ void read_normalization(const Json& config, const std::filesystem::path& folder,
   Json value = config.value("normalize_activations", Json("none"));
   if (value.is_null()) value = "none";
   if (value.is_boolean()) value = value.get<bool>() ? "expected_average_only_in" : "none";
-  for (const auto& [normalization, name] : kNormalizations)
+  for (const auto& [normalization, name] : kSaelensNormalizations)
     if (value == name) {
       out.normalization = normalization;
       return;
@@ -244,8 +244,9 @@ Parameters read_weights(WeightReader& reader, const AutoencoderConfig& config, b
 
 std::string architecture_name(const Autoencoder& sae, bool transcoder) {
   const Architecture written = sae.config.architecture == Architecture::batch_topk ? Architecture::jump_relu : sae.config.architecture;
-  std::string name(
-      std::find_if(kArchitectures.begin(), kArchitectures.end(), [&](const auto& each) { return each.first == written; })->second);
+  std::string name(std::find_if(kSaelensArchitectures.begin(), kSaelensArchitectures.end(), [&](const auto& each) {
+                     return each.first == written;
+                   })->second);
   if (!transcoder) return name;
   const std::string_view suffix = sae.weights.skip.defined() ? kSkip : kTranscoder;
   return written == Architecture::relu ? std::string(suffix) : fmt::format("{}_{}", name, suffix);
@@ -253,7 +254,7 @@ std::string architecture_name(const Autoencoder& sae, bool transcoder) {
 
 Json metadata_of(const AutoencoderConfig& config) {
   Json metadata = config.metadata.is_object() ? config.metadata : Json::object();
-  metadata["sae_lens_version"] = kVersion;
+  metadata["sae_lens_version"] = kSaelensVersion;
   const auto put = [&](const char* key, const char* hook_key, const std::vector<std::string>& sites) {
     if (sites.empty()) return;
     metadata[key] = sites;
@@ -275,22 +276,22 @@ Json metadata_of(const AutoencoderConfig& config) {
 }  // namespace
 
 Autoencoder read_saelens(const std::filesystem::path& folder) {
-  const std::string source = (folder / kConfig).string();
-  const Json cfg = version_6(parse_json(read_text_file(folder / kConfig), source), source);
+  const std::string source = (folder / kSaelensConfig).string();
+  const Json cfg = version_6(parse_json(read_text_file(folder / kSaelensConfig), source), source);
   const Kind kind = kind_of(json_string(cfg, "architecture", source), source);
   Autoencoder sae;
   AutoencoderConfig& config = sae.config;
   config = read_config(cfg, kind, folder, source);
 
-  const std::string weights_source = (folder / kWeights).string();
-  WeightReader reader(read_safetensors(folder / kWeights).tensors, weights_source);
+  const std::string weights_source = (folder / kSaelensWeights).string();
+  WeightReader reader(read_safetensors(folder / kSaelensWeights).tensors, weights_source);
   sae.weights = read_weights(reader, config, kind.skip);
   for (const char* name : {"scaling_factor", "finetuning_scaling_factor"})
     if (reader.has(name)) {
       const at::Tensor factor = reader.take(name, {config.latents});
       if (!flag(cfg, "finetuning_scaling_factor", false, source) && !factor.eq(1).all().item<bool>())
         fail("{}: tensor \"{}\": found factors that are not 1, expected \"finetuning_scaling_factor\": true in {}", weights_source, name,
-             kConfig);
+             kSaelensConfig);
       sae.weights.decoder = sae.weights.decoder * factor.unsqueeze(1);
     }
   if (kind.architecture == Architecture::batch_topk) sae.topk_threshold = reader.take_number("topk_threshold");
@@ -316,7 +317,7 @@ void write_saelens(const Autoencoder& given, const std::filesystem::path& folder
     fail("{}: found a transcoder whose inputs are normalised a token, expected none of that; SAELens does not bring its output back",
          folder.string());
 
-  const char* normalization = std::find_if(kNormalizations.begin(), kNormalizations.end(), [&](const auto& each) {
+  const char* normalization = std::find_if(kSaelensNormalizations.begin(), kSaelensNormalizations.end(), [&](const auto& each) {
                                 return each.first == config.normalization;
                               })->second;
   Json cfg = {{"d_in", config.d_in},
@@ -343,9 +344,9 @@ void write_saelens(const Autoencoder& given, const std::filesystem::path& folder
   }
   if (config.architecture == Architecture::batch_topk) tensors["threshold"] = thresholds(sae, folder.string());
   make_folder(folder);
-  write_safetensors(folder / kWeights, tensors);
+  write_safetensors(folder / kSaelensWeights, tensors);
   if (sparsity.defined()) write_safetensors(folder / kSparsity, TensorMap{{"sparsity", sparsity}});
-  write_file(folder / kConfig, cfg.dump(1) + "\n");
+  write_file(folder / kSaelensConfig, cfg.dump(1) + "\n");
 }
 
 }  // namespace vyx::sae

@@ -8,14 +8,14 @@
 namespace vyx::sae {
 namespace {
 
-constexpr const char* kConfig = "cfg.json";
-constexpr const char* kWeights = "sae.safetensors";
+constexpr const char* kSparsifyConfig = "cfg.json";
+constexpr const char* kSparsifyWeights = "sae.safetensors";
 
 }  // namespace
 
 Autoencoder read_sparsify(const std::filesystem::path& folder) {
-  const std::string source = (folder / kConfig).string();
-  Json cfg = parse_json(read_text_file(folder / kConfig), source);
+  const std::string source = (folder / kSparsifyConfig).string();
+  Json cfg = parse_json(read_text_file(folder / kSparsifyConfig), source);
   const auto flag = [&](const char* key) { return cfg.contains(key) && json_bool(cfg, key, source); };
   for (const char* key : {"signed", "embed_skip", "gram_lookup"})
     if (flag(key)) fail("{}: \"{}\": found true, expected false; vyx has no such autoencoders", source, key);
@@ -32,7 +32,7 @@ Autoencoder read_sparsify(const std::filesystem::path& folder) {
   config.subtract_decoder_bias = !flag("transcode");
   const bool skip = flag("skip_connection");
 
-  WeightReader reader(read_safetensors(folder / kWeights).tensors, (folder / kWeights).string());
+  WeightReader reader(read_safetensors(folder / kSparsifyWeights).tensors, (folder / kSparsifyWeights).string());
   sae.weights.encoder = reader.take("encoder.weight", {config.latents, config.d_in});
   sae.weights.encoder_bias = reader.take("encoder.bias", {config.latents});
   sae.weights.decoder = reader.take("W_dec", {config.latents, config.d_out});
@@ -70,8 +70,8 @@ void write_sparsify(const Autoencoder& given, const std::filesystem::path& folde
                        {"b_dec", sae.weights.decoder_bias}};
   if (sae.weights.skip.defined()) tensors["W_skip"] = sae.weights.skip;
   make_folder(folder);
-  write_safetensors(folder / kWeights, tensors);
-  write_file(folder / kConfig, cfg.dump(1) + "\n");
+  write_safetensors(folder / kSparsifyWeights, tensors);
+  write_file(folder / kSparsifyConfig, cfg.dump(1) + "\n");
 }
 
 }  // namespace vyx::sae

@@ -13,7 +13,7 @@
 namespace vyx::sae {
 namespace {
 
-constexpr int64_t kTokens = 512;  // whose latents are dense at a time
+constexpr int64_t kTokensAtOnce = 512;  // whose latents are dense at a time
 
 int64_t parse_count(const SafetensorsMetadata& metadata, const char* key) {
   const auto found = metadata.find(key);
@@ -40,7 +40,7 @@ LatentStatistics measure_latents(const Autoencoder& sae, ActivationSource& sourc
   auto statistics = LatentStatistics::empty(sae.config.latents);
   for (uint64_t step = first; step < first + batches; ++step) {
     const at::Tensor x = source.batch(step);  // [batch, d_in]
-    for (const at::Tensor& part : x.split(kTokens)) add(statistics, encode(sae, part));
+    for (const at::Tensor& part : x.split(kTokensAtOnce)) add(statistics, encode(sae, part));
   }
   return statistics;
 }

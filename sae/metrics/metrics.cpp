@@ -13,9 +13,9 @@
 namespace vyx::sae {
 namespace {
 
-constexpr int64_t kRows = 64;      // of a tile
-constexpr int64_t kColumns = 128;  // of a tile, for sums over rows
-constexpr int64_t kTokens = 512;   // whose latents are dense at a time
+constexpr int64_t kRows = 64;            // of a tile
+constexpr int64_t kColumns = 128;        // of a tile, for sums over rows
+constexpr int64_t kTokensEncoded = 512;  // whose latents are dense at a time
 
 struct RowSums {
   double target = 0, reconstruction = 0, product = 0, error = 0;
@@ -111,10 +111,10 @@ Metrics MetricsAccumulator::metrics() const {
 void add(MetricsAccumulator& accumulator, const Autoencoder& sae, const at::Tensor& x, const at::Tensor& target) {
   const at::NoGradGuard no_grad;
   const at::Tensor& goal = target.defined() ? target : x;
-  for (int64_t first = 0; first < x.size(0); first += kTokens) {
-    const at::Tensor part = x.slice(0, first, first + kTokens);
+  for (int64_t first = 0; first < x.size(0); first += kTokensEncoded) {
+    const at::Tensor part = x.slice(0, first, first + kTokensEncoded);
     const at::Tensor f = encode(sae, part);  // [part, latents]
-    accumulator.add(goal.slice(0, first, first + kTokens), decode(sae, f, part), f);
+    accumulator.add(goal.slice(0, first, first + kTokensEncoded), decode(sae, f, part), f);
   }
 }
 

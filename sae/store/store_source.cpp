@@ -11,7 +11,7 @@
 namespace vyx::sae {
 namespace {
 
-constexpr uint64_t kOrderStream = 1, kNormStream = 2;  // of random_bits
+constexpr uint64_t kPassOrderStream = 1, kNormStream = 2;  // of random_bits
 constexpr uint64_t kNormRows = 16384;
 
 }  // namespace
@@ -33,7 +33,7 @@ std::vector<uint64_t> StoreSource::rows_of(uint64_t step) const {
   rows.reserve(batch);
   for (uint64_t place = step * batch; rows.size() < batch;) {
     const uint64_t pass = place / count;
-    const Permutation order(count, random_bits(options_.seed, kOrderStream, pass));
+    const Permutation order(count, random_bits(options_.seed, kPassOrderStream, pass));
     for (; rows.size() < batch && place / count == pass; ++place) rows.push_back(order(place % count));
   }
   return rows;

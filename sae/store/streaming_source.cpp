@@ -11,7 +11,7 @@
 namespace vyx::sae {
 namespace {
 
-constexpr uint64_t kOrderStream = 3;  // of random_bits
+constexpr uint64_t kGroupOrderStream = 3;  // of random_bits
 
 }  // namespace
 
@@ -69,7 +69,7 @@ at::Tensor StreamingSource::batch(uint64_t step) {
     fill(group);
   }
   const auto count = static_cast<uint64_t>(buffer_.size(0));
-  const Permutation order(count, random_bits(options_.seed, kOrderStream, *group_));
+  const Permutation order(count, random_bits(options_.seed, kGroupOrderStream, *group_));
   at::Tensor rows = at::empty({options_.batch}, at::kLong);
   auto* row = rows.mutable_data_ptr<int64_t>();
   for (uint64_t i = 0; i < batch; ++i) row[i] = static_cast<int64_t>(order((step % batches * batch + i) % count));

@@ -1,5 +1,7 @@
 #include "tests/core/script_fixtures.h"
 // torch first
+#include <ATen/core/grad_mode.h>
+
 #include <cmath>
 #include <limits>
 
@@ -217,7 +219,7 @@ TEST_CASE("[core.edit] an attached edit works until its handle ends, and counts"
 }
 
 TEST_CASE("[core.edit] an attached edit changes the first tensor of a tuple, and of the arguments") {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   torch::jit::Module pair("Pair");
   pair.define("def forward(self, n: int, x: Tensor) -> Tuple[Tensor, Tensor]:\n    return x, x * n\n");
   HookedModule module(pair);
@@ -271,7 +273,7 @@ TEST_CASE("[core.edit] an edit can keep to generated tokens") {
 }
 
 TEST_CASE("[core.edit] a forked branch sees the token mask") {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   HookedModule module(test::forked());
   const at::Tensor x = random({2, 3, 4}, 4), plain = module.forward({x}).toTensor();
   const AttachedEdit attached = attach(module, Site::parse("branch"), Edit({add(kV)}));

@@ -1,5 +1,7 @@
 #include "tests/core/script_fixtures.h"
 // torch first
+#include <ATen/core/grad_mode.h>
+
 #include <atomic>
 #include <chrono>
 #include <thread>
@@ -30,7 +32,7 @@ Hook adding(double amount) {
 TEST_CASE(
     "[core.hook_registry] hooks of a site run in the order in which they were added, each on what the last "
     "one made") {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   HookedModule module(test::linear(1));
   const at::Tensor x = random({2, 4}, 7), plain = module.forward({x}).toTensor();
   const HookHandle first = module.hook("", adding(1));
@@ -95,7 +97,7 @@ TEST_CASE("[core.hook_registry] a hook may remove itself, and others that come a
 }
 
 TEST_CASE("[core.hook_registry] a hook may run the module again, and be removed inside that run") {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   HookedModule module(test::linear(1));
   const at::Tensor x = random({4}, 7), plain = module.forward({x}).toTensor();
   int depth = 0;
@@ -140,7 +142,7 @@ TEST_CASE("[core.hook_registry] two threads run the module while a third hooks a
   HookedModule module(test::stack());
   const at::Tensor x = random({3, 4}, 7);
   const auto forward = [&] {
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     return module.forward({x}).toTensor();
   };
   const at::Tensor plain = forward();

@@ -13,9 +13,9 @@ using namespace vyx::models;
 using namespace vyx::test;
 using vyx::Site;
 
-constexpr const char* kSite = "model.layers.1:output";
+constexpr const char* kEditedSite = "model.layers.1:output";
 
-std::vector<Continuation> rows_of(const LanguageModel& model) {
+std::vector<Continuation> continuations_of(const LanguageModel& model) {
   std::vector<Continuation> rows;
   for (const auto& [prompt, text] :
        std::vector<std::pair<std::string, std::string>>{{"How was it?", " good"}, {"A", "b"}, {"Tell me", " of rain"}})
@@ -25,8 +25,9 @@ std::vector<Continuation> rows_of(const LanguageModel& model) {
 
 /// Mean log-probability a token of a row's text while `change` [seq, d] is added at the site.
 double likelihood(LanguageModel& model, const Continuation& row, const at::Tensor& change) {
-  const auto hook = model.module().hook(
-      kSite, [&](const Site&, const c10::IValue& value) -> std::optional<c10::IValue> { return value.toTensor() + change.unsqueeze(0); });
+  const auto hook = model.module().hook(kEditedSite, [&](const Site&, const c10::IValue& value) -> std::optional<c10::IValue> {
+    return value.toTensor() + change.unsqueeze(0);
+  });
   std::vector<TokenId> tokens = row.prompt;
   tokens.insert(tokens.end(), row.text.begin(), row.text.end());
   const std::array rows{tokens};
@@ -38,12 +39,12 @@ double likelihood(LanguageModel& model, const Continuation& row, const at::Tenso
 
 TEST_CASE("[models.gradients] gradients of each row are the central differences of its log-probability") {
   auto model = tiny_model();
-  const std::vector<Continuation> rows = rows_of(model);
+  const std::vector<Continuation> rows = continuations_of(model);
   for (const int64_t max_batch_tokens : {512, 16}) {
     CAPTURE(max_batch_tokens);
     size_t seen = 0;
     for_each_gradient(
-        model, rows, Site::parse(kSite),
+        model, rows, Site::parse(kEditedSite),
         [&](const SiteGradients& batch) {
           CHECK(!batch.gradient.requires_grad());
           size_t begin = 0;
@@ -73,7 +74,7 @@ TEST_CASE("[models.gradients] bad input is named") {
   const auto error = [&](const std::vector<Continuation>& rows, const char* site) {
     return error_of([&] { for_each_gradient(model, rows, Site::parse(site), nothing); });
   };
-  CHECK(contains(error({{{5}, {}}}, kSite), "continuation 1: found an empty prompt or text"));
-  CHECK(contains(error({{{5}, {6}}, {std::vector<TokenId>(512, 5), {6}}}, kSite), "continuation 2: found 513 tokens"));
-  CHECK(contains(error(rows_of(model), "lm_head:output"), "lm_head:output"));
+  CHECK(contains(error({{{5}, {}}}, kEditedSite), "continuation 1: found an empty prompt or text"));
+  CHECK(contains(error({{{5}, {6}}, {std::vector<TokenId>(512, 5), {6}}}, kEditedSite), "continuation 2: found 513 tokens"));
+  CHECK(contains(error(continuations_of(model), "lm_head:output"), "lm_head:output"));
 }

@@ -2,6 +2,9 @@
 // torch first
 #include "sae/latent_edit.h"
 
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/jit/serialization/import.h>
+
 #include <cmath>
 #include <sstream>
 
@@ -188,7 +191,7 @@ TEST_CASE("[sae.latent_edit] coefficients by row; set's constant comes first and
 }
 
 TEST_CASE("[sae.latent_edit] what is baked is what is hooked, bit for bit, reloaded too") {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   torch::jit::Module module("Identity");
   module.define("def forward(self, x: Tensor) -> Tensor:\n    return x\n");
   const vyx::Site site{"", vyx::Port::output};

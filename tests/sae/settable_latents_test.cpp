@@ -2,6 +2,9 @@
 // torch first
 #include "sae/settable_latents.h"
 
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/jit/serialization/import.h>
+
 #include <sstream>
 
 #include "core/hooked_module.h"
@@ -28,7 +31,7 @@ torch::jit::Module identity() {
 }  // namespace
 
 TEST_CASE("[sae.settable_latents] latents set from outside equal those of an edit, bit for bit, reloaded too") {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   for (const Architecture architecture : {Architecture::topk, Architecture::jump_relu, Architecture::gated})
     for (const Normalization normalization : {Normalization::none, Normalization::layer_norm})
       for (const bool keep_error : {true, false}) {

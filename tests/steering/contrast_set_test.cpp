@@ -1,4 +1,4 @@
-#include "tests/test_support.h"
+#include "tests/torch_support.h"
 
 #include "steering/contrast_set.h"
 

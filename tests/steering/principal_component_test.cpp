@@ -26,7 +26,7 @@ bool near(const Direction& direction, std::vector<double> expected) {
   return at::allclose(direction.vector.to(at::kDouble), at::tensor(expected, at::kDouble), 1e-7, 1e-8);
 }
 
-at::Tensor seeded_normal(at::IntArrayRef shape, uint64_t seed) {
+at::Tensor normal_doubles(at::IntArrayRef shape, uint64_t seed) {
   at::Generator generator = at::detail::createCPUGenerator(seed);
   return at::randn(shape, generator, at::TensorOptions(at::kDouble));
 }
@@ -75,11 +75,11 @@ TEST_CASE("[steering.principal_component] equal differences have a centre and a 
 }
 
 TEST_CASE("[steering.principal_component] differences within rounding of the activations are no direction") {
-  const at::Tensor p = seeded_normal({12, 6}, 1) * 100;
+  const at::Tensor p = normal_doubles({12, 6}, 1) * 100;
   for (const Method method : {Method::pca_center, Method::pca_diff, Method::mean}) {
     CAPTURE(name_of(method));
     CHECK(contains(error_of([&] { find_direction(p, p, method, "site"); }), "the same"));
-    const at::Tensor noise = seeded_normal({12, 6}, 2) * 1e-6;
+    const at::Tensor noise = normal_doubles({12, 6}, 2) * 1e-6;
     CHECK(contains(error_of([&] { find_direction(p + noise, p, method, "site"); }), "the same"));
     CHECK(error_of([&] { find_direction(p + 1e4 * noise, p, method, "site"); }).empty());
   }
@@ -106,7 +106,7 @@ TEST_CASE(
 }
 
 TEST_CASE("[steering.principal_component] swapping the sides turns the direction round") {
-  const at::Tensor p = seeded_normal({20, 7}, 3) + at::arange(7, at::kDouble), n = seeded_normal({20, 7}, 4);
+  const at::Tensor p = normal_doubles({20, 7}, 3) + at::arange(7, at::kDouble), n = normal_doubles({20, 7}, 4);
   for (const Method method : {Method::pca_center, Method::pca_diff, Method::mean}) {
     CAPTURE(name_of(method));
     const Direction forwards = find_direction(p, n, method, "site"), backwards = find_direction(n, p, method, "site");
@@ -119,7 +119,7 @@ TEST_CASE(
     "eigenproblem") {
   for (const auto& [pairs, width] : {std::pair<int64_t, int64_t>{9, 40}, {40, 9}}) {
     CAPTURE(pairs);
-    const at::Tensor d = seeded_normal({pairs, width}, 5) + 0.3;
+    const at::Tensor d = normal_doubles({pairs, width}, 5) + 0.3;
     for (const Method method : {Method::pca_center, Method::pca_diff}) {
       const Direction found = find_direction(d, at::zeros_like(d), method, "site");
       const at::Tensor x = method == Method::pca_diff ? d - d.mean(0) : d;
@@ -134,7 +134,7 @@ TEST_CASE(
 }
 
 TEST_CASE("[steering.principal_component] the result is the same bit for bit each time") {
-  const at::Tensor p = seeded_normal({128, 576}, 6) + 0.1, n = seeded_normal({128, 576}, 7);
+  const at::Tensor p = normal_doubles({128, 576}, 6) + 0.1, n = normal_doubles({128, 576}, 7);
   const Direction first = find_direction(p, n, Method::pca_center, "site");
   const Direction again = find_direction(p.clone(), n.clone(), Method::pca_center, "site");
   CHECK(at::equal(first.vector, again.vector));
@@ -146,14 +146,14 @@ TEST_CASE(
     "seen") {
   // The fifth pair of each five is turned round: the fit without them is perfect, and wrong about all of
   // them.
-  at::Tensor d = seeded_normal({20, 4}, 8) * 0.01 + at::tensor({1.0, 0.0, 0.0, 0.0}, at::kDouble);
+  at::Tensor d = normal_doubles({20, 4}, 8) * 0.01 + at::tensor({1.0, 0.0, 0.0, 0.0}, at::kDouble);
   CHECK(direction_of(d, Method::pca_center).statistics.held_out_accuracy == 1);
   for (int64_t pair = 4; pair < 20; pair += 5) d[pair].neg_();
   const Direction turned = direction_of(d, Method::pca_center);
   CHECK(turned.statistics.held_out_accuracy == 0);
   CHECK(turned.statistics.sign_vote_margin == doctest::Approx(0.6));
   // A fit that had seen the large left-out pairs would follow them.
-  at::Tensor outliers = seeded_normal({20, 4}, 9) * 0.01 + at::tensor({1.0, 0.0, 0.0, 0.0}, at::kDouble);
+  at::Tensor outliers = normal_doubles({20, 4}, 9) * 0.01 + at::tensor({1.0, 0.0, 0.0, 0.0}, at::kDouble);
   for (int64_t pair = 4; pair < 20; pair += 5) outliers[pair] = at::tensor({-1.0, 10.0, 0.0, 0.0}, at::kDouble);
   CHECK(direction_of(outliers, Method::pca_center).statistics.held_out_accuracy == 0);
   CHECK(std::isnan(direction_of(d.slice(0, 0, 9), Method::pca_center).statistics.held_out_accuracy));

@@ -1,7 +1,7 @@
 #include "sae/training/metrics_log.h"
 
 #include "core/io.h"
-#include "tests/test_support.h"
+#include "tests/torch_support.h"
 
 using namespace vyx;
 using namespace vyx::sae;

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <limits>
 
-#include "tests/test_support.h"
+#include "tests/torch_support.h"
 
 using namespace vyx;
 using namespace vyx::sae;

@@ -1,6 +1,6 @@
 #include "sae/training/training_page.h"
 
-#include "tests/test_support.h"
+#include "tests/torch_support.h"
 
 using namespace vyx;
 using vyx::test::contains;
