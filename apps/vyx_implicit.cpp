@@ -29,7 +29,9 @@ struct Options {
 };
 
 struct Vectors {
-  at::Tensor v;  // [tokens, d]
+  at::Tensor v;       // [tokens, d]
+  at::Tensor tokens;  // [tokens] int64: their ids
+  at::Tensor places;  // [tokens] int64: Harvest::places()
   models::HarvestCounts counts;
 };
 
@@ -40,18 +42,20 @@ Vectors implicit_vectors(models::LanguageModel& model, const apps::LatentInterve
   models::Harvest harvest(models::text_input(model, models::TextSource({options.text.begin(), options.text.end()}), options.input),
                           {.sites = {intervention.site}});
   Progress progress("Reading", static_cast<uint64_t>(options.tokens), "tokens", common.progress());
-  std::vector<at::Tensor> parts;
+  std::vector<at::Tensor> v, tokens, places;  // a forward each
   for (int64_t left = options.tokens; left > 0;) {
     const auto rows = harvest.next();
     if (!rows) break;
     const at::Tensor x = rows->front().slice(0, 0, left);  // [rows, d]
     if (x.size(0) == 0) continue;
-    parts.push_back(implicit_vector(edit, x));
+    v.push_back(implicit_vector(edit, x));
+    tokens.push_back(harvest.tokens().slice(0, 0, left));
+    places.push_back(harvest.places().slice(0, 0, left));
     left -= x.size(0);
     progress.advance(static_cast<uint64_t>(x.size(0)));
   }
-  if (parts.empty()) fail("{}: found no token to measure on, expected some text", options.text.front());
-  return {at::cat(parts), harvest.counts()};
+  if (v.empty()) fail("{}: found no token to measure on, expected some text", options.text.front());
+  return {at::cat(v), at::cat(tokens), at::cat(places), harvest.counts()};
 }
 
 steering::ControlVector mean_vector(const models::LanguageModelConfig& config, const Site& site, const ImplicitStatistics& statistics,
@@ -83,8 +87,10 @@ int main(int argc, char** argv) {
   driver.options()("tokens", apps::po::value(&options.tokens)->default_value(options.tokens)->value_name("N"),
                    "of the text, at most; special tokens and attention sinks are left out")(
       "context", apps::po::value(&options.input.context)->default_value(options.input.context)->value_name("N"),
-      "tokens that see each other")("out,o", apps::po::value(&options.out)->required()->value_name("FILE"),
-                                    "safetensors: vectors [tokens, d], mean [d], norms and cosines (of v with the mean) [tokens]")(
+      "tokens that see each other")(
+      "out,o", apps::po::value(&options.out)->required()->value_name("FILE"),
+      "safetensors: vectors [tokens, d], mean [d]; norms, cosines (of v with the mean), tokens (their ids), contexts and\n"
+      "positions (which piece of --context tokens of the text, which token in it) [tokens]")(
       "gguf", apps::po::value(&options.gguf)->value_name("FILE"), "the mean as a control vector, for vyx, llama.cpp and repeng");
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
@@ -96,17 +102,22 @@ int main(int argc, char** argv) {
       if (!path.empty()) require_writable(path);
     auto model = models::LanguageModel::load(options.model, common.torch_device());
     const apps::LatentIntervention intervention = options.latents.read(model);
-    const auto [v, counts] = implicit_vectors(model, intervention, options, common);
+    const auto [v, tokens, places, counts] = implicit_vectors(model, intervention, options, common);
     const ImplicitStatistics statistics = implicit_statistics(v);
 
     const Json report{{"site", intervention.site.name()},  {"latents", options.latents.latents},
                       {"tokens", statistics.tokens},       {"left_out", {{"special", counts.special}, {"sinks", counts.sinks}}},
                       {"mean_norm", statistics.mean_norm}, {"rms_norm", statistics.rms_norm},
                       {"spread", statistics.spread},       {"mean_cosine", statistics.mean_cosine}};
-    write_safetensors(
-        options.out,
-        {{"vectors", v.to(at::kCPU, at::kFloat)}, {"mean", statistics.mean}, {"norms", statistics.norms}, {"cosines", statistics.cosines}},
-        {{"implicit_vector", report.dump()}});
+    write_safetensors(options.out,
+                      {{"vectors", v.to(at::kCPU, at::kFloat)},
+                       {"mean", statistics.mean},
+                       {"norms", statistics.norms},
+                       {"cosines", statistics.cosines},
+                       {"tokens", tokens},
+                       {"contexts", places.floor_divide(options.input.context)},
+                       {"positions", places.remainder(options.input.context)}},
+                      {{"implicit_vector", report.dump()}});
     if (!options.gguf.empty())
       steering::write_control_vector(mean_vector(model.config(), intervention.site, statistics, options), options.gguf);
     if (!common.json) {

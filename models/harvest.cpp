@@ -1,6 +1,7 @@
 #include "models/harvest.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/ranges.h>
 
@@ -53,6 +54,14 @@ void validate(const HarvestOptions& options) {
 struct Harvest::Kept {
   std::vector<at::Tensor> rows;   // [rows, d] a site, float32
   std::vector<at::Tensor> norms;  // [rows] a site, float32
+  at::Tensor tokens;              // [rows] int64, or undefined
+  at::Tensor places;              // [rows] int64: in the forward
+  int64_t of = 0;                 // how many rows the forward had, with padding
+
+  void select_places(const at::Tensor& keep) {  // [rows] bool
+    if (tokens.defined()) tokens = select(tokens, keep);
+    if (places.defined()) places = select(places, keep);
+  }
 };
 
 /// The hooks, and what they saw in the forward that is running.
@@ -118,6 +127,10 @@ std::optional<Harvest::Kept> Harvest::run() {
       fail("{}: found NaN or infinity in the activations of {}, expected finite numbers; the model may be damaged, or its type too narrow",
            site, input_->where());
   }
+  kept.of = count;
+  kept.places = at::arange(count);
+  if (rows->tokens.defined()) kept.tokens = flat(rows->tokens);
+  if (keep.defined()) kept.select_places(keep);
   counts_.tokens += real.defined() ? count_of(real) : static_cast<uint64_t>(count);
   if (special.defined() && !options_.keep_special) counts_.special += count_of(special);
   return kept;
@@ -134,6 +147,7 @@ void Harvest::keep_below_thresholds(Kept& kept) const {
     kept.rows[i] = select(kept.rows[i], keep);
     kept.norms[i] = select(kept.norms[i], keep);
   }
+  kept.select_places(keep);
 }
 
 void Harvest::calibrate() {
@@ -152,7 +166,7 @@ void Harvest::calibrate() {
   }
   if (rows == 0) fail("{}: found no row to keep; is there any text?", input_->where());
 
-  Kept all{.rows = {}, .norms = {}};
+  Kept all;
   for (size_t i = 0; i < sites; ++i) {
     all.norms.push_back(at::cat(norms[i]));
     all.rows.push_back(all.norms[i]);  // of the rows, only their norms are asked for
@@ -176,6 +190,9 @@ std::optional<std::vector<at::Tensor>> Harvest::next() {
   const int64_t before = kept->rows[0].size(0);
   keep_below_thresholds(*kept);
   counts_.sinks += static_cast<uint64_t>(before - kept->rows[0].size(0));
+  tokens_ = kept->tokens;
+  places_ = kept->places + rows_run_;
+  rows_run_ += kept->of;
   return std::move(kept->rows);
 }
 

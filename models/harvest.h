@@ -21,6 +21,7 @@ class HarvestInput {
   struct Rows {
     at::Tensor real;     // [batch, seq] bool; undefined: every row is real
     at::Tensor special;  // [batch, seq] bool: tokens that are not text; undefined: none
+    at::Tensor tokens;   // [batch, seq] int64: their ids; undefined: the input is not made of tokens
   };
 
   virtual ~HarvestInput() = default;
@@ -66,6 +67,12 @@ class Harvest {
   /// activation that is NaN or infinite (naming site and input).
   std::optional<std::vector<at::Tensor>> next();
 
+  /// Of the rows that next() gave last.
+  const at::Tensor& tokens() const { return tokens_; }  // [rows] int64: their ids; undefined when the input has none
+  /// [rows] int64: which of all the rows that next() has run they are, those left out and padding included. Of packed text, place / context
+  /// is the context and place % context the token in it.
+  const at::Tensor& places() const { return places_; }
+
   /// Runs the calibration unless it has been: medians() is known from then on.
   void calibrate();
   std::span<const double> median_norms() const { return medians_; }  // a site; of the calibration's rows
@@ -97,6 +104,8 @@ class Harvest {
   std::vector<double> medians_, means_;
   double joint_mean_ = 0;
   HarvestCounts counts_;
+  int64_t rows_run_ = 0;        // by next()
+  at::Tensor tokens_, places_;  // [rows] int64
   std::unique_ptr<Capture> capture_;
 };
 

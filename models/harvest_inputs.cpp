@@ -1,5 +1,6 @@
 #include "models/harvest_inputs.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
@@ -13,7 +14,7 @@
 namespace vyx::models {
 namespace {
 
-constexpr const char* kCursor = "harvest's cursor";
+constexpr const char* kInputCursor = "harvest's cursor";
 
 /// Of the tokens' bytes by id: two tokenizers that agree here give the same meaning to a row of tokens.
 std::string vocabulary_digest(const Tokenizer& tokenizer) {
@@ -43,7 +44,7 @@ class TextInput : public HarvestInput {
     const auto batch = packer_.next(rows_);
     if (!batch) return std::nullopt;
     model_.harvest(batch->ids, batch->segments);
-    Rows rows{.real = {}, .special = batch->special};
+    Rows rows{.real = {}, .special = batch->special, .tokens = batch->ids};
     if (batch->segments.defined()) rows.real = batch->segments != 0;
     return rows;
   }
@@ -55,7 +56,9 @@ class TextInput : public HarvestInput {
   }
 
   Json cursor() const override { return to_json(packer_.cursor()); }
-  void seek(const Json& cursor) override { packer_.seek(cursor.is_null() ? PackingCursor{} : packing_cursor_from_json(cursor, kCursor)); }
+  void seek(const Json& cursor) override {
+    packer_.seek(cursor.is_null() ? PackingCursor{} : packing_cursor_from_json(cursor, kInputCursor));
+  }
   std::string where() const override { return packer_.source().where(); }
 
   Json provenance() const override {
@@ -106,7 +109,7 @@ class ArgumentInput : public HarvestInput {
   Json cursor() const override { return {{"forward", forward_}}; }
   void seek(const Json& cursor) override {
     forward_ =
-        cursor.is_null() ? 0 : static_cast<uint64_t>(json_integer(cursor, "forward", kCursor, 0, std::numeric_limits<int64_t>::max()));
+        cursor.is_null() ? 0 : static_cast<uint64_t>(json_integer(cursor, "forward", kInputCursor, 0, std::numeric_limits<int64_t>::max()));
   }
   std::string where() const override { return fmt::format("forward {}", forward_); }
   Json provenance() const override { return provenance_; }

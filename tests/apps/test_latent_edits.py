@@ -139,6 +139,8 @@ def test_an_added_latent_is_a_control_vector(drivers, tiny_model, relu, text, tm
     row = 6 * load_file(relu / "sae_weights.safetensors")["W_dec"][5]
     tensors = load_file(v)
     assert tensors["vectors"].shape == (300, WIDTH) and tensors["norms"].shape == tensors["cosines"].shape == (300,)
+    for name in ("tokens", "contexts", "positions"):
+        assert tensors[name].dtype == np.int64 and tensors[name].shape == (300,)
     np.testing.assert_allclose(tensors["mean"], row, rtol=1e-4, atol=1e-4)
     assert report["mean_norm"] == pytest.approx(np.linalg.norm(row), rel=1e-4)
     assert drivers.json("vyx-inspect", gguf)["kind"] == "control vector"
@@ -155,6 +157,19 @@ def test_a_set_latent_is_no_constant(drivers, tiny_model, trained, text, tmp_pat
     vectors = load_file(tmp_path / "v.safetensors")["vectors"].astype(np.float64)
     mean = vectors.mean(0)
     assert high["spread"] == pytest.approx(1 - (mean @ mean) / (vectors**2).sum(1).mean(), rel=1e-6)
+
+
+def test_each_implicit_vector_has_its_token_and_place(drivers, tiny_model, trained, tmp_path):
+    latent, _ = strongest(trained)
+    (tmp_path / "t.txt").write_text("abcab" * 20)
+    drivers.json("vyx-implicit", "--model", tiny_model, "--sae", trained, "--latent", f"{latent}=20x", "--text", tmp_path / "t.txt",
+                 "--context", 16, "--tokens", 90, "--out", tmp_path / "v.safetensors")
+    v = load_file(tmp_path / "v.safetensors")
+    byte = {letter: 3 + ord(letter) for letter in "abc"}  # the tiny model's token of a byte comes after three special ones
+    place = 16 * v["contexts"] + v["positions"]
+    assert v["positions"].max() <= 15 and (np.diff(place) > 0).all()
+    for token, at in zip(v["tokens"], place):
+        assert token == byte["abcab"[at % 5]]
 
 
 @pytest.mark.parametrize("value, expected", [

@@ -68,6 +68,39 @@ TEST_CASE("[models.harvest] packed documents give what each gives alone, at ever
   CHECK(harvest.counts().tokens == static_cast<uint64_t>(rows[0].size(0)));
 }
 
+TEST_CASE("[models.harvest] each row says its token and its place among the rows that were run") {
+  const TemporaryFolder folder;
+  write_file(folder / "a.txt", kText);
+  LanguageModel model = test::tiny_model({.seed = 4});
+  constexpr int64_t kContext = 16;
+  TextSource source({folder / "a.txt"}, {.separator = "%"});
+  Packer packer(std::move(source), model.tokenizer(), {.context = kContext, .pad_token = model.pad_token()});
+  std::vector<at::Tensor> ids;  // [rows, 16] a forward of two
+  while (const auto batch = packer.next(2)) ids.push_back(batch->ids);
+  const at::Tensor packed = at::cat(ids).reshape({-1});  // with the last row's padding
+
+  Harvest harvest(input_of(model, folder / "a.txt", {.context = kContext, .batch_tokens = 2 * kContext}),
+                  {.sites = {model.block_output(2)}, .sink_threshold = 1.2});
+  std::vector<at::Tensor> tokens, places;
+  while (const auto rows = harvest.next()) {
+    CHECK(harvest.tokens().sizes() == at::IntArrayRef{(*rows)[0].size(0)});
+    tokens.push_back(harvest.tokens());
+    places.push_back(harvest.places());
+  }
+  REQUIRE(harvest.counts().sinks > 0);  // so that places have gaps
+  const at::Tensor all_places = at::cat(places);
+  CHECK(at::equal(at::cat(tokens), packed.index({all_places})));
+  CHECK((all_places.diff() > 0).all().item<bool>());
+  CHECK(static_cast<uint64_t>(all_places.size(0)) == harvest.counts().tokens - harvest.counts().sinks);
+
+  Harvest numbers(tensor_input(HookedModule(doubling_module()), {at::ones({5, 2}), at::ones({5, 2})}, 2, {}),
+                  {.sites = {Site::parse("double")}, .sink_threshold = 0});
+  REQUIRE(numbers.next());
+  REQUIRE(numbers.next());
+  CHECK_FALSE(numbers.tokens().defined());
+  CHECK(at::equal(numbers.places(), at::tensor({2, 3}, at::kLong)));
+}
+
 TEST_CASE("[models.harvest] attention sinks are left out at all sites together, and counted") {
   const TemporaryFolder folder;
   write_file(folder / "a.txt", kText);
