@@ -15,31 +15,13 @@ using vyx::Site;
 using Rows = std::vector<std::vector<TokenId>>;
 
 constexpr const char* kSite = "model.layers.1:output";
-constexpr char kLoud = 'Q';  // its activation has many times the others' norm
-
-LanguageModel loud_model() {
-  TinyGguf gguf;
-  for (auto& [name, shape, data] : gguf.tensors) {
-    if (name != "token_embd.weight") continue;
-    const auto begin = data.begin() + (3 + kLoud) * 32;  // token of byte 0 is 3
-    std::transform(begin, begin + 32, begin, [](float value) { return 100 * value; });
-  }
-  return tiny_model(gguf);
-}
-
 const std::vector<std::string> kTexts = {"some text to read", "a", "Q is loud<|im_end|>", "here and there"};
-
-Rows rows_of(const LanguageModel& model) {
-  Rows rows;
-  for (const std::string& text : kTexts) rows.push_back(model.tokenizer().encode(text));
-  return rows;
-}
 
 }  // namespace
 
 TEST_CASE("[models.row_activations] each token's activation is that of its row alone, in whole rows") {
   auto model = tiny_model();
-  const Rows rows = rows_of(model);
+  const Rows rows = rows_of(model, kTexts);
   for (const int64_t max_batch_tokens : {2048, 20, 1}) {
     CAPTURE(max_batch_tokens);
     std::vector<size_t> order;
@@ -65,7 +47,7 @@ TEST_CASE("[models.row_activations] each token's activation is that of its row a
 
 TEST_CASE("[models.row_activations] special tokens and sinks are left out, and counted") {
   auto model = loud_model();
-  const Rows rows = rows_of(model);
+  const Rows rows = rows_of(model, kTexts);
   const double median = median_norm(model, rows, Site::parse(kSite));
   std::vector<TokenId> seen;
   const LeftOut left = for_each_batch(model, rows, Site::parse(kSite),
@@ -83,7 +65,7 @@ TEST_CASE("[models.row_activations] special tokens and sinks are left out, and c
 TEST_CASE("[models.row_activations] bad input is named") {
   auto model = tiny_model();
   const auto nothing = [](const TokenActivations&) {};
-  const Rows rows = rows_of(model), long_row = {std::vector<TokenId>(600, 5)}, special = {{0}, {1}};
+  const Rows rows = rows_of(model, kTexts), long_row = {std::vector<TokenId>(600, 5)}, special = {{0}, {1}};
   CHECK(contains(error_of([&] { for_each_batch(model, long_row, Site::parse(kSite), nothing); }), "row 1: found 600 tokens"));
   CHECK(
       contains(error_of([&] { for_each_batch(model, rows, Site::parse("model.rotary_emb:output"), nothing); }), "model.rotary_emb:output"));

@@ -1,5 +1,7 @@
 // A tiny random Llama with a vocabulary of bytes, as a GGUF file whose parts a test may spoil, and loaded.
 #pragma once
+#include <algorithm>
+#include <cstddef>
 #include <filesystem>
 #include <random>
 #include <string>
@@ -119,6 +121,27 @@ inline models::LanguageModel tiny_model(const TinyGguf& gguf, const models::Impo
 
 inline models::LanguageModel tiny_model(const TinyModelOptions& options = {}) {
   return tiny_model(TinyGguf(options));
+}
+
+constexpr char kLoud = 'Q';
+
+/// The tiny model with an attention sink's embedding for one letter, kLoud: its activation has many times the others' norm.
+inline models::LanguageModel loud_model() {
+  TinyGguf gguf;
+  for (auto& [name, shape, data] : gguf.tensors) {
+    if (name != "token_embd.weight") continue;
+    const auto width = static_cast<std::ptrdiff_t>(shape[0]);
+    const auto begin = data.begin() + (3 + kLoud) * width;  // the token of byte 0 is 3
+    std::transform(begin, begin + width, begin, [](float value) { return 100 * value; });
+  }
+  return tiny_model(gguf);
+}
+
+/// The tokens of each text, in which "<|im_end|>" is that token.
+inline std::vector<std::vector<models::TokenId>> rows_of(const models::LanguageModel& model, const std::vector<std::string>& texts) {
+  std::vector<std::vector<models::TokenId>> rows;
+  for (const std::string& text : texts) rows.push_back(model.tokenizer().encode(text));
+  return rows;
 }
 
 }  // namespace vyx::test

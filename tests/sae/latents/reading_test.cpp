@@ -17,13 +17,7 @@ using vyx::models::LanguageModel;
 using vyx::models::TokenId;
 using Rows = std::vector<std::vector<TokenId>>;
 
-constexpr double kNoSinks = std::numeric_limits<double>::infinity();
-
-Rows rows_of(const LanguageModel& model, const std::vector<std::string>& texts) {
-  Rows rows;
-  for (const std::string& text : texts) rows.push_back(model.encode_prompt(text));
-  return rows;
-}
+constexpr double kAnyNorm = std::numeric_limits<double>::infinity();
 
 /// Latents of a row's tokens that are not special, that row run alone: [tokens, latents].
 at::Tensor latents_alone(LanguageModel& model, const Autoencoder& sae, const Site& site, const std::vector<TokenId>& row) {
@@ -55,7 +49,7 @@ TEST_CASE("[sae.latents.reading] last tokens and means of all tokens are those o
       return at::stack(each);
     };
     const Separation expected = separation(by_hand(positive), by_hand(negative));
-    const Reading found = read_sides(model, sae, site, positive, negative, {.all_tokens = all_tokens, .max_norm = kNoSinks});
+    const Reading found = read_sides(model, sae, site, positive, negative, {.all_tokens = all_tokens, .max_norm = kAnyNorm});
     CHECK(found.separation.difference.allclose(expected.difference, 1e-3, 1e-4));
     CHECK(found.separation.auroc.allclose(expected.auroc));
     CHECK(found.positives == 3);
@@ -72,7 +66,7 @@ TEST_CASE("[sae.latents.reading] sinks are left out, and a side of nothing else 
   const Rows positive = rows_of(model, kPositive), negative = rows_of(model, kNegative), special = {{0}, {1, 2}};
   CHECK(contains(error_of([&] { read_sides(model, sae, site, positive, negative, {.max_norm = 1e-3}); }), "on the positive side"));
   for (const bool all_tokens : {false, true}) {
-    CHECK(contains(error_of([&] { read_sides(model, sae, site, positive, special, {.all_tokens = all_tokens, .max_norm = kNoSinks}); }),
+    CHECK(contains(error_of([&] { read_sides(model, sae, site, positive, special, {.all_tokens = all_tokens, .max_norm = kAnyNorm}); }),
                    "on the negative side"));
   }
 }

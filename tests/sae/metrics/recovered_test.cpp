@@ -19,24 +19,6 @@ using Rows = std::vector<std::vector<TokenId>>;
 
 constexpr int64_t kWidth = 32;
 constexpr const char* kSite = "model.layers.1:output";
-constexpr char kLoud = 'Q';  // its activation has many times the others' norm
-
-/// The tiny model with one letter whose embedding is an attention sink's.
-LanguageModel loud_model() {
-  TinyGguf gguf;
-  for (auto& [name, shape, data] : gguf.tensors) {
-    if (name != "token_embd.weight") continue;
-    const auto begin = data.begin() + (3 + kLoud) * kWidth;  // token of byte 0 is 3
-    std::transform(begin, begin + kWidth, begin, [](float value) { return 100 * value; });
-  }
-  return tiny_model(gguf);
-}
-
-Rows rows_of(const LanguageModel& model, const std::vector<std::string>& texts) {
-  Rows rows;
-  for (const std::string& text : texts) rows.push_back(model.tokenizer().encode(text));
-  return rows;
-}
 
 /// x̂ = scale·x + bias, exactly: each coordinate has a latent for either sign.
 Autoencoder linear_autoencoder(double scale, const at::Tensor& bias = at::zeros({kWidth})) {
