@@ -23,31 +23,33 @@ double mean(const std::vector<double>& values) {
 
 }  // namespace
 
+EncodedPair encode_pair(const models::LanguageModel& model, const ContinuationPair& pair, bool chat) {
+  const auto text = [&](const std::string& side) { return model.tokenizer().encode(side, {.special_tokens = false}); };
+  return {.prompt = model.encode_prompt(pair.prompt, chat), .positive = text(pair.positive), .negative = text(pair.negative)};
+}
+
 PreferenceMeter::PreferenceMeter(models::LanguageModel& model, std::span<const ContinuationPair> pairs, bool chat, int64_t first_block)
     : model_(model), pairs_(pairs.size()) {
   if (pairs.empty()) fail("there are no pairs of continuations to measure the shift with; give at least one");
-  const models::Tokenizer& tokenizer = model.tokenizer();
-  std::vector<std::vector<models::TokenId>> prompts, continuations;  // a pair's positive continuation, then its negative one
+  std::vector<EncodedPair> encoded;
   std::vector<int64_t> lengths;
   for (const ContinuationPair& pair : pairs) {
-    prompts.push_back(model.encode_prompt(pair.prompt, chat));
-    const auto& positive = continuations.emplace_back(tokenizer.encode(pair.positive, {.special_tokens = false}));
-    const size_t longest = positive.size();
-    const auto& negative = continuations.emplace_back(tokenizer.encode(pair.negative, {.special_tokens = false}));
-    lengths.push_back(static_cast<int64_t>(prompts.back().size() + std::max(longest, negative.size())));
-    tokens_ += prompts.back().size() + longest + negative.size();
+    const auto& [prompt, positive, negative] = encoded.emplace_back(encode_pair(model, pair, chat));
+    lengths.push_back(static_cast<int64_t>(prompt.size() + std::max(positive.size(), negative.size())));
+    tokens_ += prompt.size() + positive.size() + negative.size();
   }
   for (std::vector<size_t>& members : models::batches_by_length(lengths, kBatchTokens / 2)) {  // two rows a pair
-    std::vector<std::vector<models::TokenId>> heads, tails;
+    std::vector<std::vector<models::TokenId>> prompts, continuations;
     std::vector<double> tokens;
     for (const size_t i : members) {
-      heads.push_back(prompts[i]);
-      for (const size_t side : {2 * i, 2 * i + 1}) {
-        tails.push_back(continuations[side]);
-        tokens.push_back(static_cast<double>(continuations[side].size()));
+      prompts.push_back(std::move(encoded[i].prompt));
+      for (std::vector<models::TokenId>* side : {&encoded[i].positive, &encoded[i].negative}) {
+        tokens.push_back(static_cast<double>(side->size()));
+        continuations.push_back(std::move(*side));
       }
     }
-    batches_.push_back({std::move(members), at::tensor(tokens, at::kDouble), ContinuationBatch(model, heads, tails, first_block)});
+    batches_.push_back(
+        {std::move(members), at::tensor(tokens, at::kDouble), ContinuationBatch(model, prompts, continuations, first_block)});
   }
 }
 

@@ -22,6 +22,13 @@ struct Effect {
   double kl_p95 = 0;          // nats: the 95th percentile over those tokens
 };
 
+/// A continuation pair as a model's tokens. In the continuations "<|im_end|>" is plain characters.
+struct EncodedPair {
+  std::vector<models::TokenId> prompt, positive, negative;
+};
+/// `chat`: the prompt is a user message in the model's chat format.
+EncodedPair encode_pair(const models::LanguageModel& model, const ContinuationPair& pair, bool chat);
+
 /// What is hooked in the model now, pair by pair: a pair's preference is the mean log-probability a token of its positive continuation
 /// minus that of its negative one, teacher-forced. The continuations are run as if the model had written them, so that an edit of
 /// Positions::generated is measured too.

@@ -2,9 +2,11 @@
 
 #include <ATen/Functions.h>
 
+#include <utility>
 #include <vector>
 
 #include "models/row_activations.h"
+#include "steering/effects.h"
 
 namespace vyx::compare {
 namespace {
@@ -15,10 +17,11 @@ at::Tensor side_mean(models::LanguageModel& model, std::span<const steering::Con
   std::vector<std::vector<models::TokenId>> rows;
   std::vector<int64_t> starts;  // a row: where its continuation begins
   for (const steering::ContinuationPair& pair : pairs) {
-    std::vector<models::TokenId>& row = rows.emplace_back(model.encode_prompt(pair.prompt, chat));
+    auto [row, liked, disliked] = steering::encode_pair(model, pair, chat);
     starts.push_back(static_cast<int64_t>(row.size()));
-    const auto text = model.tokenizer().encode(positive ? pair.positive : pair.negative, {.special_tokens = false});
+    const std::vector<models::TokenId>& text = positive ? liked : disliked;
     row.insert(row.end(), text.begin(), text.end());
+    rows.push_back(std::move(row));
   }
   std::vector<at::Tensor> means;
   models::for_each_batch(model, rows, site, [&](const models::TokenActivations& batch) {

@@ -174,9 +174,10 @@ at::Tensor LanguageSubject::preference_slopes(Split split) {
   at::Tensor slopes = at::zeros({static_cast<int64_t>(pairs.size()), width()}, at::kDouble);  // [items, d]
   for (const bool positive : {true, false}) {
     std::vector<models::Continuation> rows;
-    for (const steering::ContinuationPair& pair : pairs)
-      rows.push_back({model_.encode_prompt(pair.prompt, chat_),
-                      model_.tokenizer().encode(positive ? pair.positive : pair.negative, {.special_tokens = false})});
+    for (const steering::ContinuationPair& pair : pairs) {
+      const steering::EncodedPair encoded = steering::encode_pair(model_, pair, chat_);
+      rows.push_back({encoded.prompt, positive ? encoded.positive : encoded.negative});
+    }
     models::for_each_gradient(model_, rows, inputs_.site, [&](const models::SiteGradients& batch) {
       std::vector<int64_t> items;
       for (const models::TokenPlace& place : batch.places) items.push_back(static_cast<int64_t>(place.row));

@@ -104,11 +104,10 @@ class Study {
     std::vector<models::Continuation> positive, negative;
     uint64_t tokens = 0;
     for (const auto& pair : input_.heldout) {
-      const auto prompt = model_.encode_prompt(pair.prompt, chat_);
-      const auto& tokenizer = model_.tokenizer();
-      positive.push_back({prompt, tokenizer.encode(pair.positive, {.special_tokens = false})});
-      negative.push_back({prompt, tokenizer.encode(pair.negative, {.special_tokens = false})});
-      tokens += 2 * prompt.size() + positive.back().text.size() + negative.back().text.size();
+      const steering::EncodedPair encoded = steering::encode_pair(model_, pair, chat_);
+      positive.push_back({encoded.prompt, encoded.positive});
+      negative.push_back({encoded.prompt, encoded.negative});
+      tokens += 2 * encoded.prompt.size() + encoded.positive.size() + encoded.negative.size();
     }
     Progress progress("Attributing", tokens, "tokens", options_.progress);
     const auto [attribution, slope] =
