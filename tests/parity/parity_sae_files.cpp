@@ -1,12 +1,8 @@
 // Files of tensors and of autoencoders on a command line, for test_sae_files.py. Arrays are raw little-endian float32 files.
-#include <fmt/format.h>
-#include <torch/script.h>
+#include <ATen/Functions.h>
+#include <ATen/core/Tensor.h>
 
-#include <cstdio>
 #include <cstring>
-#include <functional>
-#include <map>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -15,11 +11,12 @@
 #include "core/tensor_file.h"
 #include "sae/export.h"
 #include "sae/files/autoencoder_file.h"
+#include "tests/parity/commands.h"
 
 namespace {
 
 using namespace vyx;
-using Words = std::vector<std::string>;
+using test::Words;
 
 at::Tensor read_rows(const std::string& path, int64_t width) {
   const std::string bytes = read_text_file(path, 1u << 30);
@@ -34,42 +31,35 @@ void write_rows(const std::string& path, const at::Tensor& tensor) {
 }
 
 // IN.safetensors OUT.safetensors
-void safetensors(const Words& words) {
+Json safetensors(const Words& words) {
   const SafetensorsContent content = read_safetensors(words.at(0));
   write_safetensors(words.at(1), content.tensors, content.metadata);
+  return {};
 }
 
 // SAE X.f32 F.f32 Y.f32: latents and reconstruction of x
-void run(const Words& words) {
+Json run(const Words& words) {
   const sae::Autoencoder autoencoder = sae::load_autoencoder(words.at(0));
   const at::Tensor x = read_rows(words.at(1), autoencoder.config.d_in);
   const at::Tensor f = sae::encode(autoencoder, x);  // [rows, latents]
   write_rows(words.at(2), f);
   write_rows(words.at(3), sae::decode(autoencoder, f, x));
-  fmt::print("{}\n", sae::name_of(autoencoder.config.architecture));
+  return sae::name_of(autoencoder.config.architecture);
 }
 
 // SAE FORMAT OUT
-void convert(const Words& words) {
+Json convert(const Words& words) {
   const sae::Autoencoder autoencoder = sae::load_autoencoder(words.at(0));
   if (words.at(1) == "torchscript") {
     save_script(sae::export_script(autoencoder), words.at(2));
   } else {
     sae::save_autoencoder(autoencoder, words.at(2), sae::file_format_from_name(words.at(1)));
   }
+  return {};
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::map<std::string, std::function<void(const Words&)>> commands = {
-      {"safetensors", safetensors}, {"run", run}, {"convert", convert}};
-  try {
-    const Words words(argv + 1, argv + argc);
-    commands.at(words.at(0))({words.begin() + 1, words.end()});
-    return 0;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "{}\n", error.what());
-    return 1;
-  }
+  return vyx::test::run_command({{"safetensors", safetensors}, {"run", run}, {"convert", convert}}, argc, argv);
 }

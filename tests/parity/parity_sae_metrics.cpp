@@ -1,26 +1,22 @@
 // Metrics of autoencoders on a command line, for test_sae_metrics.py. Arrays are raw little-endian float32 files.
-#include <fmt/format.h>
-#include <torch/script.h>
+#include <ATen/Functions.h>
+#include <ATen/core/Tensor.h>
 
-#include <cstdio>
 #include <cstring>
-#include <functional>
-#include <map>
 #include <string>
 #include <vector>
 
-#include "core/error.h"
 #include "core/io.h"
-#include "core/json_guard.h"
 #include "sae/metrics/assignment.h"
 #include "sae/metrics/matching.h"
 #include "sae/metrics/metrics.h"
+#include "tests/parity/commands.h"
 
 namespace {
 
 using namespace vyx;
 using namespace vyx::sae;
-using Words = std::vector<std::string>;
+using test::Words;
 
 at::Tensor read_floats(const std::string& path, int64_t rows) {  // [rows, columns]
   const std::string bytes = read_text_file(path, 1u << 30);
@@ -66,14 +62,5 @@ Json metrics(const Words& words) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::map<std::string, std::function<Json(const Words&)>> commands = {
-      {"assign", assignment}, {"match", matching}, {"metrics", metrics}};
-  try {
-    const Words words(argv + 1, argv + argc);
-    fmt::print("{}\n", commands.at(words.at(0))({words.begin() + 1, words.end()}).dump());
-    return 0;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "{}\n", error.what());
-    return 1;
-  }
+  return vyx::test::run_command({{"assign", assignment}, {"match", matching}, {"metrics", metrics}}, argc, argv);
 }

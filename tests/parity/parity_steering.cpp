@@ -1,28 +1,24 @@
 // The steering library on a command line, for test_steering.py. Arrays are raw little-endian files.
-#include <fmt/format.h>
-#include <torch/script.h>
+#include <ATen/Functions.h>
+#include <ATen/core/Tensor.h>
 
-#include <cstdio>
 #include <cstring>
-#include <functional>
-#include <map>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "core/error.h"
 #include "core/io.h"
-#include "core/json_guard.h"
 #include "models/activations.h"
 #include "steering/control_vector_file.h"
 #include "steering/extract.h"
 #include "steering/steer.h"
+#include "tests/parity/commands.h"
 
 namespace {
 
 using namespace vyx;
 using namespace vyx::steering;
-using Words = std::vector<std::string>;
+using test::Words;
 
 std::vector<float> floats(const at::Tensor& tensor) {
   const at::Tensor flat = tensor.to(at::kCPU, at::kFloat).contiguous();
@@ -112,15 +108,11 @@ Json logits(const Words& words) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::map<std::string, std::function<Json(const Words&)>> commands = {{"direction", direction},     {"show", show},
-                                                                             {"rewrite", rewrite},         {"extract", extract_vector},
-                                                                             {"activations", activations}, {"logits", logits}};
-  try {
-    const Words words(argv + 1, argv + argc);
-    fmt::print("{}\n", commands.at(words.at(0))({words.begin() + 1, words.end()}).dump());
-    return 0;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "{}\n", error.what());
-    return 1;
-  }
+  return vyx::test::run_command({{"direction", direction},
+                                 {"show", show},
+                                 {"rewrite", rewrite},
+                                 {"extract", extract_vector},
+                                 {"activations", activations},
+                                 {"logits", logits}},
+                                argc, argv);
 }

@@ -75,7 +75,7 @@ def exchange(run, tmp_path_factory):
     architectures = {}
     for case in CASES:
         folder = root / case
-        architectures[case] = ok(run("parity-sae-files", "run", folder / "sae", folder / "x.f32", folder / "f_read.f32", folder / "y_read.f32"))
+        architectures[case] = json.loads(ok(run("parity-sae-files", "run", folder / "sae", folder / "x.f32", folder / "f_read.f32", folder / "y_read.f32")))
         ok(run("parity-sae-files", "convert", folder / "sae", "saelens", folder / "vyx"))
     written = json.loads(saelens("run", root)[-1])
     return root, {case: (architectures[case], written[case]) for case in CASES}
