@@ -14,7 +14,6 @@
 namespace vyx::steering {
 namespace {
 
-constexpr int64_t kBatchTokens = 2048;  // of one forward, padding included
 
 std::vector<std::string> choices_of(const Json& json, std::string_view where) {
   const auto found = json.find("choices");

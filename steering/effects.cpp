@@ -14,7 +14,6 @@
 namespace vyx::steering {
 namespace {
 
-constexpr int64_t kBatchTokens = 2048;  // of one forward, padding included
 constexpr int64_t kCachedTokens = 2;    // whose log-probabilities stay in a processor's cache
 
 double mean(const std::vector<double>& values) {

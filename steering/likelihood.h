@@ -12,6 +12,8 @@
 
 namespace vyx::steering {
 
+inline constexpr int64_t kBatchTokens = 2048;  // of one forward, padding included
+
 /// Prompts with as many continuations each, to be measured again and again. A prompt is run once, then its continuations, as if the model
 /// had written them (Positions::generated). Memory is rows × length.
 class ContinuationBatch {
