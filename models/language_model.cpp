@@ -187,7 +187,7 @@ at::Tensor LanguageModel::extend_from(int64_t block, at::Tensor& entering, KvCac
   if (!entering.defined()) {
     const Site before = block_output(block - 1);
     const HookHandle handle = module_.hook(std::span(&before, 1), [&](const Site&, const c10::IValue& value) {
-      entering = *activation_of(value);  // [batch, seq, d_model]
+      entering = activation_of(value)->clone();  // [batch, seq, d_model]; the block may write into it
       return std::nullopt;
     });
     return extend(cache, batch, generated);
