@@ -14,7 +14,7 @@
 namespace vyx::steering {
 namespace {
 
-constexpr int64_t kCachedTokens = 2;    // whose log-probabilities stay in a processor's cache
+constexpr int64_t kCachedTokens = 2;  // whose log-probabilities stay in a processor's cache
 
 double mean(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
@@ -86,6 +86,7 @@ NeutralMeter::NeutralMeter(models::LanguageModel& model, std::vector<std::vector
   std::map<size_t, std::vector<size_t>> of_length;
   for (size_t i = 0; i < windows_.size(); ++i) of_length[windows_[i].size()].push_back(i);
   for (const auto& [length, members] : of_length) {
+    if (length == 0) fail("a window of the neutral text is empty; expected at least one token in each");
     const size_t rows = std::max<size_t>(1, kBatchTokens / length);
     for (size_t first = 0; first < members.size(); first += rows) {
       WindowBatch& batch = batches_.emplace_back();

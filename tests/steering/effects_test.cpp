@@ -167,6 +167,7 @@ TEST_CASE("[steering.effects] nothing to measure with is an error") {
   auto model = planted_model();
   CHECK(contains(error_of([&] { EffectMeter(model, {}, kNeutral); }), "no pairs of continuations"));
   CHECK(contains(error_of([&] { EffectMeter(model, kPairs, ""); }), "neutral text is empty"));
+  CHECK(contains(error_of([&] { NeutralMeter(model, {{1, 2}, {}}); }), "a window of the neutral text is empty"));
   CHECK_THROWS_AS(EffectMeter(model, kPairs, kNeutral, {.window = 0}), vyx::UsageError);
   CHECK_THROWS_AS(EffectMeter(model, kPairs, kNeutral, {.max_neutral_tokens = 0}), vyx::UsageError);
 }
