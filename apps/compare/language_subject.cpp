@@ -55,7 +55,11 @@ void validate(const LanguageOptions& options) {
 }
 
 LanguageSubject::LanguageSubject(models::LanguageModel& model, LanguageInputs inputs, const LanguageOptions& options)
-    : model_(model), inputs_(std::move(inputs)), options_(options), chat_(!model.config().chat_format.empty()) {
+    : model_(model),
+      inputs_(std::move(inputs)),
+      options_(options),
+      chat_(!model.config().chat_format.empty()),
+      first_block_(model.block_of(inputs_.site)) {
   validate(options);
   provenance_ = {{"model", {{"name", model.config().name}, {"sha256", model.config().source_sha256}, {"dtype", model.config().dtype}}},
                  {"chat", chat_},
@@ -66,7 +70,7 @@ LanguageSubject::LanguageSubject(models::LanguageModel& model, LanguageInputs in
   read_ood();
   read_choices();
   for (const NamedPairs& other : inputs_.others) {
-    others_.push_back(std::make_unique<steering::PreferenceMeter>(model_, other.pairs, chat_, model_.block_of(inputs_.site)));
+    others_.push_back(std::make_unique<steering::PreferenceMeter>(model_, other.pairs, chat_, first_block_));
     std::vector<size_t> all(other.pairs.size());
     for (size_t i = 0; i < all.size(); ++i) all[i] = i;
     provenance_["others"].push_back({{"source", other.name}, {"pairs", all.size()}, {"sha256", digest_of(other.pairs, all)}});
@@ -103,7 +107,7 @@ void LanguageSubject::read_heldout(const LanguageOptions& options) {
       half.pairs.push_back(pairs[i]);
       half.clusters.push_back(groups[i]);
     }
-    half.preferences = std::make_unique<steering::PreferenceMeter>(model_, half.pairs, chat_, model_.block_of(inputs_.site));
+    half.preferences = std::make_unique<steering::PreferenceMeter>(model_, half.pairs, chat_, first_block_);
   }
 }
 
@@ -129,13 +133,13 @@ void LanguageSubject::read_ood() {
                                  duplicates, pairs.size()));
   provenance_["ood"] = {
       {"source", name}, {"pairs", items.size()}, {"sha256", digest_of(pairs, items)}, {"left_out_as_duplicates", duplicates}};
-  ood_ = std::make_unique<steering::PreferenceMeter>(model_, measured, chat_, model_.block_of(inputs_.site));
+  ood_ = std::make_unique<steering::PreferenceMeter>(model_, measured, chat_, first_block_);
 }
 
 void LanguageSubject::read_choices() {
   const auto& [name, items] = inputs_.choices;
   if (items.empty()) return;
-  choices_ = std::make_unique<steering::ChoiceMeter>(model_, items, chat_, model_.block_of(inputs_.site));
+  choices_ = std::make_unique<steering::ChoiceMeter>(model_, items, chat_, first_block_);
   provenance_["choices"] = {{"source", name}, {"items", items.size()}, {"sha256", digest_of(items)}};
 }
 
@@ -155,8 +159,7 @@ void LanguageSubject::read_neutral(const LanguageOptions& options) {
     if (measured) halves[i % 2].push_back(windows[i]);
     if (!measured || i % 2 == 0) background.push_back(windows[i]);
   }
-  for (size_t i = 0; i < 2; ++i)
-    halves_[i].neutral = std::make_unique<steering::NeutralMeter>(model_, std::move(halves[i]), model_.block_of(inputs_.site));
+  for (size_t i = 0; i < 2; ++i) halves_[i].neutral = std::make_unique<steering::NeutralMeter>(model_, std::move(halves[i]), first_block_);
   background_ = activations_of(model_, inputs_.site, background);
   provenance_["neutral"] = {{"sha256", sha256(inputs_.neutral)},
                             {"window", window},

@@ -91,6 +91,7 @@ class LanguageSubject : public Subject {
   LanguageInputs inputs_;
   LanguageOptions options_;
   bool chat_;
+  int64_t first_block_;              // of the site: what stands before it is run once
   ContrastActivations contrast_[3];  // a split
   at::Tensor background_;            // [rows, d]
   Half halves_[2];
