@@ -35,11 +35,6 @@ std::vector<double> to_vector(const at::Tensor& values) {  // [n]
   return {wide.const_data_ptr<double>(), wide.const_data_ptr<double>() + wide.numel()};
 }
 
-std::vector<double> difference(std::vector<double> a, const std::vector<double>& b) {
-  for (size_t i = 0; i < a.size(); ++i) a[i] -= b[i];
-  return a;
-}
-
 /// A number an activation by which a method would tell the sides apart [rows].
 at::Tensor readings(const Method& method, const sae::Autoencoder& sae, const at::Tensor& largest, const at::Tensor& x) {
   if (method.family == Family::direction) return x.to(at::kDouble).mv(method.direction);

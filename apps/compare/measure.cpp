@@ -34,10 +34,8 @@ const std::vector<double>& Measure::baseline(Split split) {
 
 std::vector<double> Measure::shifts(const Edit& edit, Split split) {
   const std::vector<double>& before = baseline(split);
-  std::vector<double> shifts = subject_.preference(split, &edit);
-  for (size_t i = 0; i < shifts.size(); ++i) shifts[i] -= before[i];
   count(subject_.preference_tokens(split));
-  return shifts;
+  return difference(subject_.preference(split, &edit), before);
 }
 
 double Measure::effect(const Edit& edit, Split split) {
@@ -47,17 +45,13 @@ double Measure::effect(const Edit& edit, Split split) {
 std::vector<double> Measure::other_shifts(const Edit& edit, size_t other) {
   if (other_baselines_.empty())
     for (size_t i = 0; i < subject_.others().size(); ++i) other_baselines_.push_back(subject_.other_preference(i, nullptr));
-  std::vector<double> shifts = subject_.other_preference(other, &edit);
-  for (size_t i = 0; i < shifts.size(); ++i) shifts[i] -= other_baselines_[other][i];
-  return shifts;
+  return difference(subject_.other_preference(other, &edit), other_baselines_[other]);
 }
 
 std::vector<double> Measure::ood_shifts(const Edit& edit) {
   if (ood_baseline_.empty()) ood_baseline_ = subject_.ood_preference(nullptr);
-  std::vector<double> shifts = subject_.ood_preference(&edit);
-  for (size_t i = 0; i < shifts.size(); ++i) shifts[i] -= ood_baseline_[i];
   count(subject_.ood_tokens());
-  return shifts;
+  return difference(subject_.ood_preference(&edit), ood_baseline_);
 }
 
 std::vector<double> Measure::choices_right(const Edit& edit) {

@@ -51,6 +51,11 @@ std::set<std::vector<models::TokenId>> ngrams(std::span<const models::TokenId> t
 
 }  // namespace
 
+std::vector<double> difference(std::vector<double> a, std::span<const double> b) {
+  for (size_t i = 0; i < a.size(); ++i) a[i] -= b[i];
+  return a;
+}
+
 double mean(std::span<const double> values) {
   return values.empty() ? kNaN : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }

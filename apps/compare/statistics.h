@@ -9,7 +9,8 @@
 
 namespace vyx::compare {
 
-double mean(std::span<const double> values);                // NaN when there is none
+double mean(std::span<const double> values);                                       // NaN when there is none
+std::vector<double> difference(std::vector<double> a, std::span<const double> b);  // a − b, element by element; of one length
 double quantile(std::span<const double> values, double q);  // linear between order statistics; NaN when there is none
 
 /// (1 + #{null ≥ observed}) / (1 + n): what chance alone reaches (Phipson and Smyth 2010, arXiv:1603.05766). Each of the null is what the
