@@ -7,7 +7,7 @@
 #include <random>
 #include <string>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace vyx::test {
 

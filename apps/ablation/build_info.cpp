@@ -7,7 +7,7 @@
 #include <boost/version.hpp>
 #include <nlohmann/json.hpp>
 
-#include "core/version.h"
+#include "core/base/version.h"
 #include "vyx_git_commit.h"  // written by git_commit.cmake
 
 namespace vyx::ablation {

@@ -9,10 +9,12 @@
 #include <utility>
 #include <vector>
 
-#include "core/error.h"
-#include "core/io.h"
-#include "core/site_pattern.h"
-#include "core/text.h"
+#include "core/base/error.h"
+#include "core/base/nearest.h"
+#include "core/io/files.h"
+#include "core/hooks/site_pattern.h"
+#include "core/base/text.h"
+#include "core/base/utf8.h"
 
 namespace vyx::ablation {
 namespace {

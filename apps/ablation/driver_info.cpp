@@ -5,9 +5,9 @@
 #include <charconv>
 
 #include "apps/ablation/reference.h"
-#include "core/error.h"
-#include "core/json_guard.h"
-#include "core/text.h"
+#include "core/base/error.h"
+#include "core/base/json_guard.h"
+#include "core/base/text.h"
 
 namespace vyx::ablation {
 namespace {

@@ -4,8 +4,8 @@
 #include <set>
 
 #include "apps/ablation/reference.h"
-#include "core/error.h"
-#include "core/text.h"
+#include "core/base/error.h"
+#include "core/base/text.h"
 
 namespace vyx::ablation {
 namespace {

@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "apps/ablation/process.h"
-#include "core/digest.h"
-#include "core/error.h"
-#include "core/text.h"
+#include "core/io/digest.h"
+#include "core/base/error.h"
+#include "core/base/text.h"
 
 namespace vyx::ablation {
 namespace {

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 
-#include "core/digest.h"
-#include "core/error.h"
-#include "core/io.h"
-#include "core/json_guard.h"
+#include "core/io/digest.h"
+#include "core/base/error.h"
+#include "core/io/files.h"
+#include "core/base/json_guard.h"
 
 namespace vyx::ablation {
 namespace {

@@ -6,10 +6,10 @@
 #include <span>
 
 #include "apps/ablation/reference.h"
-#include "core/digest.h"
-#include "core/error.h"
-#include "core/text.h"
-#include "core/version.h"
+#include "core/io/digest.h"
+#include "core/base/error.h"
+#include "core/base/text.h"
+#include "core/base/version.h"
 
 namespace vyx::ablation {
 namespace {

@@ -10,8 +10,8 @@
 #include <cerrno>
 #include <cstring>
 
-#include "core/error.h"
-#include "core/text.h"
+#include "core/base/error.h"
+#include "core/base/text.h"
 
 namespace vyx::ablation {
 namespace {

@@ -1,7 +1,7 @@
 #include "apps/ablation/reference.h"
 
-#include "core/error.h"
-#include "core/text.h"
+#include "core/base/error.h"
+#include "core/base/text.h"
 
 namespace vyx::ablation {
 namespace {

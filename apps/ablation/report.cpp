@@ -8,7 +8,7 @@
 #include <set>
 
 #include "apps/ablation/reference.h"
-#include "core/page.h"
+#include "core/report/page.h"
 
 namespace vyx::ablation {
 namespace {

@@ -6,8 +6,8 @@
 #include <cmath>
 
 #include "apps/ablation/reference.h"
-#include "core/error.h"
-#include "core/text.h"
+#include "core/base/error.h"
+#include "core/base/text.h"
 
 namespace vyx::ablation {
 namespace {

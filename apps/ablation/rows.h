@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "apps/ablation/plan.h"
-#include "core/json_guard.h"
+#include "core/base/json_guard.h"
 
 namespace vyx::ablation {
 

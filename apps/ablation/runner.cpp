@@ -12,10 +12,10 @@
 #include <thread>
 
 #include "apps/ablation/process.h"
-#include "core/error.h"
-#include "core/io.h"
-#include "core/stopwatch.h"
-#include "core/text.h"
+#include "core/base/error.h"
+#include "core/io/files.h"
+#include "core/base/stopwatch.h"
+#include "core/base/text.h"
 
 namespace vyx::ablation {
 namespace {

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "core/digest.h"
-#include "core/error.h"
-#include "core/io.h"
+#include "core/io/digest.h"
+#include "core/base/error.h"
+#include "core/io/files.h"
 
 namespace vyx::ablation {
 namespace {

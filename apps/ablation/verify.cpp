@@ -6,11 +6,11 @@
 #include <sstream>
 
 #include "apps/ablation/reference.h"
-#include "core/digest.h"
-#include "core/error.h"
-#include "core/folder_lock.h"
-#include "core/io.h"
-#include "core/json_guard.h"
+#include "core/io/digest.h"
+#include "core/base/error.h"
+#include "core/io/folder_lock.h"
+#include "core/io/files.h"
+#include "core/base/json_guard.h"
 
 namespace vyx::ablation {
 namespace {

@@ -14,8 +14,8 @@
 #include "apps/compare/measure.h"
 #include "apps/compare/nulls.h"
 #include "apps/compare/rules.h"
-#include "core/error.h"
-#include "core/random.h"
+#include "core/base/error.h"
+#include "core/base/random.h"
 
 namespace vyx::compare {
 namespace {

@@ -7,8 +7,8 @@
 #include <cmath>
 
 #include "apps/compare/rules.h"
-#include "core/page.h"
-#include "core/text.h"
+#include "core/report/page.h"
+#include "core/base/text.h"
 
 namespace vyx::compare {
 namespace {

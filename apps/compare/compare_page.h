@@ -1,4 +1,4 @@
-// The comparison as one page that stands alone (core/page.h).
+// The comparison as one page that stands alone (core/report/page.h).
 #pragma once
 #include <string>
 

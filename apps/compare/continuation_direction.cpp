@@ -5,8 +5,8 @@
 #include <utility>
 #include <vector>
 
-#include "models/row_activations.h"
-#include "steering/effects.h"
+#include "models/activations/row_activations.h"
+#include "steering/effects/effects.h"
 
 namespace vyx::compare {
 namespace {

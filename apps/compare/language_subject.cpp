@@ -6,17 +6,18 @@
 #include <algorithm>
 
 #include "apps/compare/continuation_direction.h"
-#include "core/activation.h"
-#include "core/digest.h"
-#include "core/error.h"
-#include "models/activations.h"
-#include "models/generate.h"
-#include "models/gradients.h"
+#include "core/edits/attached_edit.h"
+#include "core/hooks/activation.h"
+#include "core/io/digest.h"
+#include "core/base/error.h"
+#include "models/activations/last_token_activations.h"
+#include "models/generation/generate.h"
+#include "models/activations/gradients.h"
 
 namespace vyx::compare {
 namespace {
 
-constexpr double kSink = 10;  // attention sinks: rows of more than so many times the median norm (models/harvest.h)
+constexpr double kSink = 10;  // attention sinks: rows of more than so many times the median norm (models/activations/harvest.h)
 
 /// Holds an edit in the model while `run` runs.
 template <class Run>

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "apps/compare/subject.h"
-#include "models/language_model.h"
-#include "steering/choices.h"
-#include "steering/contrast_set.h"
+#include "models/language_model/language_model.h"
+#include "steering/effects/choices.h"
+#include "steering/directions/contrast_set.h"
 
 namespace vyx::compare {
 
@@ -44,7 +44,7 @@ struct LanguageOptions {
 void validate(const LanguageOptions& options);  // throws UsageError
 
 /// Prompts are user messages where the model has a chat format. All tokens are edited. `model` must outlive it. Throws Error for too little
-/// text, too few pairs to split, or another template that only repeats the held-out pairs, and as steering/effects.h does.
+/// text, too few pairs to split, or another template that only repeats the held-out pairs, and as steering/effects/effects.h does.
 class LanguageSubject : public Subject {
  public:
   LanguageSubject(models::LanguageModel& model, LanguageInputs inputs, const LanguageOptions& options);

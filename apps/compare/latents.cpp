@@ -6,7 +6,7 @@
 #include <cmath>
 #include <utility>
 
-#include "core/random.h"
+#include "core/base/random.h"
 #include "sae/metrics/separation.h"
 
 namespace vyx::compare {

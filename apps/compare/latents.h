@@ -9,7 +9,7 @@
 #include <span>
 #include <vector>
 
-#include "sae/autoencoder.h"
+#include "sae/autoencoder/autoencoder.h"
 
 namespace vyx::compare {
 

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace vyx::compare {
 SideEffect summarise(const steering::NeutralEffect& effect) {

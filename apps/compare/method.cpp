@@ -8,9 +8,9 @@
 #include <utility>
 
 #include "apps/compare/logistic.h"
-#include "core/error.h"
-#include "sae/latent_edit.h"
-#include "steering/principal_component.h"
+#include "core/base/error.h"
+#include "sae/edits/latent_edit.h"
+#include "steering/directions/principal_component.h"
 
 namespace vyx::compare {
 namespace {

@@ -8,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
-#include "core/edit.h"
-#include "sae/autoencoder.h"
+#include "core/edits/edit.h"
+#include "sae/autoencoder/autoencoder.h"
 
 namespace vyx::compare {
 
@@ -47,7 +47,7 @@ Method direction_method(std::string name, const at::Tensor& vector, double media
 /// `largest` [latents]: each latent's largest activation, positive for those of `latents`.
 Method latent_method(std::string name, const sae::Autoencoder& sae, std::vector<int64_t> latents, const at::Tensor& largest);
 
-/// PCA centred, PCA of differences, mean and logistic (steering/principal_component.h, logistic.h), of pairs of activations [pairs, d].
+/// PCA centred, PCA of differences, mean and logistic (steering/directions/principal_component.h, logistic.h), of pairs of activations [pairs, d].
 /// The ridge of the regression is chosen by its loss on the selection pairs. A method that is degenerate on these pairs is left out and
 /// `on_degenerate` is told why.
 struct DirectionInputs {

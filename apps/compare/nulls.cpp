@@ -8,7 +8,7 @@
 #include <map>
 #include <utility>
 
-#include "core/random.h"
+#include "core/base/random.h"
 
 namespace vyx::compare {
 namespace {

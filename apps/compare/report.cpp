@@ -6,8 +6,8 @@
 
 #include "apps/compare/compare_page.h"
 #include "apps/compare/rules.h"
-#include "core/io.h"
-#include "core/version.h"
+#include "core/io/files.h"
+#include "core/base/version.h"
 
 namespace vyx::compare {
 namespace {

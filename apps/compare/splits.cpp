@@ -5,10 +5,10 @@
 #include <map>
 #include <set>
 
-#include "core/digest.h"
-#include "core/error.h"
-#include "core/json_guard.h"
-#include "core/random.h"
+#include "core/io/digest.h"
+#include "core/base/error.h"
+#include "core/base/json_guard.h"
+#include "core/base/random.h"
 
 namespace vyx::compare {
 namespace {

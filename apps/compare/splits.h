@@ -8,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
-#include "steering/choices.h"
-#include "steering/contrast_set.h"
+#include "steering/effects/choices.h"
+#include "steering/directions/contrast_set.h"
 
 namespace vyx::compare {
 

@@ -7,7 +7,7 @@
 #include <numeric>
 #include <set>
 
-#include "core/random.h"
+#include "core/base/random.h"
 
 namespace vyx::compare {
 namespace {

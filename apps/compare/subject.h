@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "apps/compare/splits.h"
-#include "core/edit.h"
-#include "core/json_guard.h"
-#include "steering/effects.h"
+#include "core/edits/edit.h"
+#include "core/base/json_guard.h"
+#include "steering/effects/effects.h"
 
 namespace vyx::compare {
 

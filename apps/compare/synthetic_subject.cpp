@@ -8,7 +8,8 @@
 #include <algorithm>
 #include <numeric>
 
-#include "core/random.h"
+#include "core/base/random.h"
+#include "core/edits/attached_edit.h"
 
 namespace vyx::compare {
 namespace {

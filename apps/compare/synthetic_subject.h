@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "apps/compare/subject.h"
-#include "core/hooked_module.h"
-#include "sae/autoencoder.h"
+#include "core/hooks/hooked_module.h"
+#include "sae/autoencoder/autoencoder.h"
 
 namespace vyx::compare {
 

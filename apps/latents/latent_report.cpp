@@ -10,8 +10,9 @@
 #include <string_view>
 #include <vector>
 
-#include "core/text.h"
-#include "models/tokenizer/utf8_stream.h"
+#include "core/base/text.h"
+#include "core/base/utf8.h"
+#include "core/base/utf8_stream.h"
 
 namespace vyx::apps {
 namespace {
@@ -188,7 +189,7 @@ Json list_of(const at::Tensor& values) {  // [latents] float64
 
 Json valid(const std::vector<std::string>& tokens) {
   Json list = Json::array();
-  for (const std::string& token : tokens) list.push_back(models::valid_utf8(token));
+  for (const std::string& token : tokens) list.push_back(valid_utf8(token));
   return list;
 }
 

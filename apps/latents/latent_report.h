@@ -3,7 +3,7 @@
 #include <string>
 
 #include "apps/latents/latent_study.h"
-#include "core/json_guard.h"
+#include "core/base/json_guard.h"
 
 namespace vyx::apps {
 

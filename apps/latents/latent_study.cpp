@@ -12,20 +12,21 @@
 #include <tuple>
 #include <utility>
 
-#include "core/edit.h"
-#include "core/error.h"
-#include "core/progress.h"
-#include "models/gradients.h"
-#include "models/logit_lens.h"
-#include "models/row_activations.h"
-#include "models/tokenizer/utf8_stream.h"
+#include "core/edits/attached_edit.h"
+#include "core/edits/edit.h"
+#include "core/base/error.h"
+#include "core/base/progress.h"
+#include "models/activations/gradients.h"
+#include "models/activations/logit_lens.h"
+#include "models/activations/row_activations.h"
+#include "core/base/utf8_stream.h"
 #include "sae/latents/attribution.h"
 #include "sae/latents/contexts.h"
 #include "sae/latents/output_score.h"
 #include "sae/latents/preference.h"
 #include "sae/latents/ranking.h"
 #include "sae/latents/reading.h"
-#include "steering/effects.h"
+#include "steering/effects/effects.h"
 
 namespace vyx::apps {
 namespace {
@@ -204,7 +205,7 @@ class Study {
         const int64_t at = place.position, begin = std::max<int64_t>(0, at - options_.window);
         const int64_t end = std::min(static_cast<int64_t>(row.size()), at + 1 + options_.window / 2);
         const auto text = [&](int64_t from, int64_t to) {
-          return models::valid_utf8(
+          return valid_utf8(
               model_.tokenizer().decode(std::span(row).subspan(static_cast<size_t>(from), static_cast<size_t>(to - from))));
         };
         result_.shown[i].contexts.push_back({activation, text(begin, at), text(at, at + 1), text(at + 1, end)});

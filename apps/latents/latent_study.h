@@ -9,9 +9,9 @@
 #include <string_view>
 #include <vector>
 
-#include "models/language_model.h"
-#include "sae/autoencoder.h"
-#include "steering/contrast_set.h"
+#include "models/language_model/language_model.h"
+#include "sae/autoencoder/autoencoder.h"
+#include "steering/directions/contrast_set.h"
 
 namespace vyx::apps {
 
@@ -23,7 +23,7 @@ enum class Score {
   cosine,       // of its decoder row with a control vector
   predicted,    // nats a token: the shift below, to first order
   output,       // output score (sae/latents/output_score.h)
-  shift,        // nats a token: how much more the model prefers positive continuations when it is turned up (steering/effects.h)
+  shift,        // nats a token: how much more the model prefers positive continuations when it is turned up (steering/effects/effects.h)
 };
 std::string_view name_of(Score score);
 Score score_from_name(std::string_view name);  // throws UsageError listing them

@@ -8,7 +8,7 @@
 #include <functional>
 #include <string>
 
-#include "models/language_model_config.h"
+#include "models/language_model/language_model_config.h"
 
 namespace vyx::models {
 

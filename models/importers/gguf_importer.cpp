@@ -16,14 +16,14 @@
 #include <set>
 #include <utility>
 
-#include "core/digest.h"
-#include "core/error.h"
-#include "core/io.h"
-#include "core/text.h"
+#include "core/io/digest.h"
+#include "core/base/error.h"
+#include "core/io/files.h"
+#include "core/base/text.h"
 #include "models/architectures/llama.h"
-#include "models/chat_format.h"
+#include "models/tokenizer/chat_format.h"
 #include "models/importers/gguf_tokenizer.h"
-#include "models/language_model.h"
+#include "models/language_model/language_model.h"
 
 namespace vyx::models {
 namespace {

@@ -6,8 +6,8 @@
 #include <filesystem>
 #include <functional>
 
-#include "core/gguf.h"
-#include "models/language_model_config.h"
+#include "core/formats/gguf.h"
+#include "models/language_model/language_model_config.h"
 
 namespace vyx::models {
 

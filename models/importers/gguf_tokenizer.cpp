@@ -5,9 +5,10 @@
 #include <string_view>
 #include <unordered_map>
 
-#include "core/error.h"
-#include "core/json_guard.h"
-#include "core/text.h"
+#include "core/base/error.h"
+#include "core/base/json_guard.h"
+#include "core/base/text.h"
+#include "core/base/utf8.h"
 
 namespace vyx::models {
 namespace {

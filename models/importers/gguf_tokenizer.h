@@ -2,7 +2,7 @@
 #pragma once
 #include <string>
 
-#include "core/gguf.h"
+#include "core/formats/gguf.h"
 
 namespace vyx::models {
 

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "core/json_guard.h"
+#include "core/base/json_guard.h"
 
 namespace vyx::models {
 

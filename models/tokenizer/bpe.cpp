@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <limits>
 
-#include "core/error.h"
-#include "core/text.h"
+#include "core/base/error.h"
+#include "core/base/text.h"
 #include "models/tokenizer/byte_level.h"
 
 namespace vyx::models {

@@ -9,7 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "core/json_guard.h"
+#include "core/base/json_guard.h"
 
 namespace vyx::models {
 

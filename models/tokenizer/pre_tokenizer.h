@@ -3,7 +3,7 @@
 #include <string_view>
 #include <vector>
 
-#include "core/json_guard.h"
+#include "core/base/json_guard.h"
 #include "models/tokenizer/regex.h"
 
 namespace vyx::models {

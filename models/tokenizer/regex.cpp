@@ -9,8 +9,8 @@
 #include <ctime>
 #include <new>
 
-#include "core/error.h"
-#include "core/text.h"
+#include "core/base/error.h"
+#include "core/base/text.h"
 
 namespace vyx::models {
 namespace {

@@ -5,14 +5,14 @@
 #include <unordered_set>
 #include <utility>
 
-#include "core/error.h"
-#include "core/json_guard.h"
-#include "core/text.h"
+#include "core/base/error.h"
+#include "core/base/json_guard.h"
+#include "core/base/text.h"
 #include "models/tokenizer/added_tokens.h"
 #include "models/tokenizer/bpe.h"
 #include "models/tokenizer/byte_level.h"
 #include "models/tokenizer/pre_tokenizer.h"
-#include "models/tokenizer/utf8.h"
+#include "core/base/utf8.h"
 
 namespace vyx::models {
 namespace {

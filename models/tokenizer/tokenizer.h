@@ -44,7 +44,7 @@ class Tokenizer {
   /// tokens give their text, or nothing with `skip_special`.
   std::string decode(std::span<const TokenId> tokens, bool skip_special = false) const;
 
-  /// The bytes of one token: not always whole characters (see models/tokenizer/utf8_stream.h).
+  /// The bytes of one token: not always whole characters (see core/base/utf8_stream.h).
   const std::string& bytes(TokenId token) const;
 
   /// One more than the largest id. (A model's embedding may have more rows: those ids are no tokens.)

@@ -6,7 +6,7 @@
 #include <array>
 #include <vector>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "sae/files/dictionary_learning.h"
 #include "sae/files/gemma_scope.h"
 #include "sae/files/openai.h"

@@ -3,7 +3,7 @@
 #include <filesystem>
 #include <string_view>
 
-#include "sae/autoencoder.h"
+#include "sae/autoencoder/autoencoder.h"
 
 namespace vyx::sae {
 

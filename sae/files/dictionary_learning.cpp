@@ -8,9 +8,9 @@
 #include <array>
 #include <numeric>
 
-#include "core/error.h"
-#include "core/io.h"
-#include "core/text.h"
+#include "core/base/error.h"
+#include "core/io/files.h"
+#include "core/base/text.h"
 #include "sae/files/weight_reader.h"
 
 namespace vyx::sae {

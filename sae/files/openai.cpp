@@ -4,8 +4,8 @@
 
 #include <tuple>
 
-#include "core/error.h"
-#include "core/text.h"
+#include "core/base/error.h"
+#include "core/base/text.h"
 #include "sae/files/weight_reader.h"
 
 namespace vyx::sae {

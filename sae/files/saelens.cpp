@@ -9,9 +9,9 @@
 #include <string>
 #include <utility>
 
-#include "core/error.h"
-#include "core/io.h"
-#include "core/text.h"
+#include "core/base/error.h"
+#include "core/io/files.h"
+#include "core/base/text.h"
 #include "sae/files/hook_names.h"
 #include "sae/files/weight_reader.h"
 

@@ -2,7 +2,7 @@
 #pragma once
 #include <filesystem>
 
-#include "sae/autoencoder.h"
+#include "sae/autoencoder/autoencoder.h"
 
 namespace vyx::sae {
 

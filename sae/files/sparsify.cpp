@@ -1,8 +1,8 @@
 #include "sae/files/sparsify.h"
 
-#include "core/error.h"
-#include "core/io.h"
-#include "core/text.h"
+#include "core/base/error.h"
+#include "core/io/files.h"
+#include "core/base/text.h"
 #include "sae/files/weight_reader.h"
 
 namespace vyx::sae {

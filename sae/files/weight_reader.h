@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "core/tensor_file.h"
-#include "sae/autoencoder.h"
+#include "core/formats/tensor_file.h"
+#include "sae/autoencoder/autoencoder.h"
 
 namespace vyx::sae {
 

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <vector>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "sae/kernels/simd.h"
 #include "sae/kernels/sparse_kernels.h"
 #if defined(__x86_64__) && defined(__GNUC__)

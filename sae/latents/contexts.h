@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "models/row_activations.h"
+#include "models/activations/row_activations.h"
 
 namespace vyx::sae {
 

@@ -5,7 +5,8 @@
 #include <algorithm>
 #include <string>
 
-#include "core/error.h"
+#include "core/base/error.h"
+#include "core/base/nearest.h"
 
 namespace vyx::sae {
 namespace {

@@ -2,8 +2,8 @@
 #pragma once
 #include <string_view>
 
-#include "models/language_model.h"
-#include "sae/autoencoder.h"
+#include "models/language_model/language_model.h"
+#include "sae/autoencoder/autoencoder.h"
 
 namespace vyx::sae {
 

@@ -7,9 +7,10 @@
 #include <array>
 #include <tuple>
 
-#include "core/edit.h"
-#include "core/error.h"
-#include "models/activations.h"
+#include "core/edits/attached_edit.h"
+#include "core/edits/edit.h"
+#include "core/base/error.h"
+#include "models/activations/last_token_activations.h"
 
 namespace vyx::sae {
 

@@ -6,8 +6,8 @@
 #include <span>
 #include <vector>
 
-#include "models/language_model.h"
-#include "sae/autoencoder.h"
+#include "models/language_model/language_model.h"
+#include "sae/autoencoder/autoencoder.h"
 
 namespace vyx::sae {
 
@@ -21,7 +21,7 @@ struct OutputScoreOptions {
 };
 
 /// Of `latents`, when each is raised alone at the last token of `prompt`, the error term kept: [latents] float32. `promoted` has the
-/// latents' logit lens [latents, vocabulary] (models/logit_lens.h). Throws Error when no latent fires at that token.
+/// latents' logit lens [latents, vocabulary] (models/activations/logit_lens.h). Throws Error when no latent fires at that token.
 at::Tensor output_scores(models::LanguageModel& model, const Autoencoder& sae, const Site& site, std::span<const int64_t> latents,
                          const at::Tensor& promoted, const std::vector<models::TokenId>& prompt, const OutputScoreOptions& options = {});
 

@@ -4,8 +4,8 @@
 
 #include <utility>
 
-#include "core/error.h"
-#include "models/row_activations.h"
+#include "core/base/error.h"
+#include "models/activations/row_activations.h"
 #include "sae/latents/attribution.h"
 
 namespace vyx::sae {

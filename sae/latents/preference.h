@@ -7,8 +7,8 @@
 #include <functional>
 #include <span>
 
-#include "models/gradients.h"
-#include "sae/autoencoder.h"
+#include "models/activations/gradients.h"
+#include "sae/autoencoder/autoencoder.h"
 
 namespace vyx::sae {
 

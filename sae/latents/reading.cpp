@@ -5,9 +5,9 @@
 #include <array>
 #include <tuple>
 
-#include "core/error.h"
-#include "models/activations.h"
-#include "models/row_activations.h"
+#include "core/base/error.h"
+#include "models/activations/last_token_activations.h"
+#include "models/activations/row_activations.h"
 #include "sae/latents/latent_rows.h"
 
 namespace vyx::sae {

@@ -5,8 +5,8 @@
 #include <span>
 #include <vector>
 
-#include "models/language_model.h"
-#include "sae/autoencoder.h"
+#include "models/language_model/language_model.h"
+#include "sae/autoencoder/autoencoder.h"
 #include "sae/metrics/separation.h"
 
 namespace vyx::sae {
@@ -15,7 +15,7 @@ struct ReadingOptions {
   /// What stands for a prompt: the latents of its last token, as for control vectors; or their mean over its tokens. (Not their maximum,
   /// which grows with the prompt's length.)
   bool all_tokens = false;
-  double max_norm = 0;  // of activations; longer ones are attention sinks (models/row_activations.h)
+  double max_norm = 0;  // of activations; longer ones are attention sinks (models/activations/row_activations.h)
   std::function<void(uint64_t tokens)> on_tokens;
 };
 

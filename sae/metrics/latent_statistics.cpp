@@ -7,8 +7,8 @@
 #include <charconv>
 #include <string>
 
-#include "core/error.h"
-#include "core/tensor_file.h"
+#include "core/base/error.h"
+#include "core/formats/tensor_file.h"
 
 namespace vyx::sae {
 namespace {

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 
-#include "sae/autoencoder.h"
+#include "sae/autoencoder/autoencoder.h"
 #include "sae/store/activation_source.h"
 
 namespace vyx::sae {

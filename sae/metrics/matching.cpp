@@ -7,7 +7,7 @@
 #include <tuple>
 #include <utility>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "sae/metrics/assignment.h"
 
 namespace vyx::sae {

@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/json_guard.h"
-#include "sae/autoencoder.h"
+#include "core/base/json_guard.h"
+#include "sae/autoencoder/autoencoder.h"
 #include "sae/metrics/latent_statistics.h"
 
 namespace vyx::sae {

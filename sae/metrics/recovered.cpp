@@ -8,9 +8,9 @@
 #include <array>
 #include <cmath>
 
-#include "core/activation.h"
-#include "core/error.h"
-#include "models/batch.h"
+#include "core/hooks/activation.h"
+#include "core/base/error.h"
+#include "models/language_model/batch.h"
 
 namespace vyx::sae {
 namespace {

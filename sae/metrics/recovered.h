@@ -5,14 +5,14 @@
 #include <span>
 #include <vector>
 
-#include "core/json_guard.h"
-#include "models/language_model.h"
-#include "sae/autoencoder.h"
+#include "core/base/json_guard.h"
+#include "models/language_model/language_model.h"
+#include "sae/autoencoder/autoencoder.h"
 
 namespace vyx::sae {
 
 struct RecoveredOptions {
-  /// Rows that the autoencoder was not trained on (as a rule: models/harvest.h) pass unreplaced, for the ablations as well: special tokens,
+  /// Rows that the autoencoder was not trained on (as a rule: models/activations/harvest.h) pass unreplaced, for the ablations as well: special tokens,
   /// and attention sinks, rows whose norm is beyond so many times the median. 0: sinks are replaced too.
   double sink_threshold = 10;
   bool replace_special = false;

@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "sae/kernels/preactivations.h"
 #include "sae/kernels/sparse_kernels.h"
 #include "sae/kernels/tiles.h"

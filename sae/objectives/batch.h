@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "sae/autoencoder.h"
+#include "sae/autoencoder/autoencoder.h"
 #include "sae/objectives/objective.h"
 
 namespace vyx::sae {

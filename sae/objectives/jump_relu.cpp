@@ -4,7 +4,7 @@
 // has a gradient wherever a latent does not fire. It is kept sparse: the gradient of a latent that never fires, taken back where it does.
 #include <cmath>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "sae/objectives/batch.h"
 #include "sae/objectives/elementwise.h"
 

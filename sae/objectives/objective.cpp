@@ -2,7 +2,7 @@
 
 #include <ATen/ops/empty_like.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "sae/objectives/batch.h"
 
 namespace vyx::sae {

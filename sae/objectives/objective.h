@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "sae/autoencoder.h"
+#include "sae/autoencoder/autoencoder.h"
 
 namespace vyx::sae {
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-#include "core/json_guard.h"
+#include "core/base/json_guard.h"
 
 namespace vyx::sae {
 

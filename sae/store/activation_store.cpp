@@ -12,8 +12,8 @@
 #include <cstring>
 #include <utility>
 
-#include "core/digest.h"
-#include "core/error.h"
+#include "core/io/digest.h"
+#include "core/base/error.h"
 
 namespace vyx::sae {
 namespace {

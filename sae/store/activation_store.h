@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "core/safetensors.h"
+#include "core/formats/safetensors.h"
 #include "sae/store/store_manifest.h"
 
 namespace vyx::sae {

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "sae/store/store_writer.h"
 
 namespace vyx::sae {

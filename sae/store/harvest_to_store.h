@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <functional>
 
-#include "models/harvest.h"
+#include "models/activations/harvest.h"
 #include "sae/store/store_manifest.h"
 
 namespace vyx::sae {

@@ -3,8 +3,8 @@
 #include <limits>
 #include <utility>
 
-#include "core/error.h"
-#include "core/io.h"
+#include "core/base/error.h"
+#include "core/io/files.h"
 
 namespace vyx::sae {
 namespace {

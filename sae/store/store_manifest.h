@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
-#include "core/element_type.h"
-#include "core/json_guard.h"
+#include "core/formats/element_type.h"
+#include "core/base/json_guard.h"
 
 namespace vyx::sae {
 

@@ -6,11 +6,11 @@
 #include <cmath>
 #include <utility>
 
-#include "core/digest.h"
-#include "core/error.h"
-#include "core/io.h"
-#include "core/safetensors.h"
-#include "core/tensor_file.h"
+#include "core/io/digest.h"
+#include "core/base/error.h"
+#include "core/io/files.h"
+#include "core/formats/safetensors.h"
+#include "core/formats/tensor_file.h"
 
 namespace vyx::sae {
 namespace {

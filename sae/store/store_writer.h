@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "core/folder_lock.h"
-#include "core/json_guard.h"
+#include "core/io/folder_lock.h"
+#include "core/base/json_guard.h"
 #include "sae/store/store_manifest.h"
 
 namespace vyx::sae {

@@ -5,8 +5,8 @@
 #include <limits>
 #include <utility>
 
-#include "core/error.h"
-#include "core/random.h"
+#include "core/base/error.h"
+#include "core/base/random.h"
 
 namespace vyx::sae {
 namespace {

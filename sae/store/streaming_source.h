@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "models/harvest.h"
+#include "models/activations/harvest.h"
 #include "sae/store/activation_source.h"
 
 namespace vyx::sae {

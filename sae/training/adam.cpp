@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "sae/kernels/adam_kernel.h"
 #include "sae/kernels/sparse_kernels.h"
 #include "sae/kernels/tiles.h"

@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "sae/autoencoder.h"
+#include "sae/autoencoder/autoencoder.h"
 
 namespace vyx::sae {
 

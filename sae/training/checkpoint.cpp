@@ -9,9 +9,9 @@
 #include <span>
 #include <utility>
 
-#include "core/digest.h"
-#include "core/error.h"
-#include "core/safetensors.h"
+#include "core/io/digest.h"
+#include "core/base/error.h"
+#include "core/formats/safetensors.h"
 
 namespace vyx::sae {
 namespace {

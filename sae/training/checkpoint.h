@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "core/io.h"
-#include "core/json_guard.h"
+#include "core/io/files.h"
+#include "core/base/json_guard.h"
 #include "sae/training/trainer.h"
 
 namespace vyx::sae {

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "sae/autoencoder.h"
+#include "sae/autoencoder/autoencoder.h"
 #include "sae/training/adam.h"
 
 namespace vyx::sae {

@@ -9,8 +9,8 @@
 #include <string_view>
 #include <utility>
 
-#include "core/error.h"
-#include "core/io.h"
+#include "core/base/error.h"
+#include "core/io/files.h"
 
 namespace vyx::sae {
 namespace {

@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <vector>
 
-#include "core/json_guard.h"
+#include "core/base/json_guard.h"
 
 namespace vyx::sae {
 

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <utility>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace vyx::sae {
 namespace {

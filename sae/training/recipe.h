@@ -3,8 +3,8 @@
 #include <cstdint>
 #include <string_view>
 
-#include "core/json_guard.h"
-#include "sae/autoencoder.h"
+#include "core/base/json_guard.h"
+#include "sae/autoencoder/autoencoder.h"
 #include "sae/objectives/objective.h"
 #include "sae/training/adam.h"
 #include "sae/training/initialize.h"

@@ -10,10 +10,10 @@
 #include <utility>
 #include <vector>
 
-#include "core/error.h"
-#include "core/folder_lock.h"
-#include "core/io.h"
-#include "core/stopwatch.h"
+#include "core/base/error.h"
+#include "core/io/folder_lock.h"
+#include "core/io/files.h"
+#include "core/base/stopwatch.h"
 #include "sae/files/saelens.h"
 #include "sae/metrics/latent_statistics.h"
 #include "sae/training/checkpoint.h"

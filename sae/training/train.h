@@ -8,7 +8,7 @@
 #include <functional>
 #include <string>
 
-#include "core/json_guard.h"
+#include "core/base/json_guard.h"
 #include "sae/store/activation_source.h"
 #include "sae/training/recipe.h"
 

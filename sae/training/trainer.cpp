@@ -7,7 +7,7 @@
 #include <cmath>
 #include <utility>
 
-#include "core/random.h"
+#include "core/base/random.h"
 #include "sae/objectives/objective.h"
 #include "sae/training/initialize.h"
 

@@ -4,8 +4,8 @@
 
 #include <cstdint>
 
-#include "core/error.h"
-#include "sae/autoencoder.h"
+#include "core/base/error.h"
+#include "sae/autoencoder/autoencoder.h"
 #include "sae/store/activation_source.h"
 #include "sae/training/adam.h"
 #include "sae/training/recipe.h"

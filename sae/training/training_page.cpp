@@ -5,8 +5,8 @@
 #include <cmath>
 #include <utility>
 
-#include "core/page.h"
-#include "core/text.h"
+#include "core/report/page.h"
+#include "core/base/text.h"
 
 namespace vyx::sae {
 namespace {

@@ -7,11 +7,12 @@
 
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
-#include "apps/driver.h"
-#include "apps/latent_options.h"
-#include "apps/vector_options.h"
-#include "core/script_archive.h"
-#include "models/batch.h"
+#include "apps/options/driver.h"
+#include "apps/options/latent_options.h"
+#include "apps/options/vector_options.h"
+#include "core/edits/attached_edit.h"
+#include "core/hooks/script_archive.h"
+#include "models/language_model/batch.h"
 
 namespace {
 

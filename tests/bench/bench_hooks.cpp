@@ -12,8 +12,9 @@
 #include <string>
 #include <vector>
 
-#include "core/edit.h"
-#include "core/hooked_module.h"
+#include "core/edits/attached_edit.h"
+#include "core/edits/edit.h"
+#include "core/hooks/hooked_module.h"
 
 namespace {
 

@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "core/json_guard.h"
-#include "sae/latent_edit.h"
+#include "core/base/json_guard.h"
+#include "sae/edits/latent_edit.h"
 #include "tests/sae/random_autoencoder.h"
 
 namespace {

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "core/error.h"
-#include "core/json_guard.h"
+#include "core/base/error.h"
+#include "core/base/json_guard.h"
 #include "sae/files/autoencoder_file.h"
 #include "sae/metrics/matching.h"
 #include "sae/metrics/metrics.h"

@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
-#include "core/gguf.h"
+#include "core/formats/gguf.h"
 #include "models/importers/gguf_importer.h"
-#include "models/language_model.h"
+#include "models/language_model/language_model.h"
 #include "models/tokenizer/byte_level.h"
 #include "tests/test_support.h"
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "core/json_guard.h"
+#include "core/base/json_guard.h"
 
 namespace vyx::test {
 

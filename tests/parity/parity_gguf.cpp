@@ -8,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
-#include "core/error.h"
-#include "core/gguf.h"
+#include "core/base/error.h"
+#include "core/formats/gguf.h"
 
 namespace {
 

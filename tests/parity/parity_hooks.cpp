@@ -14,10 +14,11 @@
 #include <string>
 #include <vector>
 
-#include "core/bake.h"
-#include "core/error.h"
-#include "core/hooked_module.h"
-#include "core/script_archive.h"
+#include "core/edits/attached_edit.h"
+#include "core/edits/bake.h"
+#include "core/base/error.h"
+#include "core/hooks/hooked_module.h"
+#include "core/hooks/script_archive.h"
 
 namespace {
 

@@ -9,14 +9,14 @@
 #include <iostream>
 #include <optional>
 
-#include "core/activation.h"
-#include "core/error.h"
-#include "core/io.h"
-#include "core/json_guard.h"
-#include "models/activations.h"
-#include "models/generate.h"
+#include "core/hooks/activation.h"
+#include "core/base/error.h"
+#include "core/io/files.h"
+#include "core/base/json_guard.h"
+#include "models/activations/last_token_activations.h"
+#include "models/generation/generate.h"
 #include "models/importers/gguf_importer.h"
-#include "models/language_model.h"
+#include "models/language_model/language_model.h"
 
 namespace {
 

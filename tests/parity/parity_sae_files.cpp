@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "core/io.h"
-#include "core/script_archive.h"
-#include "core/tensor_file.h"
-#include "sae/export.h"
+#include "core/io/files.h"
+#include "core/hooks/script_archive.h"
+#include "core/formats/tensor_file.h"
+#include "sae/edits/export.h"
 #include "sae/files/autoencoder_file.h"
 #include "tests/parity/commands.h"
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/io.h"
+#include "core/io/files.h"
 #include "sae/metrics/assignment.h"
 #include "sae/metrics/matching.h"
 #include "sae/metrics/metrics.h"

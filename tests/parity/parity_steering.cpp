@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
-#include "core/io.h"
-#include "models/activations.h"
-#include "steering/control_vector_file.h"
-#include "steering/extract.h"
-#include "steering/steer.h"
+#include "core/io/files.h"
+#include "models/activations/last_token_activations.h"
+#include "steering/files/control_vector_file.h"
+#include "steering/directions/extract.h"
+#include "steering/edits/steer.h"
 #include "tests/parity/commands.h"
 
 namespace {

@@ -11,7 +11,7 @@
 #include <string>
 #include <string_view>
 
-#include "core/io.h"
+#include "core/io/files.h"
 #include "models/tokenizer/tokenizer.h"
 
 namespace {

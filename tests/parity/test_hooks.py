@@ -322,7 +322,7 @@ def test_captures_equal_python_hooks(export, vyx, name, way):
 
 
 def edit(kind, vector, c):
-    """The edits of core/edit.h as Python writes them."""
+    """The edits of core/edits/edit.h as Python writes them."""
     unit = (vector.double() / vector.double().norm()).float()
 
     def change(x):

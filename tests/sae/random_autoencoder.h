@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 
-#include "sae/autoencoder.h"
+#include "sae/autoencoder/autoencoder.h"
 
 namespace vyx::test {
 

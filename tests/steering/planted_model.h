@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "steering/control_vector.h"
+#include "steering/directions/control_vector.h"
 #include "tests/models/tiny_model.h"
 
 namespace vyx::test {

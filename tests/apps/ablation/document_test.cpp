@@ -1,6 +1,6 @@
 #include "apps/ablation/document.h"
 
-#include "core/io.h"
+#include "core/io/files.h"
 #include "tests/test_support.h"
 
 namespace vyx::ablation {

@@ -1,7 +1,7 @@
 // Drivers as descriptions, without programs: "make" writes a file, "use" reads one.
 #pragma once
 #include "apps/ablation/plan.h"
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace vyx::test {
 

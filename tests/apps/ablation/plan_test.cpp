@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "core/io.h"
+#include "core/io/files.h"
 #include "tests/apps/ablation/fake_drivers.h"
 #include "tests/test_support.h"
 

@@ -1,6 +1,6 @@
 #include "apps/ablation/reference.h"
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "tests/test_support.h"
 
 namespace vyx::ablation {

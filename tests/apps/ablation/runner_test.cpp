@@ -4,7 +4,7 @@
 
 #include "apps/ablation/machine.h"
 #include "apps/ablation/process.h"
-#include "core/io.h"
+#include "core/io/files.h"
 #include "tests/apps/ablation/fake_drivers.h"
 #include "tests/test_support.h"
 

@@ -11,7 +11,7 @@
 #include "apps/compare/report.h"
 #include "apps/compare/rules.h"
 #include "apps/compare/synthetic_subject.h"
-#include "core/io.h"
+#include "core/io/files.h"
 #include "tests/test_support.h"
 
 using namespace vyx::compare;

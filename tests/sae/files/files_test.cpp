@@ -2,8 +2,8 @@
 
 #include <functional>
 
-#include "core/io.h"
-#include "core/tensor_file.h"
+#include "core/io/files.h"
+#include "core/formats/tensor_file.h"
 #include "sae/files/hook_names.h"
 #include "sae/files/saelens.h"
 #include "tests/sae/random_autoencoder.h"

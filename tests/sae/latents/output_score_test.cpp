@@ -4,7 +4,7 @@
 
 #include <array>
 
-#include "models/logit_lens.h"
+#include "models/activations/logit_lens.h"
 #include "tests/models/tiny_model.h"
 #include "tests/sae/random_autoencoder.h"
 

@@ -4,7 +4,7 @@
 
 #include <limits>
 
-#include "models/row_activations.h"
+#include "models/activations/row_activations.h"
 #include "tests/models/tiny_model.h"
 #include "tests/sae/random_autoencoder.h"
 

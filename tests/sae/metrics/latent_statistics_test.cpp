@@ -2,7 +2,7 @@
 
 #include "sae/metrics/latent_statistics.h"
 
-#include "core/tensor_file.h"
+#include "core/formats/tensor_file.h"
 #include "tests/sae/random_autoencoder.h"
 #include "tests/sae/training/planted_source.h"
 

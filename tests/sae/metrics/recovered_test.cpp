@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <array>
 
-#include "core/activation.h"
+#include "core/hooks/activation.h"
 #include "tests/models/tiny_model.h"
 
 namespace {

@@ -6,7 +6,7 @@
 #include <map>
 #include <span>
 
-#include "core/digest.h"
+#include "core/io/digest.h"
 #include "sae/objectives/objective.h"
 #include "sae/training/adam.h"
 #include "tests/sae/random_autoencoder.h"

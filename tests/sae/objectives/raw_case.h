@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "core/error.h"
-#include "core/io.h"
-#include "core/json_guard.h"
+#include "core/base/error.h"
+#include "core/io/files.h"
+#include "core/base/json_guard.h"
 #include "sae/objectives/objective.h"
 
 namespace vyx::test {

@@ -4,7 +4,7 @@
 #include <functional>
 #include <numeric>
 
-#include "core/digest.h"
+#include "core/io/digest.h"
 #include "tests/sae/store/store_fixtures.h"
 
 using namespace vyx;

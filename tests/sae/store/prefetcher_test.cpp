@@ -3,7 +3,7 @@
 #include <atomic>
 #include <chrono>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "tests/torch_support.h"
 
 using vyx::sae::Prefetcher;

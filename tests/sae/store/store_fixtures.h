@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "core/io.h"
-#include "models/harvest_inputs.h"
+#include "core/io/files.h"
+#include "models/activations/harvest_inputs.h"
 #include "sae/store/store_writer.h"
 #include "tests/torch_support.h"
 

@@ -7,7 +7,7 @@
 #include <fstream>
 #include <set>
 
-#include "core/io.h"
+#include "core/io/files.h"
 
 using namespace vyx;
 using namespace vyx::sae;

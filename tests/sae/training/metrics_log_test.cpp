@@ -1,6 +1,6 @@
 #include "sae/training/metrics_log.h"
 
-#include "core/io.h"
+#include "core/io/files.h"
 #include "tests/torch_support.h"
 
 using namespace vyx;

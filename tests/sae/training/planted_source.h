@@ -8,8 +8,8 @@
 #include <limits>
 #include <utility>
 
-#include "core/error.h"
-#include "core/random.h"
+#include "core/base/error.h"
+#include "core/base/random.h"
 #include "sae/store/activation_source.h"
 
 namespace vyx::sae::test {

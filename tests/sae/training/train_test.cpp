@@ -6,8 +6,8 @@
 
 #include <stdexcept>
 
-#include "core/folder_lock.h"
-#include "core/io.h"
+#include "core/io/folder_lock.h"
+#include "core/io/files.h"
 #include "sae/training/checkpoint.h"
 #include "sae/training/metrics_log.h"
 #include "tests/sae/training/planted_source.h"

@@ -1,0 +1,163 @@
+#include "core/edits/attached_edit.h"
+
+#include <ATen/ATen.h>
+#include <fmt/ostream.h>
+
+#include <atomic>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "core/hooks/activation.h"
+#include "core/base/error.h"
+#include "core/hooks/token_mask.h"
+
+namespace vyx {
+namespace {
+
+/// The edit with its tensors, and its readout's, on a device.
+Edit on_device(const Edit& edit, c10::Device device) {
+  std::vector<Term> terms = edit.terms();
+  const auto move = [&](at::Tensor& tensor) {
+    if (tensor.defined()) tensor = tensor.to(device);
+  };
+  for (Term& term : terms) {
+    move(term.reader);
+    move(term.writer);
+    if (term.condition) move(term.condition->reader);
+  }
+  std::optional<Readout> readout = edit.readout();
+  if (readout) {
+    readout->module = readout->module.deepcopy();
+    readout->module.to(device);
+  }
+  return Edit(std::move(terms), std::move(readout));
+}
+
+/// `mask` [batch, seq] against x [batch, seq, .., d].
+at::Tensor broadcast_mask(const at::Tensor& mask, const at::Tensor& x) {
+  if (x.dim() < 3 || x.size(0) != mask.size(0) || x.size(1) != mask.size(1)) {
+    fail("the activation is {}, the token mask is {}; expected [batch, seq, .., d] to go with [batch, seq]", fmt::streamed(x.sizes()),
+         fmt::streamed(mask.sizes()));
+  }
+  std::vector<int64_t> shape(static_cast<size_t>(x.dim()), 1);
+  shape[0] = mask.size(0);
+  shape[1] = mask.size(1);
+  return mask.to(x.device()).view(shape);
+}
+
+/// Runs `call`, with the site's name before what it throws.
+template <class Call>
+auto at_site(const Site& site, Call call) {
+  try {
+    return call();
+  } catch (const Error& error) {
+    fail("{}: {}", site.name(), error.what());
+  }
+}
+
+}  // namespace
+
+struct AttachedEdit::State {
+  /// Coefficients with the scalar read out once: reading it at each call would synchronise a GPU.
+  struct Coefficients {
+    at::Tensor tensor;  // [batch] or [batch, terms], or a scalar that learns
+    double scalar = 1;  // when there is no tensor
+
+    Coefficients(at::Tensor given, const Edit& edit) {
+      if (!given.defined()) return;
+      const auto terms = static_cast<int64_t>(edit.terms().size());
+      if (given.dim() > 2 || (given.dim() == 2 && given.size(1) != terms)) {
+        fail("the coefficients are {}, expected a scalar, [batch] or [batch, {}]", fmt::streamed(given.sizes()), terms);
+      }
+      if (!given.isfinite().all().item<bool>()) fail("the coefficients are not all finite");
+      if (given.dim() == 0 && !given.requires_grad()) {
+        scalar = given.item<double>();
+      } else {
+        tensor = std::move(given);
+      }
+    }
+
+    at::Tensor apply(const Edit& edit, const at::Tensor& x) const {
+      return tensor.defined() ? edit.apply(x, tensor) : edit.apply_scaled(x, scalar);
+    }
+  };
+
+  State(Site at, Edit to_apply, AttachOptions options)
+      : site(std::move(at)),
+        positions(options.positions),
+        edit_(std::make_shared<const Edit>(std::move(to_apply))),
+        coefficients_(at_site(site, [&] { return Coefficients(std::move(options.coefficients), *edit_); })) {}
+
+  void set_coefficients(at::Tensor given) {
+    const std::lock_guard lock(mutex_);
+    Coefficients next = at_site(site, [&] { return Coefficients(std::move(given), *edit_); });
+    coefficients_ = std::move(next);
+  }
+
+  std::optional<c10::IValue> operator()(const c10::IValue& value) {
+    const EditableTokens tokens = editable_tokens(positions == Positions::generated);
+    const auto x = activation_of(value);  // [batch, .., d]
+    if (!tokens.any || !x) return std::nullopt;
+    const at::Tensor y = at_site(site, [&] { return edited(*x, tokens); });
+    ++firings;
+    if (y.is_same(*x)) return std::nullopt;
+    return with_activation(value, y);
+  }
+
+  const Site site;
+  const Positions positions;
+  std::atomic<uint64_t> firings = 0;
+
+ private:
+  at::Tensor edited(const at::Tensor& x, const EditableTokens& tokens) {
+    const auto [edit, coefficients] = at_work(x.device());
+    const at::Tensor y = coefficients.apply(*edit, x);  // [batch, .., d]
+    if (!tokens.mask.defined()) return y;
+    const at::Tensor mask = broadcast_mask(tokens.mask, x);
+    return y.is_same(x) ? x : at::where(mask, y, x);
+  }
+
+  /// What to apply now; the edit moves to the activation's device once, and not at each call.
+  std::pair<std::shared_ptr<const Edit>, Coefficients> at_work(c10::Device device) {
+    const std::lock_guard lock(mutex_);
+    if (edit_->terms().front().writer.device() != device) edit_ = std::make_shared<const Edit>(on_device(*edit_, device));
+    return {edit_, coefficients_};
+  }
+
+  std::mutex mutex_;
+  std::shared_ptr<const Edit> edit_;
+  Coefficients coefficients_;
+};
+
+AttachedEdit attach(HookedModule& module, const Site& site, Edit edit, AttachOptions options) {
+  AttachedEdit attached;
+  attached.state_ = std::make_shared<AttachedEdit::State>(site, std::move(edit), std::move(options));
+  attached.handle_ =
+      module.hook(std::span(&site, 1), [state = attached.state_](const Site&, const c10::IValue& value) { return (*state)(value); });
+  return attached;
+}
+
+uint64_t AttachedEdit::firings() const {
+  return state_->firings;
+}
+
+void AttachedEdit::set_coefficients(at::Tensor coefficients) {
+  state_->set_coefficients(std::move(coefficients));
+}
+
+void AttachedEdit::require_fired() const {
+  if (firings() > 0) return;
+  fail("{}: the edit never fired; no run called this site with a token to edit{}", site().name(),
+       state_->positions == Positions::generated ? " (only generated tokens were to be edited)" : "");
+}
+
+const Site& AttachedEdit::site() const {
+  return state_->site;
+}
+
+void AttachedEdit::remove() {
+  handle_.remove();
+}
+
+}  // namespace vyx

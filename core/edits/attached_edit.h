@@ -1,0 +1,42 @@
+// An edit as a hook: which tokens it touches, with which coefficients, and how often it did.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+
+#include "core/edits/edit.h"
+#include "core/hooks/hooked_module.h"
+
+namespace vyx {
+
+enum class Positions { all, generated };
+
+struct AttachOptions {
+  at::Tensor coefficients;  // as Edit::apply takes them
+  Positions positions = Positions::all;
+};
+
+/// An edit at work in a module; ends with the handle. Counts its firings, because an edit that never fired steers nothing.
+class [[nodiscard]] AttachedEdit {
+ public:
+  /// How many calls of the site were edited. Calls without a token to edit do not count.
+  uint64_t firings() const;
+  void set_coefficients(at::Tensor coefficients);
+  /// Throws Error naming the site when the edit never fired.
+  void require_fired() const;
+  const Site& site() const;
+  void remove();
+
+ private:
+  friend AttachedEdit attach(HookedModule&, const Site&, Edit, AttachOptions);
+  struct State;
+  std::shared_ptr<State> state_;
+  HookHandle handle_;
+};
+
+/// Edits the activation at `site` in every run from now on; tokens that the current TokenMask calls padding are left alone. Throws
+/// Error at run time when the activation's last dimension is not edit.width().
+AttachedEdit attach(HookedModule& module, const Site& site, Edit edit, AttachOptions options = {});
+
+}  // namespace vyx

@@ -1,0 +1,40 @@
+// The lines of a text file, plain or gzip (RFC 1952; dictzip's .dz is gzip), as a stream: memory is bounded by the longest line that is
+// allowed, whatever the file holds or unpacks to.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string_view>
+
+#include "core/io/files.h"
+
+namespace vyx {
+
+class LineReader {
+ public:
+  static constexpr uint64_t kMaxLine = 16u << 20;  // bytes
+
+  /// Throws Error for anything but a regular file. Whether it is gzip is read from its first bytes.
+  explicit LineReader(const std::filesystem::path& path, uint64_t max_line = kMaxLine);
+  LineReader(LineReader&&) noexcept;
+  LineReader& operator=(LineReader&&) noexcept;
+  ~LineReader();
+
+  /// The next line, with its '\n' when it has one; false at the end of the file. `line` is valid until the next call. Throws Error naming
+  /// file and line for one that is too long, and for gzip data that are damaged or cut off.
+  bool next(std::string_view& line);
+  uint64_t number() const { return number_; }  // of the line that next() gave last, from 1
+  const std::filesystem::path& path() const { return file_.path(); }
+
+ private:
+  class Inflater;
+  bool next_plain(std::string_view& line);
+  bool next_inflated(std::string_view& line);
+  [[noreturn]] void fail_too_long() const;
+
+  MappedFile file_;
+  uint64_t max_line_, number_ = 0, offset_ = 0;
+  std::unique_ptr<Inflater> inflater_;
+};
+
+}  // namespace vyx

@@ -1,0 +1,29 @@
+#include "tests/test_support.h"
+
+#include "core/base/text.h"
+#include "core/base/utf8.h"
+
+using vyx::is_utf8;
+using vyx::quote;
+
+TEST_CASE("[core.text] UTF-8 by the letter of RFC 3629") {
+  for (const char* good : {"", "a", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80", "\xed\x9f\xbf", "\xee\x80\x80", "\xef\xbf\xbf",
+                           "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf"})
+    CHECK_MESSAGE(is_utf8(good), quote(good));
+  for (const char* bad : {"\x80", "\xbf", "\xc0\x80", "\xc1\xbf", "\xc2", "\xc2\x41", "\xe0\x9f\xbf", "\xed\xa0\x80", "\xe2\x82",
+                          "\xe2\x82\x41", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff", "a\xf0\x9f\x98"})
+    CHECK_FALSE_MESSAGE(is_utf8(bad), quote(bad));
+}
+
+TEST_CASE("[core.text] a quotation is one printable line of bounded length") {
+  CHECK(quote("llama.block_count") == "\"llama.block_count\"");
+  CHECK(quote("café 😀") == "\"café 😀\"");
+  CHECK(quote("a\"b\\c\n\x1b[0m\x7f") == "\"a\\\"b\\\\c\\x0a\\x1b[0m\\x7f\"");
+  CHECK(quote("\xc2\x9b") == "\"\\xc2\\x9b\"");  // a terminal would take it for an escape sequence
+  CHECK(quote("\xff\xc3") == "\"\\xff\\xc3\"");
+  CHECK(quote(std::string(1000, 'x')).size() < 100);
+  CHECK(is_utf8(quote("x" + std::string(200, '\xff'))));
+  std::string umlauts;
+  for (int i = 0; i < 200; ++i) umlauts += "ü";
+  CHECK(is_utf8(quote(umlauts)));
+}

@@ -1,0 +1,232 @@
+#include "tests/torch_support.h"
+
+#include <cmath>
+
+#include "core/io/files.h"
+#include "models/activations/harvest.h"
+#include "models/activations/harvest_inputs.h"
+#include "tests/models/tiny_model.h"
+
+using namespace vyx;
+using namespace vyx::models;
+using test::contains;
+using test::error_of;
+using test::TemporaryFolder;
+
+namespace {
+
+constexpr const char* kText =
+    "The first document is here.\n%\nAnother one, a little longer than the first.\n%\nshort\n%\nAnd the last of them.\n";
+
+std::unique_ptr<HarvestInput> input_of(LanguageModel& model, const std::filesystem::path& file, const TextInputOptions& options) {
+  return text_input(model, TextSource({file}, {.separator = "%"}), options);
+}
+
+/// All rows [rows, d] a site.
+std::vector<at::Tensor> all(Harvest& harvest) {
+  std::vector<std::vector<at::Tensor>> parts(harvest.sites().size());
+  while (auto rows = harvest.next())
+    for (size_t i = 0; i < parts.size(); ++i) parts[i].push_back((*rows)[i]);
+  std::vector<at::Tensor> result;
+  for (const auto& part : parts) result.push_back(at::cat(part));
+  return result;
+}
+
+/// Rows [rows, 2] go through unchanged, times two at `.double`.
+torch::jit::Module doubling_module() {
+  const auto unit = std::make_shared<torch::jit::CompilationUnit>();
+  torch::jit::Module inner("Double", unit), outer("Outer", unit);
+  inner.define("def forward(self, x: Tensor) -> Tensor:\n    return x * 2\n");
+  outer.register_module("double", inner);
+  outer.define("def forward(self, x: Tensor, y: Tensor) -> Tensor:\n    return self.double.forward(x) + y\n");
+  return outer;
+}
+
+}  // namespace
+
+TEST_CASE("[models.harvest] packed documents give what each gives alone, at every site") {
+  const TemporaryFolder folder;
+  write_file(folder / "a.txt", kText);
+  LanguageModel model = test::tiny_model({.seed = 4});
+  const std::vector<Site> sites{model.block_output(0), model.block_output(1), Site::parse("model.layers.1.mlp:input")};
+  // One row holds them all, so that no document is cut.
+  Harvest harvest(input_of(model, folder / "a.txt", {.context = 200}), {.sites = sites, .sink_threshold = 0});
+  const auto rows = all(harvest);
+
+  std::vector<std::vector<at::Tensor>> expected(sites.size());
+  TextSource source({folder / "a.txt"}, {.separator = "%"});
+  for (std::string document; source.next(document);) {
+    const std::vector<std::vector<TokenId>> row{model.tokenizer().encode(document)};
+    for (size_t i = 0; i < sites.size(); ++i)
+      expected[i].push_back(capture(model.module(), sites[i].name(), {make_batch(row, Padding::right, 0).ids}).begin()->second[0][0]);
+  }
+  for (size_t i = 0; i < sites.size(); ++i) {
+    const at::Tensor alone = at::cat(expected[i]);
+    REQUIRE(rows[i].sizes() == alone.sizes());
+    CHECK((rows[i] - alone).abs().max().item<double>() < 1e-5 * alone.abs().max().item<double>());
+  }
+  CHECK(harvest.counts().tokens == static_cast<uint64_t>(rows[0].size(0)));
+}
+
+TEST_CASE("[models.harvest] each row says its token and its place among the rows that were run") {
+  const TemporaryFolder folder;
+  write_file(folder / "a.txt", kText);
+  LanguageModel model = test::tiny_model({.seed = 4});
+  constexpr int64_t kContext = 16;
+  TextSource source({folder / "a.txt"}, {.separator = "%"});
+  Packer packer(std::move(source), model.tokenizer(), {.context = kContext, .pad_token = model.pad_token()});
+  std::vector<at::Tensor> ids;  // [rows, 16] a forward of two
+  while (const auto batch = packer.next(2)) ids.push_back(batch->ids);
+  const at::Tensor packed = at::cat(ids).reshape({-1});  // with the last row's padding
+
+  Harvest harvest(input_of(model, folder / "a.txt", {.context = kContext, .batch_tokens = 2 * kContext}),
+                  {.sites = {model.block_output(2)}, .sink_threshold = 1.2});
+  std::vector<at::Tensor> tokens, places;
+  while (const auto rows = harvest.next()) {
+    CHECK(harvest.tokens().sizes() == at::IntArrayRef{(*rows)[0].size(0)});
+    tokens.push_back(harvest.tokens());
+    places.push_back(harvest.places());
+  }
+  REQUIRE(harvest.counts().sinks > 0);  // so that places have gaps
+  const at::Tensor all_places = at::cat(places);
+  CHECK(at::equal(at::cat(tokens), packed.index({all_places})));
+  CHECK((all_places.diff() > 0).all().item<bool>());
+  CHECK(static_cast<uint64_t>(all_places.size(0)) == harvest.counts().tokens - harvest.counts().sinks);
+
+  Harvest numbers(tensor_input(HookedModule(doubling_module()), {at::ones({5, 2}), at::ones({5, 2})}, 2, {}),
+                  {.sites = {Site::parse("double")}, .sink_threshold = 0});
+  REQUIRE(numbers.next());
+  REQUIRE(numbers.next());
+  CHECK_FALSE(numbers.tokens().defined());
+  CHECK(at::equal(numbers.places(), at::tensor({2, 3}, at::kLong)));
+}
+
+TEST_CASE("[models.harvest] attention sinks are left out at all sites together, and counted") {
+  const TemporaryFolder folder;
+  write_file(folder / "a.txt", kText);
+  LanguageModel model = test::tiny_model({.seed = 4});
+  const std::vector<Site> sites{model.block_output(0), model.block_output(2)};
+  Harvest everything(input_of(model, folder / "a.txt", {.context = 16, .batch_tokens = 48}), {.sites = sites, .sink_threshold = 0});
+  const auto rows = all(everything);
+  at::Tensor keep;
+  std::vector<double> medians;
+  for (const at::Tensor& site : rows) {
+    const at::Tensor norms = site.norm(2, 1);
+    medians.push_back(norms.median().item<double>());
+    const at::Tensor below = norms <= 1.2 * medians.back();
+    keep = keep.defined() ? keep & below : below;
+  }
+  REQUIRE(keep.sum().item<int64_t>() < rows[0].size(0));
+
+  Harvest harvest(input_of(model, folder / "a.txt", {.context = 16, .batch_tokens = 48}), {.sites = sites, .sink_threshold = 1.2});
+  const auto kept = all(harvest);
+  CHECK(harvest.median_norms()[0] == medians[0]);
+  CHECK(harvest.median_norms()[1] == medians[1]);
+  for (size_t i = 0; i < sites.size(); ++i) CHECK(at::equal(kept[i], rows[i].index({keep})));
+  CHECK(harvest.counts().sinks == static_cast<uint64_t>(rows[0].size(0) - keep.sum().item<int64_t>()));
+  CHECK(harvest.mean_norms()[0] == doctest::Approx(kept[0].norm(2, 1).mean().item<double>()));
+  CHECK(harvest.joint_mean_norm() == doctest::Approx(at::cat(kept, 1).norm(2, 1).mean().item<double>()));
+}
+
+TEST_CASE("[models.harvest] the calibration looks at the first rows only") {
+  const TemporaryFolder folder;
+  write_file(folder / "a.txt", kText);
+  LanguageModel model = test::tiny_model({.seed = 4});
+  const std::vector<Site> sites{model.block_output(2)};
+  Harvest harvest(input_of(model, folder / "a.txt", {.context = 16, .batch_tokens = 16}), {.sites = sites, .calibration_rows = 10});
+  const auto first = harvest.next();
+  Harvest everything(input_of(model, folder / "a.txt", {.context = 16, .batch_tokens = 16}), {.sites = sites, .sink_threshold = 0});
+  CHECK(harvest.median_norms()[0] == (*everything.next())[0].norm(2, 1).median().item<double>());
+}
+
+TEST_CASE("[models.harvest] special tokens are left out, or kept when asked for") {
+  const TemporaryFolder folder;
+  write_file(folder / "a.txt", "abc<|im_end|>def");
+  LanguageModel model = test::tiny_model();
+  const TextInputOptions options{.context = 32, .special_in_text = true};
+  Harvest without(input_of(model, folder / "a.txt", options), {.sites = {model.block_output(0)}, .sink_threshold = 0});
+  CHECK(all(without)[0].size(0) == 6);
+  CHECK(without.counts().special == 1);
+  CHECK(without.counts().tokens == 7);
+  Harvest with(input_of(model, folder / "a.txt", options), {.sites = {model.block_output(0)}, .keep_special = true, .sink_threshold = 0});
+  CHECK(all(with)[0].size(0) == 7);
+  CHECK(with.counts().special == 0);
+}
+
+TEST_CASE("[models.harvest] a cursor goes on with the same rows and counts") {
+  const TemporaryFolder folder;
+  write_file(folder / "a.txt", kText);
+  LanguageModel model = test::tiny_model({.seed = 4});
+  const HarvestOptions options{.sites = {model.block_output(1)}, .sink_threshold = 1.2, .calibration_rows = 20};
+  const TextInputOptions input{.context = 8, .batch_tokens = 16};
+  Harvest whole(input_of(model, folder / "a.txt", input), options);
+  whole.calibrate();
+  std::vector<Json> cursors{whole.cursor()};
+  std::vector<at::Tensor> rows;
+  while (const auto next = whole.next()) {
+    rows.push_back((*next)[0]);
+    cursors.push_back(whole.cursor());
+  }
+  REQUIRE(rows.size() > 4);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    Harvest again(input_of(model, folder / "a.txt", input), options);
+    again.seek(parse_json(cursors[i].dump(), "cursor"));
+    for (size_t k = i; k < rows.size(); ++k) CHECK(at::equal((*again.next())[0], rows[k]));
+    CHECK(!again.next());
+    CHECK(again.cursor() == cursors.back());
+  }
+  Harvest passing(input_of(model, folder / "a.txt", input), options);
+  passing.calibrate();
+  CHECK(passing.pass(3) == 3);
+  CHECK(at::equal((*passing.next())[0], rows[3]));
+  CHECK(passing.pass(1000) == rows.size() - 4);
+  passing.rewind();
+  CHECK(at::equal((*passing.next())[0], rows[0]));
+}
+
+TEST_CASE("[models.harvest] any module harvests from tensors or from a callback") {
+  const HookedModule module(doubling_module());
+  const at::Tensor x = at::arange(1, 21, at::kFloat).reshape({10, 2}), y = at::ones({10, 2});
+  const HarvestOptions options{.sites = {Site::parse("double:output")}, .sink_threshold = 0};
+  for (const int64_t batch : {1, 3, 10, 99}) {
+    Harvest harvest(tensor_input(module, {x, y}, batch, {{"module", "double"}}), options);
+    CHECK(at::equal(all(harvest)[0], x * 2));
+    CHECK(harvest.provenance()["module"] == "double");
+  }
+  Harvest harvest(argument_input(module,
+                                 [&](uint64_t forward) -> std::optional<Arguments> {
+                                   if (forward == 2) return std::nullopt;
+                                   return Arguments{x * static_cast<double>(forward), y};
+                                 },
+                                 {}),
+                  options);
+  CHECK(at::equal(all(harvest)[0], at::cat({at::zeros_like(x), x * 2})));
+  CHECK(contains(error_of([&] { tensor_input(module, {x, y.narrow(0, 0, 3)}, 2, {}); }), "input 2: found 3 rows, expected 10"));
+  CHECK(contains(error_of([&] { tensor_input(module, {}, 2, {}); }), "no inputs"));
+}
+
+TEST_CASE("[models.harvest] activations that are not finite are refused, naming site and input") {
+  const HookedModule module(doubling_module());
+  at::Tensor x = at::ones({4, 2});
+  x[2][1] = std::nan("");
+  Harvest harvest(tensor_input(module, {x, x}, 2, {}), {.sites = {Site::parse("double:output")}, .calibration_rows = 1});
+  CHECK(harvest.next());
+  const std::string error = error_of([&] { harvest.next(); });
+  CHECK(contains(error, "double:output: found NaN or infinity in the activations of forward 2"));
+}
+
+TEST_CASE("[models.harvest] nothing to harvest is refused") {
+  const TemporaryFolder folder;
+  write_file(folder / "empty.txt", " \n\n");
+  LanguageModel model = test::tiny_model();
+  Harvest harvest(input_of(model, folder / "empty.txt", {}), {.sites = {model.block_output(0)}});
+  CHECK(contains(error_of([&] { harvest.next(); }), "found no row"));
+  CHECK(contains(error_of([&] { input_of(model, folder / "empty.txt", {.context = 4096}); }), "context of 4096"));
+  CHECK(contains(error_of([&] { Harvest(input_of(model, folder / "empty.txt", {}), {}); }), "no sites"));
+  CHECK(contains(error_of([&] {
+                   write_file(folder / "a.txt", kText);
+                   Harvest tokens(input_of(model, folder / "a.txt", {}), {.sites = {Site::parse("model.embed_tokens:input")}});
+                   tokens.next();
+                 }),
+                 "model.embed_tokens:input: found"));
+}
