@@ -35,15 +35,19 @@ def main():
     model, vector, steered = OUT / "smollm2.pt", OUT / "happy.gguf", OUT / "steered.pt"
 
     imported = run("vyx-import", ".deps/models/smollm2.gguf", "--out", model)
-    print(f"{imported['name']}: {imported['parameters']:,} parameters, imported in {imported['seconds']:.1f} s")
+    print(
+        f"{imported['name']}: {imported['parameters']:,} parameters, imported in {imported['seconds']:.1f} s"
+    )
 
-    extracted = run("vyx-vector", "--model", model, "--template", "apps/data/happy.json", "--out", vector)
+    extracted = run("vyx-vector", "--model", model, "--template", "apps/data/happy.json", "--out",
+                    vector)
     accuracies = [site["held_out_accuracy"] for site in extracted["sites"]]
     print(f"{extracted['pairs']} pairs, {len(accuracies)} sites, {extracted['seconds']:.1f} s;"
           f" held-out accuracy {min(accuracies):.2f} to {max(accuracies):.2f}")
 
-    swept = run("vyx-sweep", "--model", model, "--vector", vector, "--sites", SITES,
-                "--pairs", "apps/data/happy_heldout.jsonl", "--neutral", "apps/data/neutral.txt", "--coefficients", 2, 4, 6, 8, "--prompt", PROMPT)
+    swept = run("vyx-sweep", "--model", model, "--vector", vector, "--sites", SITES, "--pairs",
+                "apps/data/happy_heldout.jsonl", "--neutral", "apps/data/neutral.txt",
+                "--coefficients", 2, 4, 6, 8, "--prompt", PROMPT)
     print("coefficient  shift (nats a token)  KL on neutral text (nats a token)")
     rows = {row["coefficient"]: row for row in swept["rows"]}
     for row in swept["rows"]:
@@ -53,18 +57,28 @@ def main():
     print(f"\nUser: {PROMPT}")
     for generation in swept["generations"]:
         row = rows[generation["coefficient"]]
-        print(f"\n[{generation['coefficient']:+g}; shift {row['shift']:+.3f}, KL {row['kl_mean']:.3f}]"
-              f" {generation['text']}")
+        print(
+            f"\n[{generation['coefficient']:+g}; shift {row['shift']:+.3f}, KL {row['kl_mean']:.3f}]"
+            f" {generation['text']}")
 
     exported = run("vyx-export", "--model", model, "--vector", vector, "--sites", SITES,
                    "--coefficient", swept["chosen"], "--out", steered)
     python = run_in_python(steered, swept["chosen"])
 
-    report = {"import": imported, "vector": extracted, "sweep": swept, "export": exported, "python": python,
-              "autoencoder": train_autoencoder(model), "comparison": compare(model)}
+    report = {
+        "import": imported,
+        "vector": extracted,
+        "sweep": swept,
+        "export": exported,
+        "python": python,
+        "autoencoder": train_autoencoder(model),
+        "comparison": compare(model)
+    }
     report["seconds"] = time.monotonic() - started
     (OUT / "demo.json").write_text(json.dumps(report, indent=2) + "\n")
-    print(f"\nDone in {report['seconds']:.0f} s. {OUT} holds smollm2.pt, happy.gguf, steered.pt, store, sae, compare and demo.json.")
+    print(
+        f"\nDone in {report['seconds']:.0f} s. {OUT} holds smollm2.pt, happy.gguf, steered.pt, store, sae, compare and demo.json."
+    )
 
 
 def train_autoencoder(model):
@@ -72,36 +86,51 @@ def train_autoencoder(model):
     fast, store, heldout, sae = OUT / "smollm2-bfloat16.pt", OUT / "store", OUT / "heldout", OUT / "sae"
     run("vyx-import", ".deps/models/smollm2.gguf", "--dtype", "bfloat16", "--out", fast)
     for name, text, tokens in ((store, TEXT, 200_000), (heldout, HELDOUT, 10_000)):
-        harvested = run("vyx-harvest", "--model", fast, "--text", text, "--site", SAE_SITE, "--tokens", tokens, "--out", name)
+        harvested = run("vyx-harvest", "--model", fast, "--text", text, "--site", SAE_SITE,
+                        "--tokens", tokens, "--out", name)
         left_out = harvested["left_out"]
-        print(f"{harvested['rows']:,} activations of width {harvested['sites'][0]['width']}, without {left_out['sinks']:,} attention sinks;"
-              f" {harvested['seconds']:.0f} s")
+        print(
+            f"{harvested['rows']:,} activations of width {harvested['sites'][0]['width']}, without {left_out['sinks']:,} attention sinks;"
+            f" {harvested['seconds']:.0f} s")
 
-    trained = run("vyx-sae-train", "--activations", store, "--architecture", "topk", "--latents", 4608, "--k", 32, "--batch", 2048,
-                  "--lr", 1e-3, "--tokens", 1_000_000, "--out", sae, "--overwrite")
-    print(f"{trained['tokens']:,} tokens in {trained['seconds']:.0f} s ({trained['tokens'] / trained['seconds']:,.0f} tokens/s); curves in {sae}/training.html")
+    trained = run("vyx-sae-train", "--activations", store, "--architecture", "topk", "--latents",
+                  4608, "--k", 32, "--batch", 2048, "--lr", 1e-3, "--tokens", 1_000_000, "--out",
+                  sae, "--overwrite")
+    print(
+        f"{trained['tokens']:,} tokens in {trained['seconds']:.0f} s ({trained['tokens'] / trained['seconds']:,.0f} tokens/s); curves in {sae}/training.html"
+    )
 
-    measured = run("vyx-sae-eval", "--sae", sae, "--activations", heldout, "--model", model, "--text", HELDOUT, "--tokens", 8192)
+    measured = run("vyx-sae-eval", "--sae", sae, "--activations", heldout, "--model", model,
+                   "--text", HELDOUT, "--tokens", 8192)
     metrics, recovered = measured["metrics"], measured["recovered"]
-    print(f"on held-out text: explained variance {metrics['explained_variance']:.3f}, cosine {metrics['cosine']:.3f}, L0 {metrics['l0']:.1f},"
-          f" {metrics['dead_fraction']:.1%} of the latents never fired")
-    print(f"cross-entropy {recovered['clean']['cross_entropy']:.3f}; with the reconstruction {recovered['reconstruction']['cross_entropy']:.3f}, with the"
-          f" activation's mean {recovered['mean']['cross_entropy']:.3f}, with zero {recovered['zero']['cross_entropy']:.3f}:"
-          f" {recovered['against_mean']['cross_entropy_score']:.1%} of the loss against the mean is recovered")
+    print(
+        f"on held-out text: explained variance {metrics['explained_variance']:.3f}, cosine {metrics['cosine']:.3f}, L0 {metrics['l0']:.1f},"
+        f" {metrics['dead_fraction']:.1%} of the latents never fired")
+    print(
+        f"cross-entropy {recovered['clean']['cross_entropy']:.3f}; with the reconstruction {recovered['reconstruction']['cross_entropy']:.3f}, with the"
+        f" activation's mean {recovered['mean']['cross_entropy']:.3f}, with zero {recovered['zero']['cross_entropy']:.3f}:"
+        f" {recovered['against_mean']['cross_entropy_score']:.1%} of the loss against the mean is recovered"
+    )
     return {"harvest": harvested, "train": trained, "eval": measured}
 
 
 def compare(model):
     """Directions and latents at the same KL on neutral text, on items that none of them was made or chosen from; small, so that p-values
     cannot be."""
-    compared = run("vyx-compare", "--model", model, "--template", "apps/data/happy.json", "--heldout", "apps/data/happy_heldout.jsonl",
-                   "--sae", OUT / "sae", "--neutral", "apps/data/neutral.txt", "--neutral-tokens", 512, "--candidates", 6, "--k", 3, "--kl", "0.3",
-                   "--sample-tokens", 24, "--nulls", 1, "--out", OUT / "compare")
-    print("at 0.3 nats (95th percentile of KL)  effect (nats a token)  95 % interval     wrong sign  detection (AUROC)")
+    compared = run("vyx-compare", "--model", model, "--template", "apps/data/happy.json",
+                   "--heldout", "apps/data/happy_heldout.jsonl", "--sae", OUT / "sae", "--neutral",
+                   "apps/data/neutral.txt", "--neutral-tokens", 512, "--candidates", 6, "--k", 3,
+                   "--kl", "0.3", "--sample-tokens", 24, "--nulls", 1, "--out", OUT / "compare")
+    print(
+        "at 0.3 nats (95th percentile of KL)  effect (nats a token)  95 % interval     wrong sign  detection (AUROC)"
+    )
     for method in compared["methods"]:
-        level = next(level for level in method["levels"] if level["level"] == compared["headline_kl"])
+        level = next(level for level in method["levels"]
+                     if level["level"] == compared["headline_kl"])
         low, high = level["interval"]
-        print(f"{method['name']:<35}  {level['effect']:>+21.3f}  [{low:+.3f}, {high:+.3f}]  {method['wrong_sign']:>+10.3f}  {method['detection']['auroc']:>17.3f}")
+        print(
+            f"{method['name']:<35}  {level['effect']:>+21.3f}  [{low:+.3f}, {high:+.3f}]  {method['wrong_sign']:>+10.3f}  {method['detection']['auroc']:>17.3f}"
+        )
     for sentence in compared["answer"]:
         print(sentence)
     print(f"The whole comparison, with pictures, is in {compared['page']}")
@@ -118,7 +147,10 @@ def run_in_python(path, coefficient):
     print(f"\n$ python -c 'import torch; m = torch.jit.load(\"{path}\"); …'")
     extra = {"tokenizer.json": ""}
     m = torch.jit.load(str(path), _extra_files=extra)
-    vocabulary = {id: token for token, id in json.loads(extra["tokenizer.json"])["model"]["vocab"].items()}
+    vocabulary = {
+        id: token
+        for token, id in json.loads(extra["tokenizer.json"])["model"]["vocab"].items()
+    }
     tokens = {token: id for id, token in vocabulary.items()}
     ids = torch.tensor([[tokens[token] for token in ("I", "Ġam", "Ġso")]])
     results = []

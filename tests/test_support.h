@@ -1,5 +1,6 @@
-// What every test includes first. c10's CHECK macros clash with doctest's, and included the wrong way round they abort in silence:
-// tests that need torch include torch_support.h, which puts them in order.
+// What every test includes first. c10's CHECK macros clash with doctest's, and included the wrong
+// way round they abort in silence: tests that need torch include torch_support.h, which puts them
+// in order.
 #pragma once
 #include <doctest/doctest.h>
 
@@ -16,7 +17,8 @@ class TemporaryFolder {
  public:
   TemporaryFolder() {
     std::random_device random;
-    path_ = std::filesystem::temp_directory_path() / ("vyx-test-" + std::to_string(random()) + std::to_string(random()));
+    path_ = std::filesystem::temp_directory_path() /
+            ("vyx-test-" + std::to_string(random()) + std::to_string(random()));
     std::filesystem::create_directories(path_);
   }
   TemporaryFolder(const TemporaryFolder&) = delete;

@@ -1,4 +1,5 @@
-// test_support.h for tests that use torch: torch first, its CHECK macros out of the way, then doctest.
+// test_support.h for tests that use torch: torch first, its CHECK macros out of the way, then
+// doctest.
 #pragma once
 #include <ATen/ATen.h>
 #include <torch/csrc/jit/api/module.h>

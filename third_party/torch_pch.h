@@ -1,10 +1,10 @@
-// The headers that cost most to compile, once for all targets (VYX_PCH). No file may rely on them: each includes
-// what it uses, and the no-pch preset proves it.
+// The headers that cost most to compile, once for all targets (VYX_PCH). No file may rely on them:
+// each includes what it uses, and the no-pch preset proves it.
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 #include <torch/csrc/jit/api/module.h>
+#include <nlohmann/json.hpp>
 
 #include <filesystem>
 #include <functional>

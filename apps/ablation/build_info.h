@@ -1,4 +1,5 @@
-// How this program was built. The one unit that knows the git commit, so that a commit recompiles nothing else.
+// How this program was built. The one unit that knows the git commit, so that a commit recompiles
+// nothing else.
 #pragma once
 #include "apps/ablation/manifest.h"
 

@@ -1,5 +1,5 @@
-// A TOML file as JSON, its keys in the order they were written in and each with its line, and the files that it includes merged into
-// it.
+// A TOML file as JSON, its keys in the order they were written in and each with its line, and the
+// files that it includes merged into it.
 #pragma once
 #include <filesystem>
 #include <map>
@@ -20,12 +20,14 @@ struct Document {
   std::string place(std::string_view pointer) const;
 };
 
-/// Parses TOML. Throws Error with file and line. Bounded in size (1 MiB) and depth; dates, and numbers that are not finite, are refused.
+/// Parses TOML. Throws Error with file and line. Bounded in size (1 MiB) and depth; dates, and
+/// numbers that are not finite, are refused.
 Document parse_toml(std::string_view text, const std::string& file);
 
-/// Reads `path` and what its `include = ["other.toml"]` names, relative to it: tables are merged, and what is in `path` itself wins.
-/// Values below `files`, of the experiment and of its variants, become absolute paths, relative to the file that they stand in. Throws
-/// Error for files that include each other.
+/// Reads `path` and what its `include = ["other.toml"]` names, relative to it: tables are merged,
+/// and what is in `path` itself wins. Values below `files`, of the experiment and of its variants,
+/// become absolute paths, relative to the file that they stand in. Throws Error for files that
+/// include each other.
 Document read_document(const std::filesystem::path& path);
 
 /// `over` onto `base`: tables are merged key by key, everything else is replaced.
@@ -34,12 +36,13 @@ void merge(Document& base, const Document& over);
 /// The part of a document below `pointer`, an object; an empty document where there is none.
 Document part_of(const Document& document, const std::string& pointer);
 
-/// Applies --set: `KEY=VALUE`, where KEY is a dotted path (steps.sweep.options.max-kl) or the name of something in `files`, `values` or
-/// `grid`, and VALUE is TOML, or text if it is not. A file is relative to the working directory; one value for a grid key is a list of
-/// one. Throws UsageError.
+/// Applies --set: `KEY=VALUE`, where KEY is a dotted path (steps.sweep.options.max-kl) or the name
+/// of something in `files`, `values` or `grid`, and VALUE is TOML, or text if it is not. A file is
+/// relative to the working directory; one value for a grid key is a list of one. Throws UsageError.
 void set_value(Document& document, const std::string& assignment);
 
-/// "; did you mean sweep?" with the nearest of `known`, or those that there are when nothing is known.
+/// "; did you mean sweep?" with the nearest of `known`, or those that there are when nothing is
+/// known.
 std::string did_you_mean(std::string_view name, std::span<const std::string> known);
 
 }  // namespace vyx::ablation

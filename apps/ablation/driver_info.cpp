@@ -13,12 +13,15 @@ namespace vyx::ablation {
 namespace {
 
 using Type = DriverOption::Type;
-constexpr std::array<std::string_view, 4> kTypes{"switch", "integer", "number", "text"};  // in the order of Type
-constexpr std::array<std::string_view, 2> kReserved{"json", "quiet"};                     // ours: results come as JSON
+constexpr std::array<std::string_view, 4> kTypes{"switch", "integer", "number",
+                                                 "text"};              // in the order of Type
+constexpr std::array<std::string_view, 2> kReserved{"json", "quiet"};  // ours: results come as JSON
 
 Type type_from_name(const std::string& name, std::string_view source) {
   const auto found = std::find(kTypes.begin(), kTypes.end(), name);
-  if (found == kTypes.end()) fail("{}: found an option of type {}, expected switch, integer, number or text", source, quote(name));
+  if (found == kTypes.end())
+    fail("{}: found an option of type {}, expected switch, integer, number or text", source,
+         quote(name));
   return static_cast<Type>(found - kTypes.begin());
 }
 
@@ -51,39 +54,48 @@ const DriverOption& DriverInfo::option(std::string_view wanted, std::string_view
   std::vector<std::string> names;
   for (const DriverOption& known : options) {
     if (known.name == wanted) return known;
-    if (std::find(kReserved.begin(), kReserved.end(), known.name) == kReserved.end()) names.push_back(known.name);
+    if (std::find(kReserved.begin(), kReserved.end(), known.name) == kReserved.end())
+      names.push_back(known.name);
   }
   fail("{}: {} has no option {}{}", place, name, quote(wanted), did_you_mean(wanted, names));
 }
 
 DriverInfo parse_driver_info(std::string_view text, std::string_view source) {
   const Json json = parse_json(text, source);
-  DriverInfo info{.name = json_string(json, "name", source), .path = {}, .sha256 = {}, .options = {}};
-  if (!json.contains("options") || !json["options"].is_array()) fail("{}: found no list of options", source);
+  DriverInfo info{
+      .name = json_string(json, "name", source), .path = {}, .sha256 = {}, .options = {}};
+  if (!json.contains("options") || !json["options"].is_array())
+    fail("{}: found no list of options", source);
   for (const Json& option : json["options"])
-    info.options.push_back({.name = json_string(option, "name", source),
-                            .value = option.contains("value") ? json_string(option, "value", source) : "",
-                            .type = type_from_name(json_string(option, "type", source), source),
-                            .many = json_bool(option, "many", source),
-                            .required = json_bool(option, "required", source)});
+    info.options.push_back(
+        {.name = json_string(option, "name", source),
+         .value = option.contains("value") ? json_string(option, "value", source) : "",
+         .type = type_from_name(json_string(option, "type", source), source),
+         .many = json_bool(option, "many", source),
+         .required = json_bool(option, "required", source)});
   return info;
 }
 
-std::vector<std::string> command_line(const DriverInfo& driver, const OrderedJson& options, std::string_view place) {
+std::vector<std::string> command_line(const DriverInfo& driver, const OrderedJson& options,
+                                      std::string_view place) {
   std::vector<std::string> arguments;
   for (const auto& [name, value] : options.items()) {
     const DriverOption& option = driver.option(name, place);
     if (option.type == Type::flag) {
-      if (!value.is_boolean()) fail("{}: {}: found {}, expected true or false", place, name, quote(as_text(value)));
+      if (!value.is_boolean())
+        fail("{}: {}: found {}, expected true or false", place, name, quote(as_text(value)));
       if (value.get<bool>()) arguments.push_back("--" + name);
       continue;
     }
-    if (value.is_array() && !option.many) fail("{}: {}: found a list, expected one value", place, name);
+    if (value.is_array() && !option.many)
+      fail("{}: {}: found a list, expected one value", place, name);
     for (const OrderedJson& element : value.is_array() ? value : OrderedJson::array({value}))
-      arguments.push_back(fmt::format("--{}={}", name, checked(option, element, place)));  // in one, so that "-2" is no option
+      arguments.push_back(fmt::format(
+          "--{}={}", name, checked(option, element, place)));  // in one, so that "-2" is no option
   }
   for (const DriverOption& option : driver.options)
-    if (option.required && !options.contains(option.name)) fail("{}: {} needs the option {}", place, driver.name, option.name);
+    if (option.required && !options.contains(option.name))
+      fail("{}: {} needs the option {}", place, driver.name, option.name);
   return arguments;
 }
 

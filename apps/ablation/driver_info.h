@@ -17,7 +17,9 @@ struct DriverOption {
   bool many = false, required = false;
 
   /// Whether the value names a file or a folder.
-  bool is_path() const { return value.starts_with("FILE") || value.starts_with("FOLDER") || value.starts_with("PATH"); }
+  bool is_path() const {
+    return value.starts_with("FILE") || value.starts_with("FOLDER") || value.starts_with("PATH");
+  }
 };
 
 struct DriverInfo {
@@ -26,15 +28,18 @@ struct DriverInfo {
   std::string sha256;  // of the program
   std::vector<DriverOption> options;
 
-  /// Throws Error, with `place` before it, naming the nearest option when there is none of that name.
+  /// Throws Error, with `place` before it, naming the nearest option when there is none of that
+  /// name.
   const DriverOption& option(std::string_view name, std::string_view place) const;
 };
 
 /// Reads what --help --json printed. Throws Error.
 DriverInfo parse_driver_info(std::string_view json, std::string_view source);
 
-/// The driver's command line for `options`, without the program; switches that are false are left out. Throws Error, with `place`
-/// before it, for an option that is unknown, has a value of another type, or is missing.
-std::vector<std::string> command_line(const DriverInfo& driver, const OrderedJson& options, std::string_view place);
+/// The driver's command line for `options`, without the program; switches that are false are left
+/// out. Throws Error, with `place` before it, for an option that is unknown, has a value of another
+/// type, or is missing.
+std::vector<std::string> command_line(const DriverInfo& driver, const OrderedJson& options,
+                                      std::string_view place);
 
 }  // namespace vyx::ablation

@@ -1,5 +1,6 @@
-// What an experiment file says: drivers to run as steps, a grid of values for their options, and which numbers of what they print are
-// the results. apps/experiments/README.md describes the format.
+// What an experiment file says: drivers to run as steps, a grid of values for their options, and
+// which numbers of what they print are the results. apps/experiments/README.md describes the
+// format.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -26,13 +27,15 @@ struct Condition {
 
 struct Experiment {
   std::string title, description;
-  int threads = 1;  // of each driver; part of every step, since sums are rounded in another order with another number
+  int threads = 1;  // of each driver; part of every step, since sums are rounded in another order
+                    // with another number
   uint64_t seed = 0;
   std::string device = "cpu";
-  OrderedJson values = OrderedJson::object();             // names for references
-  OrderedJson files = OrderedJson::object();              // names of input files and folders, absolute
-  std::vector<std::pair<std::string, OrderedJson>> grid;  // key → list of values; a table among them has a name
-  std::vector<Condition> only, exclude;                   // cells that are kept, and that are not
+  OrderedJson values = OrderedJson::object();  // names for references
+  OrderedJson files = OrderedJson::object();   // names of input files and folders, absolute
+  std::vector<std::pair<std::string, OrderedJson>>
+      grid;                              // key → list of values; a table among them has a name
+  std::vector<Condition> only, exclude;  // cells that are kept, and that are not
   std::vector<Step> steps;
   std::vector<Result> results;
   std::vector<std::string> seeds;  // grid keys that tables average over
@@ -42,7 +45,8 @@ struct Experiment {
 /// The names of a document's variants, in order.
 std::vector<std::string> variants_of(const Document& document);
 
-/// The document with one of its variants merged over it ("": none), and the variants gone. Throws UsageError for one that it has not.
+/// The document with one of its variants merged over it ("": none), and the variants gone. Throws
+/// UsageError for one that it has not.
 Document with_variant(const Document& document, const std::string& variant);
 
 /// Throws Error, with file and line and the nearest good key, for whatever does not belong there.
@@ -51,8 +55,8 @@ Experiment parse_experiment(Document document);
 /// One point of the grid: key → value, in the grid's order.
 using Point = std::vector<std::pair<std::string, OrderedJson>>;
 
-/// The points of an experiment's grid, the last key running fastest, without those that `only` and `exclude` leave out. Throws Error for
-/// more than 100,000.
+/// The points of an experiment's grid, the last key running fastest, without those that `only` and
+/// `exclude` leave out. Throws Error for more than 100,000.
 std::vector<Point> points_of(const Experiment& experiment);
 
 /// A grid value as rows and tables show it: a table by its name.

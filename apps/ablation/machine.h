@@ -7,8 +7,9 @@
 namespace vyx::ablation {
 
 struct Machine {
-  std::string cpu;                 // "" where /proc does not say
-  std::vector<std::string> flags;  // of those that kernels are chosen by: avx2, avx512_bf16, amx_tile, …
+  std::string cpu;  // "" where /proc does not say
+  std::vector<std::string>
+      flags;  // of those that kernels are chosen by: avx2, avx512_bf16, amx_tile, …
   unsigned cores = 0;
 };
 

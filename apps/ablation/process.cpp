@@ -58,24 +58,28 @@ struct Child {
   if (::setpgid(0, 0) != 0 || ::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) give_up();
   if (::getppid() != child.parent) ::_exit(127);  // it died before the kernel was told
   if (child.folder != nullptr && ::chdir(child.folder) != 0) give_up();
-  if (::dup2(child.input, 0) < 0 || ::dup2(child.output, 1) < 0 || ::dup2(child.errors, 2) < 0) give_up();
+  if (::dup2(child.input, 0) < 0 || ::dup2(child.output, 1) < 0 || ::dup2(child.errors, 2) < 0)
+    give_up();
   ::execv(child.program, child.arguments);
   give_up();
   ::_exit(127);
 }
 
-pid_t start(const std::filesystem::path& program, const std::vector<std::string>& arguments, const char* folder, int output, int errors) {
+pid_t start(const std::filesystem::path& program, const std::vector<std::string>& arguments,
+            const char* folder, int output, int errors) {
   std::vector<std::string> words{program.string()};
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> pointers;
   for (std::string& word : words) pointers.push_back(word.data());
   pointers.push_back(nullptr);
   std::array<int, 2> report{};
-  if (::pipe2(report.data(), O_CLOEXEC) != 0) fail("{}: cannot start ({})", program.string(), std::strerror(errno));
+  if (::pipe2(report.data(), O_CLOEXEC) != 0)
+    fail("{}: cannot start ({})", program.string(), std::strerror(errno));
   const Descriptor reader(report[0]);
   Descriptor writer(report[1]);
   const Descriptor input(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-  const Child child{words[0].c_str(), pointers.data(), folder, input.get(), output, errors, writer.get(), ::getpid()};
+  const Child child{words[0].c_str(), pointers.data(), folder,       input.get(),
+                    output,           errors,          writer.get(), ::getpid()};
   const pid_t process = ::fork();
   if (process < 0) fail("{}: cannot start ({})", program.string(), std::strerror(errno));
   if (process == 0) become(child);
@@ -109,7 +113,8 @@ std::string read_all(int fd) {
 
 pid_t start_process(const ProcessOptions& options) {
   const Descriptor output(open_output(options.output)), errors(open_output(options.errors));
-  return start(options.program, options.arguments, options.folder.c_str(), output.get(), errors.get());
+  return start(options.program, options.arguments, options.folder.c_str(), output.get(),
+               errors.get());
 }
 
 std::optional<Exit> poll_process(pid_t process) {
@@ -120,9 +125,11 @@ std::optional<Exit> poll_process(pid_t process) {
   return exit_of(status);
 }
 
-std::string output_of(const std::filesystem::path& program, const std::vector<std::string>& arguments) {
+std::string output_of(const std::filesystem::path& program,
+                      const std::vector<std::string>& arguments) {
   std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) fail("{}: cannot start ({})", program.string(), std::strerror(errno));
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0)
+    fail("{}: cannot start ({})", program.string(), std::strerror(errno));
   const Descriptor reader(ends[0]);
   Descriptor writer(ends[1]);
   const pid_t process = start(program, arguments, nullptr, writer.get(), STDERR_FILENO);
@@ -131,7 +138,8 @@ std::string output_of(const std::filesystem::path& program, const std::vector<st
   int status = 0;
   while (::waitpid(process, &status, 0) < 0 && errno == EINTR) {
   }
-  if (const Exit exit = exit_of(status); exit.code != 0) fail("{}: failed with code {}", program.string(), exit.code);
+  if (const Exit exit = exit_of(status); exit.code != 0)
+    fail("{}: failed with code {}", program.string(), exit.code);
   return text;
 }
 

@@ -16,8 +16,9 @@ struct ProcessOptions {
   std::filesystem::path output, errors;  // files that stdout and stderr go to
 };
 
-/// Starts a process in a group of its own, so that Ctrl-C on the terminal reaches only us; the kernel kills it when the calling thread
-/// ends, even by kill -9. Throws Error when it cannot be started.
+/// Starts a process in a group of its own, so that Ctrl-C on the terminal reaches only us; the
+/// kernel kills it when the calling thread ends, even by kill -9. Throws Error when it cannot be
+/// started.
 pid_t start_process(const ProcessOptions& options);
 
 struct Exit {
@@ -28,7 +29,9 @@ struct Exit {
 /// How the process ended; nullopt while it runs.
 std::optional<Exit> poll_process(pid_t process);
 
-/// Runs a process to its end and returns its stdout. Throws Error when it fails; its stderr is ours.
-std::string output_of(const std::filesystem::path& program, const std::vector<std::string>& arguments);
+/// Runs a process to its end and returns its stdout. Throws Error when it fails; its stderr is
+/// ours.
+std::string output_of(const std::filesystem::path& program,
+                      const std::vector<std::string>& arguments);
 
 }  // namespace vyx::ablation

@@ -43,7 +43,8 @@ void split(std::string_view text, const Plain& plain, const Reference& reference
 
 OrderedJson substitute_text(const std::string& text, const Lookup& lookup, std::string_view place) {
   if (text.starts_with('{'))
-    if (const size_t length = name_length(std::string_view(text).substr(1)); length > 0 && length + 2 == text.size())
+    if (const size_t length = name_length(std::string_view(text).substr(1));
+        length > 0 && length + 2 == text.size())
       return lookup(text.substr(1, length));
   std::string out;
   split(
@@ -51,8 +52,11 @@ OrderedJson substitute_text(const std::string& text, const Lookup& lookup, std::
       [&](const std::string& name) {
         const OrderedJson value = lookup(name);
         if (value.is_null())
-          fail("{}: {}: {} has no value in this cell; it can only be left out where it stands alone", place, quote(text), name);
-        if (value.is_object()) fail("{}: {}: {} is a table; name one of its members", place, quote(text), name);
+          fail(
+              "{}: {}: {} has no value in this cell; it can only be left out where it stands alone",
+              place, quote(text), name);
+        if (value.is_object())
+          fail("{}: {}: {} is a table; name one of its members", place, quote(text), name);
         out += as_text(value);
       });
   return out;
@@ -65,13 +69,15 @@ OrderedJson substitute(const OrderedJson& value, const Lookup& lookup, std::stri
   if (value.is_array()) {
     OrderedJson list = OrderedJson::array();
     for (const OrderedJson& element : value)
-      if (OrderedJson replaced = substitute(element, lookup, place); !replaced.is_null()) list.push_back(std::move(replaced));
+      if (OrderedJson replaced = substitute(element, lookup, place); !replaced.is_null())
+        list.push_back(std::move(replaced));
     return list;
   }
   if (value.is_object()) {
     OrderedJson object = OrderedJson::object();
     for (const auto& [key, element] : value.items())
-      if (OrderedJson replaced = substitute(element, lookup, place); !replaced.is_null()) object[key] = std::move(replaced);
+      if (OrderedJson replaced = substitute(element, lookup, place); !replaced.is_null())
+        object[key] = std::move(replaced);
     return object;
   }
   return value;
@@ -80,7 +86,9 @@ OrderedJson substitute(const OrderedJson& value, const Lookup& lookup, std::stri
 std::vector<std::string> references(const OrderedJson& value) {
   std::vector<std::string> names;
   if (value.is_string())
-    split(value.get_ref<const std::string&>(), [](std::string_view) {}, [&](std::string name) { names.push_back(std::move(name)); });
+    split(
+        value.get_ref<const std::string&>(), [](std::string_view) {},
+        [&](std::string name) { names.push_back(std::move(name)); });
   if (value.is_structured())
     for (const OrderedJson& element : value)
       for (std::string& name : references(element)) names.push_back(std::move(name));

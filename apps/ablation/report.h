@@ -1,4 +1,5 @@
-// The results as a page: tables with means over seeds, a chart of each result, what failed, and what it came from.
+// The results as a page: tables with means over seeds, a chart of each result, what failed, and
+// what it came from.
 #pragma once
 #include <string>
 #include <vector>
@@ -8,8 +9,10 @@
 
 namespace vyx::ablation {
 
-/// The same bytes for the same results: no clock, no machine's speed. `folder` is what the command that runs it again names.
-std::string report_page(const Plan& plan, const RunResult& result, const Manifest& manifest, const std::string& folder);
+/// The same bytes for the same results: no clock, no machine's speed. `folder` is what the command
+/// that runs it again names.
+std::string report_page(const Plan& plan, const RunResult& result, const Manifest& manifest,
+                        const std::string& folder);
 
 /// The means over seeds as a table of text, header first.
 std::vector<std::vector<std::string>> table_of(const Plan& plan, std::span<const Row> rows);

@@ -24,24 +24,30 @@ const Json& member(const Json& json, std::string_view name, std::string_view pat
   if (json.is_object() && json.contains(name)) return json.at(std::string(name));
   size_t index = 0;
   const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), index);
-  if (json.is_array() && error == std::errc() && end == name.data() + name.size() && index < json.size()) return json[index];
+  if (json.is_array() && error == std::errc() && end == name.data() + name.size() &&
+      index < json.size())
+    return json[index];
   fail("{}: found no {}, expected one of: {}", path, quote(name), quote(members_of(json)));
 }
 
 // The first element whose member is `wanted`, as text or as a number.
 const Json& matching(const Json& list, std::string_view condition, std::string_view path) {
   const auto equals = condition.find('=');
-  if (equals == std::string_view::npos) fail("{}: found [{}], expected [MEMBER=VALUE]", path, condition);
+  if (equals == std::string_view::npos)
+    fail("{}: found [{}], expected [MEMBER=VALUE]", path, condition);
   const std::string name(condition.substr(0, equals)), wanted(condition.substr(equals + 1));
   double number = 0;
-  const bool numeric = std::from_chars(wanted.data(), wanted.data() + wanted.size(), number).ec == std::errc();
+  const bool numeric =
+      std::from_chars(wanted.data(), wanted.data() + wanted.size(), number).ec == std::errc();
   if (list.is_array())
     for (const Json& element : list) {
       if (!element.is_object() || !element.contains(name)) continue;
       const Json& value = element[name];
-      if (value.is_number() ? numeric && value.get<double>() == number : as_text(value) == wanted) return element;
+      if (value.is_number() ? numeric && value.get<double>() == number : as_text(value) == wanted)
+        return element;
     }
-  fail("{}: found no element with {} = {} in {}", path, name, quote(wanted), quote(members_of(list)));
+  fail("{}: found no element with {} = {} in {}", path, name, quote(wanted),
+       quote(members_of(list)));
 }
 
 std::string csv_field(const std::string& text) {
@@ -53,7 +59,8 @@ std::string csv_field(const std::string& text) {
 
 template <class Pairs>
 const OrderedJson* find(const Pairs& pairs, const std::string& name) {
-  const auto found = std::find_if(pairs.begin(), pairs.end(), [&](const auto& pair) { return pair.first == name; });
+  const auto found = std::find_if(pairs.begin(), pairs.end(),
+                                  [&](const auto& pair) { return pair.first == name; });
   return found == pairs.end() ? nullptr : &found->second;
 }
 
@@ -96,7 +103,8 @@ Row row_of(const Plan& plan, size_t cell_index, const std::map<std::string, Json
     for (const CellResult& result : cell.results) {
       const Json& value = select(outputs.at(result.step), result.path);
       if (value.is_structured())
-        fail("results.{}: found {}, expected a number or text; go on with the path", result.name, quote(members_of(value)));
+        fail("results.{}: found {}, expected a number or text; go on with the path", result.name,
+             quote(members_of(value)));
       row.results.emplace_back(result.name, OrderedJson(value));
     }
   } catch (const Error& error) {
@@ -122,13 +130,15 @@ OrderedJson to_json(const Row& row) {
 
 std::string to_jsonl(std::span<const Row> rows) {
   std::string text;
-  for (const Row& row : rows) text += to_json(row).dump(-1, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
+  for (const Row& row : rows)
+    text += to_json(row).dump(-1, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
   return text;
 }
 
 std::string to_csv(std::span<const Row> rows) {
   const auto keys = keys_of(rows), names = result_names_of(rows);
-  const bool variants = std::any_of(rows.begin(), rows.end(), [](const Row& row) { return !row.variant.empty(); });
+  const bool variants =
+      std::any_of(rows.begin(), rows.end(), [](const Row& row) { return !row.variant.empty(); });
   std::string text = variants ? "cell,variant" : "cell";
   const auto add = [&](const std::string& field) { (text += ',') += csv_field(field); };
   for (const std::string& key : keys) add(key);
@@ -146,12 +156,14 @@ std::string to_csv(std::span<const Row> rows) {
 }
 
 double student_t(size_t degrees_of_freedom) {
-  constexpr std::array<double, 30> kQuantiles{12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281,
-                                              2.2010,  2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860,
-                                              2.0796,  2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423};
+  constexpr std::array<double, 30> kQuantiles{
+      12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281,
+      2.2010,  2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860,
+      2.0796,  2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423};
   if (degrees_of_freedom <= kQuantiles.size()) return kQuantiles.at(degrees_of_freedom - 1);
   // Abramowitz and Stegun 26.7.5, from the normal quantile z.
-  const double z = 1.959963984540054, n = static_cast<double>(degrees_of_freedom), z3 = z * z * z, z5 = z3 * z * z;
+  const double z = 1.959963984540054, n = static_cast<double>(degrees_of_freedom), z3 = z * z * z,
+               z5 = z3 * z * z;
   return z + (z3 + z) / (4 * n) + (5 * z5 + 16 * z3 + 3 * z) / (96 * n * n);
 }
 
@@ -174,8 +186,10 @@ std::vector<Group> group(const Plan& plan, std::span<const Row> rows) {
     const auto& seeds = plan.cells[row.cell].seeds;
     Group group{.variant = row.variant};
     for (const auto& coordinate : row.key)
-      if (std::find(seeds.begin(), seeds.end(), coordinate.first) == seeds.end()) group.key.push_back(coordinate);
-    const auto [at, is_new] = index.emplace(OrderedJson{row.variant, group.key}.dump(), groups.size());
+      if (std::find(seeds.begin(), seeds.end(), coordinate.first) == seeds.end())
+        group.key.push_back(coordinate);
+    const auto [at, is_new] =
+        index.emplace(OrderedJson{row.variant, group.key}.dump(), groups.size());
     if (is_new) {
       groups.push_back(std::move(group));
       values.emplace_back();
@@ -194,7 +208,8 @@ std::string to_text(const std::optional<Interval>& interval) {
   if (!interval->half_width) return fmt::format("{:.4g}", interval->mean);
   const double width = *interval->half_width;
   // Two digits of the interval, and the mean to the same place.
-  const int digits = width > 0 ? std::clamp(1 - static_cast<int>(std::floor(std::log10(width))), 0, 9) : 4;
+  const int digits =
+      width > 0 ? std::clamp(1 - static_cast<int>(std::floor(std::log10(width))), 0, 9) : 4;
   return fmt::format("{:.{}f} ± {:.{}f}", interval->mean, digits, width, digits);
 }
 

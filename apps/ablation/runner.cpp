@@ -13,9 +13,9 @@
 
 #include "apps/ablation/process.h"
 #include "core/base/error.h"
-#include "core/io/files.h"
 #include "core/base/stopwatch.h"
 #include "core/base/text.h"
+#include "core/io/files.h"
 
 namespace vyx::ablation {
 namespace {
@@ -92,15 +92,19 @@ class Runner {
   // What a message says of this run's own folder is the same wherever that is.
   std::string without_folder(std::string text) const {
     const std::string prefix = folder_.string() + "/";
-    for (size_t at = text.find(prefix); at != std::string::npos; at = text.find(prefix, at)) text.erase(at, prefix.size());
+    for (size_t at = text.find(prefix); at != std::string::npos; at = text.find(prefix, at))
+      text.erase(at, prefix.size());
     return text;
   }
 
   void start_ready() {
-    for (auto id = waiting_.begin(); id != waiting_.end() && !stopping_ && running_.size() < static_cast<size_t>(options_.jobs);) {
+    for (auto id = waiting_.begin(); id != waiting_.end() && !stopping_ &&
+                                     running_.size() < static_cast<size_t>(options_.jobs);) {
       const PlannedStep& step = plan_.steps.at(*id);
-      const auto failed = std::find_if(step.needs.begin(), step.needs.end(), [&](const auto& need) { return errors_.contains(need); });
-      const bool ready = std::all_of(step.needs.begin(), step.needs.end(), [&](const auto& need) { return outputs_.contains(need); });
+      const auto failed = std::find_if(step.needs.begin(), step.needs.end(),
+                                       [&](const auto& need) { return errors_.contains(need); });
+      const bool ready = std::all_of(step.needs.begin(), step.needs.end(),
+                                     [&](const auto& need) { return outputs_.contains(need); });
       if (failed != step.needs.end()) {
         errors_[*id] = errors_.at(*failed);
         settled_ = true;
@@ -120,7 +124,9 @@ class Runner {
     std::error_code error;
     std::filesystem::remove(folder / "step.json", error);
     if (!step.resumes) std::filesystem::remove_all(folder, error);
-    if (error) fail("{}: cannot remove what an interrupted step left ({})", folder.string(), error.message());
+    if (error)
+      fail("{}: cannot remove what an interrupted step left ({})", folder.string(),
+           error.message());
     make_folder(folder / "files");
     std::vector<std::string> arguments = step.arguments;
     arguments.push_back("--json");
@@ -153,18 +159,26 @@ class Runner {
     if (exit.code != 0 && stopping_) return;  // as it was asked to
     settled_ = true;
     if (exit.signal != 0) {
-      errors_[step.id] = fmt::format("{}: ended by signal {} ({})", step.driver->name, exit.signal, ::strsignal(exit.signal));
+      errors_[step.id] = fmt::format("{}: ended by signal {} ({})", step.driver->name, exit.signal,
+                                     ::strsignal(exit.signal));
     } else if (exit.code != 0) {
-      errors_[step.id] = lines.empty() ? fmt::format("{}: failed with code {}", step.driver->name, exit.code) : lines.back();
+      errors_[step.id] = lines.empty()
+                             ? fmt::format("{}: failed with code {}", step.driver->name, exit.code)
+                             : lines.back();
     } else {
       record(step, folder, lines, seconds);
     }
   }
 
-  void record(const PlannedStep& step, const std::filesystem::path& folder, const std::vector<std::string>& lines, double seconds) {
-    StepRecord record{.identity = Json(step.identity), .driver_sha256 = step.driver->sha256, .warnings = lines, .seconds = seconds};
+  void record(const PlannedStep& step, const std::filesystem::path& folder,
+              const std::vector<std::string>& lines, double seconds) {
+    StepRecord record{.identity = Json(step.identity),
+                      .driver_sha256 = step.driver->sha256,
+                      .warnings = lines,
+                      .seconds = seconds};
     try {
-      record.output = parse_json(read_text_file(folder / "output.json", kMaxOutput), step.driver->name + " --json");
+      record.output = parse_json(read_text_file(folder / "output.json", kMaxOutput),
+                                 step.driver->name + " --json");
     } catch (const Error& error) {
       errors_[step.id] = error.what();
       return;
@@ -182,10 +196,15 @@ class Runner {
     const size_t before = open_cells_.size();
     std::erase_if(open_cells_, [&](size_t i) {
       const Cell& cell = plan_.cells[i];
-      const auto ended = [&](const std::string& id) { return outputs_.contains(id) || errors_.contains(id); };
+      const auto ended = [&](const std::string& id) {
+        return outputs_.contains(id) || errors_.contains(id);
+      };
       if (!std::all_of(cell.steps.begin(), cell.steps.end(), ended)) return false;
-      const auto failed = std::find_if(cell.steps.begin(), cell.steps.end(), [&](const auto& id) { return errors_.contains(id); });
-      Row row = failed == cell.steps.end() ? row_of(plan_, i, outputs_) : Row{.cell = i, .variant = cell.variant, .key = cell.key};
+      const auto failed = std::find_if(cell.steps.begin(), cell.steps.end(),
+                                       [&](const auto& id) { return errors_.contains(id); });
+      Row row = failed == cell.steps.end()
+                    ? row_of(plan_, i, outputs_)
+                    : Row{.cell = i, .variant = cell.variant, .key = cell.key};
       if (failed != cell.steps.end()) row.error = errors_.at(*failed);
       for (auto& [name, value] : row.results)
         if (value.is_string()) value = without_folder(value.get<std::string>());
@@ -193,7 +212,8 @@ class Runner {
       return true;
     });
     if (before == open_cells_.size()) return;
-    std::sort(result_.rows.begin(), result_.rows.end(), [](const Row& a, const Row& b) { return a.cell < b.cell; });
+    std::sort(result_.rows.begin(), result_.rows.end(),
+              [](const Row& a, const Row& b) { return a.cell < b.cell; });
     changed_ = true;
     if (started_) options_.on_cells(before - open_cells_.size());
   }
@@ -237,7 +257,8 @@ class Runner {
 }  // namespace
 
 size_t RunResult::failed() const {
-  return static_cast<size_t>(std::count_if(rows.begin(), rows.end(), [](const Row& row) { return !row.error.empty(); }));
+  return static_cast<size_t>(
+      std::count_if(rows.begin(), rows.end(), [](const Row& row) { return !row.error.empty(); }));
 }
 
 RunResult run(const Plan& plan, const std::filesystem::path& folder, const RunOptions& options) {

@@ -31,8 +31,9 @@ struct RunResult {
   size_t failed() const;
 };
 
-/// `folder` exists, is locked, and is absolute. A step that fails is recorded in the rows of its cells, and tried again by the next run.
-/// When asked to stop, running drivers get SIGTERM and are waited for. Throws Error when the folder cannot be written.
+/// `folder` exists, is locked, and is absolute. A step that fails is recorded in the rows of its
+/// cells, and tried again by the next run. When asked to stop, running drivers get SIGTERM and are
+/// waited for. Throws Error when the folder cannot be written.
 RunResult run(const Plan& plan, const std::filesystem::path& folder, const RunOptions& options);
 
 }  // namespace vyx::ablation

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "core/io/digest.h"
 #include "core/base/error.h"
+#include "core/io/digest.h"
 #include "core/io/files.h"
 
 namespace vyx::ablation {
@@ -18,8 +18,9 @@ StepRecord parse_record(const Json& json, const std::string& source) {
                     .warnings = json.at("warnings").get<std::vector<std::string>>(),
                     .seconds = json_number(json, "seconds", source)};
   for (const auto& [name, file] : json.at("files").items())
-    record.files[name] = {.bytes = static_cast<uint64_t>(json_integer(file, "bytes", source, 0, INT64_MAX)),
-                          .sha256 = json_string(file, "sha256", source)};
+    record.files[name] = {
+        .bytes = static_cast<uint64_t>(json_integer(file, "bytes", source, 0, INT64_MAX)),
+        .sha256 = json_string(file, "sha256", source)};
   return record;
 }
 
@@ -31,7 +32,8 @@ std::optional<StepRecord> read_step(const std::filesystem::path& folder, const P
   if (!std::filesystem::exists(path, unknown)) return std::nullopt;
   StepRecord record;
   try {
-    record = parse_record(parse_json(read_text_file(path, kMaxBytes), path.string()), path.string());
+    record =
+        parse_record(parse_json(read_text_file(path, kMaxBytes), path.string()), path.string());
   } catch (const Json::exception&) {  // something else's file: the step has to run
     return std::nullopt;
   } catch (const Error&) {
@@ -46,7 +48,8 @@ std::optional<StepRecord> read_step(const std::filesystem::path& folder, const P
 
 void write_step(const std::filesystem::path& folder, const StepRecord& record) {
   Json files = Json::object();
-  for (const auto& [name, file] : record.files) files[name] = {{"bytes", file.bytes}, {"sha256", file.sha256}};
+  for (const auto& [name, file] : record.files)
+    files[name] = {{"bytes", file.bytes}, {"sha256", file.sha256}};
   const Json json{{"identity", record.identity}, {"driver_sha256", record.driver_sha256},
                   {"output", record.output},     {"files", files},
                   {"warnings", record.warnings}, {"seconds", record.seconds}};
@@ -57,7 +60,8 @@ std::map<std::string, OutputFile> digest_files(const std::filesystem::path& fold
   std::map<std::string, OutputFile> files;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
     if (entry.is_regular_file())
-      files[entry.path().lexically_relative(folder).string()] = {.bytes = entry.file_size(), .sha256 = sha256_file(entry.path())};
+      files[entry.path().lexically_relative(folder).string()] = {
+          .bytes = entry.file_size(), .sha256 = sha256_file(entry.path())};
   return files;
 }
 

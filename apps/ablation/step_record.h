@@ -1,4 +1,5 @@
-// What a finished step leaves: step.json in its folder, written last and whole. A step without one did not finish.
+// What a finished step leaves: step.json in its folder, written last and whole. A step without one
+// did not finish.
 #pragma once
 #include <filesystem>
 #include <map>
@@ -25,7 +26,8 @@ struct StepRecord {
   double seconds = 0;
 };
 
-/// The record of a step in `folder`, if it finished there: with that identity, and with all its files in their sizes.
+/// The record of a step in `folder`, if it finished there: with that identity, and with all its
+/// files in their sizes.
 std::optional<StepRecord> read_step(const std::filesystem::path& folder, const PlannedStep& step);
 void write_step(const std::filesystem::path& folder, const StepRecord& record);
 

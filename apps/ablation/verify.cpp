@@ -6,11 +6,11 @@
 #include <sstream>
 
 #include "apps/ablation/reference.h"
-#include "core/io/digest.h"
 #include "core/base/error.h"
-#include "core/io/folder_lock.h"
-#include "core/io/files.h"
 #include "core/base/json_guard.h"
+#include "core/io/digest.h"
+#include "core/io/files.h"
+#include "core/io/folder_lock.h"
 
 namespace vyx::ablation {
 namespace {
@@ -21,7 +21,8 @@ constexpr uint64_t kMaxResults = 1u << 30;
 class ScratchFolder {
  public:
   explicit ScratchFolder(const std::filesystem::path& run)
-      : path_(run.parent_path() / fmt::format("{}.verify-{}", run.filename().string(), ::getpid())) {
+      : path_(run.parent_path() /
+              fmt::format("{}.verify-{}", run.filename().string(), ::getpid())) {
     make_folder(path_);
   }
   ScratchFolder(const ScratchFolder&) = delete;
@@ -41,7 +42,8 @@ std::vector<Json> rows_of(const std::string& text, const std::string& source) {
   std::istringstream stream(text);
   for (std::string line; std::getline(stream, line);) {
     rows.push_back(parse_json(line, fmt::format("{}:{}", source, rows.size() + 1)));
-    if (!rows.back().is_object() || !rows.back().contains("grid") || !rows.back()["grid"].is_object())
+    if (!rows.back().is_object() || !rows.back().contains("grid") ||
+        !rows.back()["grid"].is_object())
       fail("{}:{}: found no row of results, expected what vyx-ablate writes", source, rows.size());
   }
   return rows;
@@ -49,7 +51,8 @@ std::vector<Json> rows_of(const std::string& text, const std::string& source) {
 
 std::string name_of_cell(const Json& row) {
   std::string name = row.contains("variant") ? "variant=" + as_text(row["variant"]) : "";
-  for (const auto& [key, value] : row["grid"].items()) name += (name.empty() ? "" : " ") + key + "=" + as_text(value);
+  for (const auto& [key, value] : row["grid"].items())
+    name += (name.empty() ? "" : " ") + key + "=" + as_text(value);
   return name;
 }
 
@@ -75,23 +78,27 @@ Difference difference_of(const Json& before, const Json& after, size_t index) {
 }
 
 // That inputs are what they were, and that nobody touched what the run wrote.
-void require_unchanged(const std::filesystem::path& run, const Manifest& manifest, const Plan& plan) {
+void require_unchanged(const std::filesystem::path& run, const Manifest& manifest,
+                       const Plan& plan) {
   for (const auto& [path, digest] : manifest.inputs) {
     const auto now = plan.inputs.find(path);
     if (now != plan.inputs.end() && now->second != digest)
-      fail("{}: found SHA-256 {}…, expected {}…, that of the run; it has changed since", path, now->second.substr(0, 12),
-           digest.substr(0, 12));
+      fail("{}: found SHA-256 {}…, expected {}…, that of the run; it has changed since", path,
+           now->second.substr(0, 12), digest.substr(0, 12));
   }
   for (const auto& [name, digest] : manifest.outputs)
     if (name.starts_with("steps/") && digest_of(run / name) != digest)
-      fail("{}: its bytes are not those that the run wrote; it has changed since", (run / name).string());
+      fail("{}: its bytes are not those that the run wrote; it has changed since",
+           (run / name).string());
 }
 
 }  // namespace
 
-std::optional<Difference> first_difference(const std::string& before, const std::string& after, const std::string& source) {
+std::optional<Difference> first_difference(const std::string& before, const std::string& after,
+                                           const std::string& source) {
   if (before == after) return std::nullopt;
-  const std::vector<Json> old_rows = rows_of(before, source), new_rows = rows_of(after, "the new results");
+  const std::vector<Json> old_rows = rows_of(before, source),
+                          new_rows = rows_of(after, "the new results");
   for (size_t i = 0; i < std::min(old_rows.size(), new_rows.size()); ++i)
     if (old_rows[i] != new_rows[i]) return difference_of(old_rows[i], new_rows[i], i);
   if (old_rows.size() != new_rows.size())
@@ -99,13 +106,17 @@ std::optional<Difference> first_difference(const std::string& before, const std:
                       .what = "rows",
                       .before = std::to_string(old_rows.size()),
                       .after = std::to_string(new_rows.size())};
-  return Difference{.what = "text", .before = "other bytes for the same values", .after = "those of this version"};
+  return Difference{.what = "text",
+                    .before = "other bytes for the same values",
+                    .after = "those of this version"};
 }
 
-Verification verify(const std::filesystem::path& run_folder, DriverCatalog& drivers, const RunOptions& options) {
+Verification verify(const std::filesystem::path& run_folder, DriverCatalog& drivers,
+                    const RunOptions& options) {
   const auto folder = std::filesystem::absolute(run_folder / "").lexically_normal().parent_path();
   const Manifest manifest = read_manifest(folder);
-  if (!manifest.finished) fail("{}: the run has not finished; run it to its end first", folder.string());
+  if (!manifest.finished)
+    fail("{}: the run has not finished; run it to its end first", folder.string());
   const FolderLock lock(folder);
   const ScratchFolder scratch(folder);
   const Plan plan = make_plan(manifest.experiments, drivers, scratch.path());
@@ -115,13 +126,15 @@ Verification verify(const std::filesystem::path& run_folder, DriverCatalog& driv
   Verification verification{.cells = plan.cells.size(), .stopped = again.stopped};
   if (again.stopped) return verification;
   const auto results = folder / "results.jsonl";
-  verification.difference = first_difference(read_text_file(results, kMaxResults), to_jsonl(again.rows), results.string());
+  verification.difference = first_difference(read_text_file(results, kMaxResults),
+                                             to_jsonl(again.rows), results.string());
   for (const auto& [id, record] : again.records) {
     for (const auto& [file, written] : record.files) {
       ++verification.files;
       const std::string name = "steps/" + id + "/files/" + file;
       const auto before = manifest.outputs.find(name);
-      if (before == manifest.outputs.end() || before->second != written.sha256) verification.other_files.push_back(name);
+      if (before == manifest.outputs.end() || before->second != written.sha256)
+        verification.other_files.push_back(name);
     }
   }
   return verification;

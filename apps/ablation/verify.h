@@ -16,19 +16,24 @@ struct Difference {
   std::string before, after;  // as JSON
 };
 
-/// The first row, and in it the first key, that differs between two results.jsonl. Throws Error for lines that are no rows.
-std::optional<Difference> first_difference(const std::string& before, const std::string& after, const std::string& source);
+/// The first row, and in it the first key, that differs between two results.jsonl. Throws Error for
+/// lines that are no rows.
+std::optional<Difference> first_difference(const std::string& before, const std::string& after,
+                                           const std::string& source);
 
 struct Verification {
   size_t cells = 0;
   std::optional<Difference> difference;  // none: all rows are bit-identical
   size_t files = 0;
-  std::vector<std::string> other_files;  // that steps wrote with other bytes this time, such as logs with timings
+  std::vector<std::string>
+      other_files;  // that steps wrote with other bytes this time, such as logs with timings
   bool stopped = false;
 };
 
-/// Runs what the manifest of `run` says again, in a folder beside it that is removed at the end, and compares. Throws Error for a run
-/// that did not finish, and when inputs are not what they were or files of the run are not what it wrote.
-Verification verify(const std::filesystem::path& run, DriverCatalog& drivers, const RunOptions& options);
+/// Runs what the manifest of `run` says again, in a folder beside it that is removed at the end,
+/// and compares. Throws Error for a run that did not finish, and when inputs are not what they were
+/// or files of the run are not what it wrote.
+Verification verify(const std::filesystem::path& run, DriverCatalog& drivers,
+                    const RunOptions& options);
 
 }  // namespace vyx::ablation

@@ -1,7 +1,9 @@
-// The comparison: every method through one protocol, at equal side effect, on data that it was not made or chosen from.
+// The comparison: every method through one protocol, at equal side effect, on data that it was not
+// made or chosen from.
 //
-// Directions come from the extraction split; the ridge of the regression, the latents and all doses from the selection split; what is
-// reported from the test split, which nothing is tuned on. Nulls go through the same steps, selection included.
+// Directions come from the extraction split; the ridge of the regression, the latents and all doses
+// from the selection split; what is reported from the test split, which nothing is tuned on. Nulls
+// go through the same steps, selection included.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -21,28 +23,32 @@
 namespace vyx::compare {
 
 struct CompareOptions {
-  std::vector<double> levels = {0.1, 0.3, 1};  // nats: 95th percentile over neutral tokens of KL(edited ‖ unedited)
-  double headline = 0.3;                       // the level at which nulls, slopes, other latents, texts are measured; one of them
-  int64_t nulls = 99;                          // draws of each kind; 0: none
-  int64_t k = 8;                               // latents of "best k latents"
-  int64_t candidates = 12;                     // latents whose effect is measured to choose from them
-  int64_t bootstrap = 10'000;                  // resamples of an interval
+  std::vector<double> levels = {
+      0.1, 0.3, 1};  // nats: 95th percentile over neutral tokens of KL(edited ‖ unedited)
+  double headline =
+      0.3;  // the level at which nulls, slopes, other latents, texts are measured; one of them
+  int64_t nulls = 99;          // draws of each kind; 0: none
+  int64_t k = 8;               // latents of "best k latents"
+  int64_t candidates = 12;     // latents whose effect is measured to choose from them
+  int64_t bootstrap = 10'000;  // resamples of an interval
   uint64_t seed = 0;
-  std::function<void(uint64_t tokens)> on_tokens;           // run through the model since the last call
-  std::function<void(const std::string& message)> on_step;  // what begins, and what the user should know
+  std::function<void(uint64_t tokens)> on_tokens;  // run through the model since the last call
+  std::function<void(const std::string& message)>
+      on_step;  // what begins, and what the user should know
 };
 void validate(const CompareOptions& options);  // throws UsageError
 
-/// Tokens that a comparison runs through the model, estimated before it: the nulls' share is what --nulls costs.
+/// Tokens that a comparison runs through the model, estimated before it: the nulls' share is what
+/// --nulls costs.
 struct Plan {
   uint64_t methods = 0, nulls = 0;
 };
 Plan plan(const Subject& subject, const CompareOptions& options);
 
 struct SideEffect {
-  double kl_mean = 0, kl_p95 = 0, kl_max = 0;                          // nats: KL(edited ‖ unedited)
+  double kl_mean = 0, kl_p95 = 0, kl_max = 0;  // nats: KL(edited ‖ unedited)
   double reverse_kl_mean = 0, reverse_kl_p95 = 0, reverse_kl_max = 0;  // KL(unedited ‖ edited)
-  double loss_rise = 0;                                                // nats a token of neutral text
+  double loss_rise = 0;  // nats a token of neutral text
 };
 
 struct Level {
@@ -82,7 +88,8 @@ struct Gain {
   Interval interval;
 };
 
-/// p by comparison with draws through the same pipeline; NaN where a null says nothing about a method.
+/// p by comparison with draws through the same pipeline; NaN where a null says nothing about a
+/// method.
 struct NullResult {
   std::string name;           // "isotropic vectors"
   std::vector<double> draws;  // effect on the test at the headline level
@@ -98,25 +105,29 @@ struct MethodResult {
   std::vector<Level> levels;
 
   // At the headline dose, on the test split.
-  std::vector<double> response_doses, responses;  // as shares of that dose; mean preference over that of the unedited model
-  double anti_steerable = 0;                      // share of items whose slope over these is negative
-  double spearman = 0;                            // mean over items
-  double wrong_sign = 0;                          // effect at minus the dose
+  std::vector<double> response_doses,
+      responses;  // as shares of that dose; mean preference over that of the unedited model
+  double anti_steerable = 0;  // share of items whose slope over these is negative
+  double spearman = 0;        // mean over items
+  double wrong_sign = 0;      // effect at minus the dose
   std::vector<OtherShift> others;
   std::optional<OodEffect> ood;           // nullopt: no other template was given
   std::optional<ChoiceAccuracy> choices;  // nullopt: no choice benchmark was given
   LatentChangeSummary latent_changes;
   double distinct2 = 0, repeated4 = 0;  // of the texts; NaN without texts
 
-  // Detection: contrast pairs of the test split by their projection on v̂ (a latent: by its activation).
+  // Detection: contrast pairs of the test split by their projection on v̂ (a latent: by its
+  // activation).
   double accuracy = 0, auroc = 0;
 
   // Geometry of the implicit vector at the headline dose, over the background.
   ImplicitVector implicit;
   DictionaryFit dictionary;
-  std::vector<double> token_cosines;  // of each token's v with the first method's v̄: 5th, 50th and 95th percentile
+  std::vector<double>
+      token_cosines;  // of each token's v with the first method's v̄: 5th, 50th and 95th percentile
 
-  Interval gain_over_mean;              // of the difference to the mean direction's effect, an item; NaN for that direction itself
+  Interval gain_over_mean;  // of the difference to the mean direction's effect, an item; NaN for
+                            // that direction itself
   std::vector<Gain> gain_over_foreign;  // a foreign concept's vector; none for a control
   std::vector<NullResult> nulls;
   double p_adjusted = 1;  // the largest of the nulls' p, after Holm over the methods
@@ -131,10 +142,12 @@ struct PassLine {
 struct Comparison {
   std::string site;
   double headline = 0;
-  double median_norm = 0;                   // of the background's activations: the unit of a direction's dose
-  int64_t latents = 0, firing_latents = 0;  // of the autoencoder; those that fire in what was looked at
+  double median_norm = 0;  // of the background's activations: the unit of a direction's dose
+  int64_t latents = 0,
+          firing_latents = 0;  // of the autoencoder; those that fire in what was looked at
   std::vector<MethodResult> methods;
-  std::vector<std::vector<double>> cosines;  // of the methods' mean implicit vectors [methods][methods]
+  std::vector<std::vector<double>>
+      cosines;  // of the methods' mean implicit vectors [methods][methods]
   std::optional<Instructed> instructed;
   double instructed_effect = 0;
   Interval instructed_interval;
@@ -153,6 +166,7 @@ struct Comparison {
 };
 
 /// Throws Error when no method is left, when no latent fires, and as the subject does.
-Comparison compare(Subject& subject, const sae::Autoencoder& sae, const CompareOptions& options = {});
+Comparison compare(Subject& subject, const sae::Autoencoder& sae,
+                   const CompareOptions& options = {});
 
 }  // namespace vyx::compare

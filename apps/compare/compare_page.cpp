@@ -7,8 +7,8 @@
 #include <cmath>
 
 #include "apps/compare/rules.h"
-#include "core/report/page.h"
 #include "core/base/text.h"
+#include "core/report/page.h"
 
 namespace vyx::compare {
 namespace {
@@ -24,7 +24,8 @@ std::string plain(double value, int digits = 3) {
 }
 
 std::string with_interval(double value, const Interval& interval) {
-  return fmt::format("{} [{}, {}]", signed_number(value), signed_number(interval.low), signed_number(interval.high));
+  return fmt::format("{} [{}, {}]", signed_number(value), signed_number(interval.low),
+                     signed_number(interval.high));
 }
 
 /// The range of all draws of a method's nulls; of no draw, none.
@@ -32,14 +33,16 @@ std::optional<Interval> null_range(const MethodResult& method) {
   std::optional<Interval> range;
   for (const NullResult& null : method.nulls)
     for (const double draw : null.draws)
-      range = range ? Interval{std::min(range->low, draw), std::max(range->high, draw)} : Interval{draw, draw};
+      range = range ? Interval{std::min(range->low, draw), std::max(range->high, draw)}
+                    : Interval{draw, draw};
   return range;
 }
 
 void draw_headline(const Comparison& comparison, Page& page) {
-  IntervalChart chart{
-      .title = fmt::format("Effect at a KL of {} nats", comparison.headline),
-      .label = "nats a token: how much more the positive continuations are preferred; line: 95 % interval; band: range of the nulls"};
+  IntervalChart chart{.title = fmt::format("Effect at a KL of {} nats", comparison.headline),
+                      .label =
+                          "nats a token: how much more the positive continuations are preferred; "
+                          "line: 95 % interval; band: range of the nulls"};
   for (const MethodResult& method : comparison.methods) {
     const Level& level = headline_of(method, comparison.headline);
     const auto range = null_range(method);
@@ -51,7 +54,8 @@ void draw_headline(const Comparison& comparison, Page& page) {
                           .band_high = range ? range->high : std::nan("")});
   }
   if (comparison.instructed)
-    chart.rows.push_back({.name = fmt::format("the prompt (KL p95 {:.2f})", comparison.instructed_side_effect.kl_p95),
+    chart.rows.push_back({.name = fmt::format("the prompt (KL p95 {:.2f})",
+                                              comparison.instructed_side_effect.kl_p95),
                           .value = comparison.instructed_effect,
                           .low = comparison.instructed_interval.low,
                           .high = comparison.instructed_interval.high,
@@ -61,7 +65,10 @@ void draw_headline(const Comparison& comparison, Page& page) {
 }
 
 void draw_curves(const Comparison& comparison, Page& page) {
-  Chart effect{"Effect against side effect", "95th percentile of KL, nats (test half)", "effect, nats a token", {}};
+  Chart effect{"Effect against side effect",
+               "95th percentile of KL, nats (test half)",
+               "effect, nats a token",
+               {}};
   Chart response{"Effect against dose", "share of the headline dose", "effect, nats a token", {}};
   Chart dose{"Side effect against dose",
              "dose (directions: median norms; latents: of the largest activation)",
@@ -70,7 +77,8 @@ void draw_curves(const Comparison& comparison, Page& page) {
              true};
   for (const MethodResult& method : comparison.methods) {
     std::vector<std::pair<double, double>> points = {{0, 0}};
-    for (const Level& level : method.levels) points.emplace_back(level.side_effect.kl_p95, level.effect);
+    for (const Level& level : method.levels)
+      points.emplace_back(level.side_effect.kl_p95, level.effect);
     std::sort(points.begin(), points.end());
     Curve& curve = effect.curves.emplace_back(Curve{method.name, {}, {}});
     for (const auto& [kl, shift] : points) {
@@ -91,61 +99,76 @@ void draw_curves(const Comparison& comparison, Page& page) {
 
 void list_side_effects(const Comparison& comparison, Page& page) {
   Table rows;
-  const auto row = [&](const std::string& name, const std::string& level, const std::string& dose, const std::string& effect,
-                       const SideEffect& side) {
-    rows.push_back({name, level, dose, effect, plain(side.kl_mean), plain(side.kl_p95), plain(side.kl_max), plain(side.reverse_kl_mean),
-                    plain(side.reverse_kl_p95), plain(side.reverse_kl_max), signed_number(side.loss_rise)});
+  const auto row = [&](const std::string& name, const std::string& level, const std::string& dose,
+                       const std::string& effect, const SideEffect& side) {
+    rows.push_back({name, level, dose, effect, plain(side.kl_mean), plain(side.kl_p95),
+                    plain(side.kl_max), plain(side.reverse_kl_mean), plain(side.reverse_kl_p95),
+                    plain(side.reverse_kl_max), signed_number(side.loss_rise)});
   };
   for (const MethodResult& method : comparison.methods)
     for (const Level& level : method.levels)
-      row(method.name, level.dose.reached ? fmt::format("{}", level.level) : fmt::format("{} (not reached)", level.level),
-          plain(level.dose.dose, 4), with_interval(level.effect, level.interval), level.side_effect);
+      row(method.name,
+          level.dose.reached ? fmt::format("{}", level.level)
+                             : fmt::format("{} (not reached)", level.level),
+          plain(level.dose.dose, 4), with_interval(level.effect, level.interval),
+          level.side_effect);
   if (comparison.instructed)
-    row("the prompt", "–", "–", with_interval(comparison.instructed_effect, comparison.instructed_interval),
+    row("the prompt", "–", "–",
+        with_interval(comparison.instructed_effect, comparison.instructed_interval),
         comparison.instructed_side_effect);
-  page.table({"method", "KL level", "dose", "effect [95 %]", "KL mean", "p95", "max", "reverse mean", "p95", "max", "loss rise"}, rows);
+  page.table({"method", "KL level", "dose", "effect [95 %]", "KL mean", "p95", "max",
+              "reverse mean", "p95", "max", "loss rise"},
+             rows);
   page.paragraph(
-      "KL(edited ‖ unedited) and its reverse in nats a token, and the rise of the cross-entropy, on the test half of the neutral "
-      "text. A direction's dose is in units of the activations' median norm, a latent's is the value that it is set to, in units of its "
-      "largest "
+      "KL(edited ‖ unedited) and its reverse in nats a token, and the rise of the cross-entropy, "
+      "on the test half of the neutral text. A direction's dose is in units of the activations' "
+      "median norm, a latent's is the value that it is set to, in units of its largest "
       "activation.");
-  if (comparison.instructed) page.paragraph("The prompt: " + quote(comparison.instructed->instruction));
+  if (comparison.instructed)
+    page.paragraph("The prompt: " + quote(comparison.instructed->instruction));
 }
 
 void list_what_else(const Comparison& comparison, Page& page) {
-  std::vector<std::string> header = {"method",    "latents",   "other latents moved a token", "mean move", "ever moved",
-                                     "turned on", "turned off"};
+  std::vector<std::string> header = {"method",    "latents",    "other latents moved a token",
+                                     "mean move", "ever moved", "turned on",
+                                     "turned off"};
   if (!comparison.methods.empty())
-    for (const OtherShift& other : comparison.methods.front().others) header.push_back("shift of " + other.name);
+    for (const OtherShift& other : comparison.methods.front().others)
+      header.push_back("shift of " + other.name);
   header.insert(header.end(), {"distinct-2", "repeat-4"});
   Table rows;
   for (const MethodResult& method : comparison.methods) {
     const LatentChangeSummary& change = method.latent_changes;
     std::vector<std::string>& row = rows.emplace_back(std::vector<std::string>{
-        method.name, fmt::format("{}", fmt::join(method.latents, ", ")), plain(change.moved, 1), plain(change.mean_move, 2),
-        fmt::format("{}", change.ever), plain(change.turned_on, 1), plain(change.turned_off, 1)});
-    for (const OtherShift& other : method.others) row.push_back(with_interval(other.shift, other.interval));
+        method.name, fmt::format("{}", fmt::join(method.latents, ", ")), plain(change.moved, 1),
+        plain(change.mean_move, 2), fmt::format("{}", change.ever), plain(change.turned_on, 1),
+        plain(change.turned_off, 1)});
+    for (const OtherShift& other : method.others)
+      row.push_back(with_interval(other.shift, other.interval));
     row.push_back(plain(method.distinct2, 2));
     row.push_back(plain(method.repeated4, 2));
   }
   page.table(header, rows);
   if (!comparison.methods.empty())
     page.paragraph(
-        fmt::format("At the headline dose. A latent counts as moved where it changes by more than {:.0f} % of its largest "
-                    "activation; those that a method sets are left out.",
+        fmt::format("At the headline dose. A latent counts as moved where it changes by more than "
+                    "{:.0f} % of its largest activation; those that a method sets are left out.",
                     100 * comparison.methods.front().latent_changes.threshold));
 }
 
 std::string change_of_accuracy(const std::optional<ChoiceAccuracy>& choices) {
-  return choices
-             ? fmt::format("{:+.1f} [{:+.1f}, {:+.1f}]", 100 * choices->change, 100 * choices->interval.low, 100 * choices->interval.high)
-             : "–";
+  return choices ? fmt::format("{:+.1f} [{:+.1f}, {:+.1f}]", 100 * choices->change,
+                               100 * choices->interval.low, 100 * choices->interval.high)
+                 : "–";
 }
 
 void show_what_holds(const Comparison& comparison, Page& page) {
   IntervalChart elsewhere{.title = "Effect on another template",
-                          .label = "nats a token; line: 95 % interval; band: from half of the effect on the test to all of it"};
-  IntervalChart kept{.title = "Change of accuracy on the choice benchmark", .label = "points; line: 95 % interval; band: 2 points down"};
+                          .label =
+                              "nats a token; line: 95 % interval; band: from half of the effect on "
+                              "the test to all of it"};
+  IntervalChart kept{.title = "Change of accuracy on the choice benchmark",
+                     .label = "points; line: 95 % interval; band: 2 points down"};
   Table rows;
   for (const MethodResult& method : comparison.methods) {
     const Level& headline = headline_of(method, comparison.headline);
@@ -166,31 +189,38 @@ void show_what_holds(const Comparison& comparison, Page& page) {
                            .band_high = 0});
     std::vector<std::string> gains;
     for (const Gain& gain : method.gain_over_foreign)
-      gains.push_back(fmt::format("{}: {}", gain.over, with_interval(gain.difference, gain.interval)));
+      gains.push_back(
+          fmt::format("{}: {}", gain.over, with_interval(gain.difference, gain.interval)));
     rows.push_back({name, with_interval(headline.effect, headline.interval),
                     method.ood ? with_interval(method.ood->effect, method.ood->interval) : "–",
-                    method.choices ? fmt::format("{:.1f} %", 100 * method.choices->accuracy) : "–", change_of_accuracy(method.choices),
+                    method.choices ? fmt::format("{:.1f} %", 100 * method.choices->accuracy) : "–",
+                    change_of_accuracy(method.choices),
                     gains.empty() ? "–" : fmt::format("{}", fmt::join(gains, "; "))});
   }
   if (!elsewhere.rows.empty()) page.chart(elsewhere);
   if (!kept.rows.empty()) page.chart(kept);
-  page.table({"method", "effect on the test [95 %]", "on another template", "choices right", "change, points", "more than foreign vectors"},
+  page.table({"method", "effect on the test [95 %]", "on another template", "choices right",
+              "change, points", "more than foreign vectors"},
              rows);
-  page.paragraph(
-      comparison.ood_items > 0
-          ? fmt::format("At the headline dose. The other template has {} pairs, none of which was used to make or dose a method.",
-                        comparison.ood_items)
-          : "At the headline dose. No other template was given (--ood).");
+  page.paragraph(comparison.ood_items > 0
+                     ? fmt::format("At the headline dose. The other template has {} pairs, none of "
+                                   "which was used to make or dose a method.",
+                                   comparison.ood_items)
+                     : "At the headline dose. No other template was given (--ood).");
   page.paragraph(
       comparison.choice_items > 0
-          ? fmt::format("Of {} choices the unedited model gets {:.1f} % right (95 % interval {:.1f} to {:.1f}), guessing {:.1f} %. The "
-                        "choice of the largest log-probability a byte counts; a change is of the same items.",
-                        comparison.choice_items, 100 * comparison.unedited_accuracy, 100 * comparison.unedited_accuracy_interval.low,
-                        100 * comparison.unedited_accuracy_interval.high, 100 * comparison.choice_chance)
+          ? fmt::format("Of {} choices the unedited model gets {:.1f} % right (95 % interval "
+                        "{:.1f} to {:.1f}), guessing {:.1f} %. The choice of the largest "
+                        "log-probability a byte counts; a change is of the same items.",
+                        comparison.choice_items, 100 * comparison.unedited_accuracy,
+                        100 * comparison.unedited_accuracy_interval.low,
+                        100 * comparison.unedited_accuracy_interval.high,
+                        100 * comparison.choice_chance)
           : "No choice benchmark was given (--choices).");
   page.paragraph(
-      "Controls have no pass rules. The mean of a foreign concept is made of the pairs that its own shift is measured on, and has the sign "
-      "that moves this concept up on the selection split.");
+      "Controls have no pass rules. The mean of a foreign concept is made of the pairs that its "
+      "own shift is measured on, and has the sign that moves this concept up on the selection "
+      "split.");
 }
 
 void list_geometry(const Comparison& comparison, Page& page) {
@@ -198,52 +228,65 @@ void list_geometry(const Comparison& comparison, Page& page) {
   for (const MethodResult& method : comparison.methods) map.names.push_back(method.name);
   map.values = comparison.cosines;
   page.chart(map);
-  const auto rows_needed = [](const std::optional<int64_t>& rows) { return rows ? fmt::format("{}", *rows) : "> 128"; };
+  const auto rows_needed = [](const std::optional<int64_t>& rows) {
+    return rows ? fmt::format("{}", *rows) : "> 128";
+  };
   Table rows;
   for (const MethodResult& method : comparison.methods) {
     std::vector<std::string> nearest;
-    for (const NearestRow& row : method.dictionary.nearest) nearest.push_back(fmt::format("{} ({:+.2f})", row.latent, row.cosine));
+    for (const NearestRow& row : method.dictionary.nearest)
+      nearest.push_back(fmt::format("{} ({:+.2f})", row.latent, row.cosine));
     std::vector<std::string> cosines;
     for (const double cosine : method.token_cosines) cosines.push_back(plain(cosine, 2));
-    rows.push_back({method.name, plain(method.accuracy), plain(method.auroc), fmt::format("{:.1f} %", 100 * method.implicit.varying),
-                    fmt::format("{}", fmt::join(cosines, " / ")), rows_needed(method.dictionary.rows_for_half),
-                    rows_needed(method.dictionary.rows_for_most), plain(method.dictionary.outside_nearest, 2),
-                    plain(method.dictionary.outside_span, 3), fmt::format("{}", fmt::join(nearest, ", "))});
+    rows.push_back(
+        {method.name, plain(method.accuracy), plain(method.auroc),
+         fmt::format("{:.1f} %", 100 * method.implicit.varying),
+         fmt::format("{}", fmt::join(cosines, " / ")), rows_needed(method.dictionary.rows_for_half),
+         rows_needed(method.dictionary.rows_for_most), plain(method.dictionary.outside_nearest, 2),
+         plain(method.dictionary.outside_span, 3), fmt::format("{}", fmt::join(nearest, ", "))});
   }
-  page.table({"method", "pairs told apart", "AUROC", "varies over tokens", "cosine with the first method, tokens' p5 / p50 / p95",
-              "rows for 50 %", "rows for 90 %", "outside 5 nearest", "outside span", "nearest decoder rows (cosine)"},
-             rows);
+  page.table(
+      {"method", "pairs told apart", "AUROC", "varies over tokens",
+       "cosine with the first method, tokens' p5 / p50 / p95", "rows for 50 %", "rows for 90 %",
+       "outside 5 nearest", "outside span", "nearest decoder rows (cosine)"},
+      rows);
 }
 
 void list_nulls(const Comparison& comparison, Page& page) {
   Table rows;
   for (const MethodResult& method : comparison.methods)
     for (const NullResult& null : method.nulls)
-      rows.push_back({method.name, null.name, fmt::format("{}", null.draws.size()), signed_number(quantile(null.draws, 0.5)),
-                      signed_number(quantile(null.draws, 1)), plain(null.z, 1), plain(null.p, 4), plain(method.p_adjusted, 4)});
+      rows.push_back({method.name, null.name, fmt::format("{}", null.draws.size()),
+                      signed_number(quantile(null.draws, 0.5)),
+                      signed_number(quantile(null.draws, 1)), plain(null.z, 1), plain(null.p, 4),
+                      plain(method.p_adjusted, 4)});
   if (rows.empty()) {
     page.paragraph("None were drawn.");
     return;
   }
   page.table({"method", "null", "draws", "median", "largest", "z", "p", "largest p, Holm"}, rows);
   page.paragraph(
-      fmt::format("The largest effect of any method against the largest of any method on shuffled labels (pca-center apart): p = {:.4f}.",
+      fmt::format("The largest effect of any method against the largest of any method on shuffled "
+                  "labels (pca-center apart): p = {:.4f}.",
                   comparison.global_p));
 }
 
 void list_rules(const Comparison& comparison, Page& page) {
   Table rows;
   for (const PassLine& line : comparison.rules)
-    rows.push_back({line.method, line.rule, line.passed ? (*line.passed ? "pass" : "FAIL") : "–", line.detail});
+    rows.push_back({line.method, line.rule, line.passed ? (*line.passed ? "pass" : "FAIL") : "–",
+                    line.detail});
   page.table({"method", "rule", "", "numbers"}, rows);
 }
 
 void list_samples(const Comparison& comparison, Page& page) {
   Table rows;
-  for (const Sample& sample : comparison.unedited) rows.push_back({"as it is", "0", sample.prompt, sample.text});
+  for (const Sample& sample : comparison.unedited)
+    rows.push_back({"as it is", "0", sample.prompt, sample.text});
   for (const MethodResult& method : comparison.methods)
     for (const Level& level : method.levels)
-      for (const Sample& sample : level.samples) rows.push_back({method.name, fmt::format("{}", level.level), sample.prompt, sample.text});
+      for (const Sample& sample : level.samples)
+        rows.push_back({method.name, fmt::format("{}", level.level), sample.prompt, sample.text});
   if (rows.empty()) {
     page.paragraph("None were made.");
     return;
@@ -253,9 +296,11 @@ void list_samples(const Comparison& comparison, Page& page) {
 
 void add_rows(const std::string& prefix, const Json& json, Table& rows) {
   if (json.is_object()) {
-    for (const auto& [key, value] : json.items()) add_rows(prefix.empty() ? key : prefix + "." + key, value, rows);
+    for (const auto& [key, value] : json.items())
+      add_rows(prefix.empty() ? key : prefix + "." + key, value, rows);
   } else if (json.is_array()) {
-    for (size_t i = 0; i < json.size(); ++i) add_rows(fmt::format("{}.{}", prefix, i), json[i], rows);
+    for (size_t i = 0; i < json.size(); ++i)
+      add_rows(fmt::format("{}.{}", prefix, i), json[i], rows);
   } else {
     rows.push_back({prefix, json.is_string() ? json.get<std::string>() : json.dump()});
   }
@@ -265,8 +310,10 @@ void add_rows(const std::string& prefix, const Json& json, Table& rows) {
 
 std::string compare_page(const Comparison& comparison) {
   Page page("A control vector and an autoencoder's latents, at equal side effect");
-  page.paragraph(fmt::format("Site {}; {} test pairs; {} of {} latents fire in what was looked at; {} tokens run.", comparison.site,
-                             comparison.items, comparison.firing_latents, comparison.latents, with_commas(comparison.tokens)));
+  page.paragraph(fmt::format(
+      "Site {}; {} test pairs; {} of {} latents fire in what was looked at; {} tokens run.",
+      comparison.site, comparison.items, comparison.firing_latents, comparison.latents,
+      with_commas(comparison.tokens)));
   page.heading("Is PCA's direction an approximation of the autoencoder's implicit vector?");
   for (const std::string& sentence : answer(comparison)) page.paragraph(sentence);
   draw_headline(comparison, page);

@@ -12,8 +12,9 @@ namespace vyx::compare {
 namespace {
 
 /// Mean over pairs of one side's mean over tokens [d] float64.
-at::Tensor side_mean(models::LanguageModel& model, std::span<const steering::ContinuationPair> pairs, bool positive, const Site& site,
-                     bool chat) {
+at::Tensor side_mean(models::LanguageModel& model,
+                     std::span<const steering::ContinuationPair> pairs, bool positive,
+                     const Site& site, bool chat) {
   std::vector<std::vector<models::TokenId>> rows;
   std::vector<int64_t> starts;  // a row: where its continuation begins
   for (const steering::ContinuationPair& pair : pairs) {
@@ -25,21 +26,27 @@ at::Tensor side_mean(models::LanguageModel& model, std::span<const steering::Con
   }
   std::vector<at::Tensor> means;
   models::for_each_batch(model, rows, site, [&](const models::TokenActivations& batch) {
-    for (size_t begin = 0, end = 0; begin < batch.places.size(); begin = end) {  // a row's tokens are in order
+    for (size_t begin = 0, end = 0; begin < batch.places.size();
+         begin = end) {  // a row's tokens are in order
       const size_t row = batch.places[begin].row;
       int64_t first = -1;
       for (; end < batch.places.size() && batch.places[end].row == row; ++end)
-        if (first < 0 && batch.places[end].position >= starts[row]) first = static_cast<int64_t>(end);
-      if (first >= 0) means.push_back(batch.x.slice(0, first, static_cast<int64_t>(end)).mean(0, false, at::kDouble));
+        if (first < 0 && batch.places[end].position >= starts[row])
+          first = static_cast<int64_t>(end);
+      if (first >= 0)
+        means.push_back(
+            batch.x.slice(0, first, static_cast<int64_t>(end)).mean(0, false, at::kDouble));
     }
   });
-  return means.empty() ? at::zeros({model.config().d_model}, at::kDouble) : at::stack(means).mean(0);
+  return means.empty() ? at::zeros({model.config().d_model}, at::kDouble)
+                       : at::stack(means).mean(0);
 }
 
 }  // namespace
 
-at::Tensor continuation_direction(models::LanguageModel& model, std::span<const steering::ContinuationPair> pairs, const Site& site,
-                                  bool chat) {
+at::Tensor continuation_direction(models::LanguageModel& model,
+                                  std::span<const steering::ContinuationPair> pairs,
+                                  const Site& site, bool chat) {
   return side_mean(model, pairs, true, site, chat) - side_mean(model, pairs, false, site, chat);
 }
 

@@ -1,5 +1,6 @@
-// The dose that costs a given side effect. Methods are compared at equal side effect and never at equal coefficient, since coefficients
-// mean something else for each of them (iso-KL dosing, https://github.com/wassname/steering-lite).
+// The dose that costs a given side effect. Methods are compared at equal side effect and never at
+// equal coefficient, since coefficients mean something else for each of them (iso-KL dosing,
+// https://github.com/wassname/steering-lite).
 #pragma once
 #include <functional>
 #include <vector>
@@ -12,7 +13,8 @@ struct DosePoint {
 
 struct Dose {
   double dose = 0, kl = 0;  // what was measured there
-  bool reached = true;      // false: no dose within the limits has the KL that was asked for; the nearest one found is given
+  bool reached = true;      // false: no dose within the limits has the KL that was asked for; the
+                            // nearest one found is given
 };
 
 struct DosingOptions {
@@ -22,8 +24,9 @@ struct DosingOptions {
   int max_evaluations = 10;               // a level
 };
 
-/// Finds doses by regula falsi in log-log coordinates: KL ≈ ½c²vᵀFv for small c, so that it is nearly a line of slope 2 there. That it
-/// rises with the dose is not assumed: the lowest crossing from below that shows is taken. Measurements are kept for further levels.
+/// Finds doses by regula falsi in log-log coordinates: KL ≈ ½c²vᵀFv for small c, so that it is
+/// nearly a line of slope 2 there. That it rises with the dose is not assumed: the lowest crossing
+/// from below that shows is taken. Measurements are kept for further levels.
 class DoseFinder {
  public:
   explicit DoseFinder(std::function<double(double dose)> kl, DosingOptions options = {});

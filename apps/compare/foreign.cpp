@@ -26,7 +26,8 @@ std::vector<Method> foreign_methods(Measure& measure, double median_norm, double
       continue;
     }
     const double dose = measure.finder(method, kFirstDose).find(headline).dose;
-    if (measure.effect(method.edit(dose), Split::selection) < 0) method = direction_method(method.name, -vector, median_norm);
+    if (measure.effect(method.edit(dose), Split::selection) < 0)
+      method = direction_method(method.name, -vector, median_norm);
     method.role = Role::foreign_control;
     methods.push_back(std::move(method));
   }

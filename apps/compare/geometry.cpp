@@ -27,9 +27,12 @@ double cosine(const at::Tensor& a, const at::Tensor& b) {
 
 ImplicitVector summarise(const at::Tensor& v) {
   const at::Tensor wide = v.to(at::kDouble);
-  ImplicitVector summary{.mean = wide.mean(0), .mean_norm = wide.norm(2, {1}).mean().item<double>()};
+  ImplicitVector summary{.mean = wide.mean(0),
+                         .mean_norm = wide.norm(2, {1}).mean().item<double>()};
   const double all = energy(wide);
-  if (all > 0) summary.varying = std::max(0.0, 1 - static_cast<double>(wide.size(0)) * energy(summary.mean) / all);
+  if (all > 0)
+    summary.varying =
+        std::max(0.0, 1 - static_cast<double>(wide.size(0)) * energy(summary.mean) / all);
   return summary;
 }
 
@@ -53,7 +56,8 @@ DictionaryFit Dictionary::fit(const at::Tensor& vector, int64_t most_rows) const
     const auto latent = order[i].item<int64_t>();
     fit.nearest.push_back({latent, cosines[latent].item<double>()});
   }
-  const at::Tensor basis = std::get<0>(at::linalg_qr(rows_.index_select(0, order).t()));  // [d, nearest]
+  const at::Tensor basis =
+      std::get<0>(at::linalg_qr(rows_.index_select(0, order).t()));  // [d, nearest]
   fit.outside_nearest = std::max(0.0, 1 - energy(basis.t().mv(v)) / all);
 
   std::vector<at::Tensor> taken;  // orthonormal [d]

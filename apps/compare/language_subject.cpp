@@ -6,18 +6,19 @@
 #include <algorithm>
 
 #include "apps/compare/continuation_direction.h"
+#include "core/base/error.h"
 #include "core/edits/attached_edit.h"
 #include "core/hooks/activation.h"
 #include "core/io/digest.h"
-#include "core/base/error.h"
+#include "models/activations/gradients.h"
 #include "models/activations/last_token_activations.h"
 #include "models/generation/generate.h"
-#include "models/activations/gradients.h"
 
 namespace vyx::compare {
 namespace {
 
-constexpr double kSink = 10;  // attention sinks: rows of more than so many times the median norm (models/activations/harvest.h)
+constexpr double kSink = 10;  // attention sinks: rows of more than so many times the median norm
+                              // (models/activations/harvest.h)
 
 /// Holds an edit in the model while `run` runs.
 template <class Run>
@@ -30,16 +31,20 @@ auto edited(models::LanguageModel& model, const Site& site, const Edit* edit, Ru
 }
 
 /// Activations of every token of `windows` at `site`, without attention sinks [rows, d] float32.
-at::Tensor activations_of(models::LanguageModel& model, const Site& site, const std::vector<std::vector<models::TokenId>>& windows) {
+at::Tensor activations_of(models::LanguageModel& model, const Site& site,
+                          const std::vector<std::vector<models::TokenId>>& windows) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> rows;
-  const HookHandle handle = model.module().hook(std::span(&site, 1), [&](const Site&, const c10::IValue& value) {
-    const auto x = activation_of(value);  // [1, seq, d]
-    if (!x || x->dim() != 3) fail("{}: found no activation [batch, seq, d]; choose another site", site.name());
-    rows.push_back(x->flatten(0, 1).to(at::kFloat).cpu());
-    return std::nullopt;
-  });
-  for (const auto& window : windows) model.harvest(at::tensor(window, at::kLong).unsqueeze(0).to(model.device()), {});
+  const HookHandle handle =
+      model.module().hook(std::span(&site, 1), [&](const Site&, const c10::IValue& value) {
+        const auto x = activation_of(value);  // [1, seq, d]
+        if (!x || x->dim() != 3)
+          fail("{}: found no activation [batch, seq, d]; choose another site", site.name());
+        rows.push_back(x->flatten(0, 1).to(at::kFloat).cpu());
+        return std::nullopt;
+      });
+  for (const auto& window : windows)
+    model.harvest(at::tensor(window, at::kLong).unsqueeze(0).to(model.device()), {});
   const at::Tensor all = at::cat(rows);       // [tokens, d]
   const at::Tensor norms = all.norm(2, {1});  // [tokens]
   return all.index({norms <= kSink * norms.median()}).contiguous();
@@ -49,20 +54,26 @@ at::Tensor activations_of(models::LanguageModel& model, const Site& site, const 
 
 void validate(const LanguageOptions& options) {
   if (options.neutral_tokens < 4 || options.background_tokens < 1 || options.window < 2)
-    throw UsageError(fmt::format("{} neutral tokens, {} of background, windows of {}; expected at least 4, 1 and 2", options.neutral_tokens,
-                                 options.background_tokens, options.window));
+    throw UsageError(fmt::format(
+        "{} neutral tokens, {} of background, windows of {}; expected at least 4, 1 and 2",
+        options.neutral_tokens, options.background_tokens, options.window));
   if (options.sample_prompts < 0 || options.sample_tokens < 0)
-    throw UsageError(fmt::format("{} sample prompts of {} tokens; expected 0 or more", options.sample_prompts, options.sample_tokens));
+    throw UsageError(fmt::format("{} sample prompts of {} tokens; expected 0 or more",
+                                 options.sample_prompts, options.sample_tokens));
 }
 
-LanguageSubject::LanguageSubject(models::LanguageModel& model, LanguageInputs inputs, const LanguageOptions& options)
+LanguageSubject::LanguageSubject(models::LanguageModel& model, LanguageInputs inputs,
+                                 const LanguageOptions& options)
     : model_(model),
       inputs_(std::move(inputs)),
       options_(options),
       chat_(!model.config().chat_format.empty()),
       first_block_(model.block_of(inputs_.site)) {
   validate(options);
-  provenance_ = {{"model", {{"name", model.config().name}, {"sha256", model.config().source_sha256}, {"dtype", model.config().dtype}}},
+  provenance_ = {{"model",
+                  {{"name", model.config().name},
+                   {"sha256", model.config().source_sha256},
+                   {"dtype", model.config().dtype}}},
                  {"chat", chat_},
                  {"seed", options.seed}};
   read_contrast(options);
@@ -71,25 +82,32 @@ LanguageSubject::LanguageSubject(models::LanguageModel& model, LanguageInputs in
   read_ood();
   read_choices();
   for (const NamedPairs& other : inputs_.others) {
-    others_.push_back(std::make_unique<steering::PreferenceMeter>(model_, other.pairs, chat_, first_block_));
+    others_.push_back(
+        std::make_unique<steering::PreferenceMeter>(model_, other.pairs, chat_, first_block_));
     std::vector<size_t> all(other.pairs.size());
     for (size_t i = 0; i < all.size(); ++i) all[i] = i;
-    provenance_["others"].push_back({{"source", other.name}, {"pairs", all.size()}, {"sha256", digest_of(other.pairs, all)}});
+    provenance_["others"].push_back(
+        {{"source", other.name}, {"pairs", all.size()}, {"sha256", digest_of(other.pairs, all)}});
   }
 }
 
 void LanguageSubject::read_contrast(const LanguageOptions& options) {
   const steering::ContrastSet& set = inputs_.contrast;
   const Splits splits = split_by_group(set.groups, group_texts(set), {}, options.seed, set.source);
-  Json& json =
-      provenance_["contrast"] = {{"source", set.source}, {"sha256", set.sha256}, {"left_out_as_duplicates", splits.duplicates.size()}};
-  for (const auto& [split, name] : {std::pair{Split::extraction, "extraction"}, {Split::selection, "selection"}, {Split::test, "test"}}) {
+  Json& json = provenance_["contrast"] = {{"source", set.source},
+                                          {"sha256", set.sha256},
+                                          {"left_out_as_duplicates", splits.duplicates.size()}};
+  for (const auto& [split, name] : {std::pair{Split::extraction, "extraction"},
+                                    {Split::selection, "selection"},
+                                    {Split::test, "test"}}) {
     const std::vector<size_t>& items = splits.of(split);
     json[name] = {{"pairs", items.size()}, {"sha256", digest_of(set.pairs, items)}};
     std::vector<std::vector<models::TokenId>> prompts;
     for (const size_t i : items) prompts.push_back(model_.encode_prompt(set.pairs[i].positive));
     for (const size_t i : items) prompts.push_back(model_.encode_prompt(set.pairs[i].negative));
-    const at::Tensor x = models::last_token_activations(model_, prompts, std::span(&inputs_.site, 1))[0].cpu();  // [2 · pairs, d]
+    const at::Tensor x =
+        models::last_token_activations(model_, prompts, std::span(&inputs_.site, 1))[0]
+            .cpu();  // [2 · pairs, d]
     const auto pairs = static_cast<int64_t>(items.size());
     contrast_[static_cast<size_t>(split)] = {x.slice(0, 0, pairs), x.slice(0, pairs)};
   }
@@ -98,9 +116,12 @@ void LanguageSubject::read_contrast(const LanguageOptions& options) {
 void LanguageSubject::read_heldout(const LanguageOptions& options) {
   const std::vector<steering::ContinuationPair>& pairs = inputs_.heldout.pairs;
   const auto [groups, texts] = group_by_prompt(pairs);
-  const Splits splits = split_by_group(groups, texts, {.extraction = 0, .selection = 0.5}, options.seed, inputs_.heldout.name);
-  Json& json = provenance_["heldout"] = {{"source", inputs_.heldout.name}, {"left_out_as_duplicates", splits.duplicates.size()}};
-  for (const auto& [split, name] : {std::pair{Split::selection, "selection"}, {Split::test, "test"}}) {
+  const Splits splits = split_by_group(groups, texts, {.extraction = 0, .selection = 0.5},
+                                       options.seed, inputs_.heldout.name);
+  Json& json = provenance_["heldout"] = {{"source", inputs_.heldout.name},
+                                         {"left_out_as_duplicates", splits.duplicates.size()}};
+  for (const auto& [split, name] :
+       {std::pair{Split::selection, "selection"}, {Split::test, "test"}}) {
     Half& half = halves_[split == Split::test];
     const std::vector<size_t>& items = splits.of(split);
     json[name] = {{"pairs", items.size()}, {"sha256", digest_of(pairs, items)}};
@@ -108,7 +129,8 @@ void LanguageSubject::read_heldout(const LanguageOptions& options) {
       half.pairs.push_back(pairs[i]);
       half.clusters.push_back(groups[i]);
     }
-    half.preferences = std::make_unique<steering::PreferenceMeter>(model_, half.pairs, chat_, first_block_);
+    half.preferences =
+        std::make_unique<steering::PreferenceMeter>(model_, half.pairs, chat_, first_block_);
   }
 }
 
@@ -118,8 +140,10 @@ void LanguageSubject::read_ood() {
   const auto [groups, texts] = group_by_prompt(pairs);
   const std::vector<size_t> kept = differing(texts, group_by_prompt(inputs_.heldout.pairs).texts);
   if (kept.empty())
-    fail("{}: found {} pairs that all nearly repeat those of {}, expected another template; write them in another form", name, pairs.size(),
-         inputs_.heldout.name);
+    fail(
+        "{}: found {} pairs that all nearly repeat those of {}, expected another template; write "
+        "them in another form",
+        name, pairs.size(), inputs_.heldout.name);
   std::vector<size_t> items;
   std::vector<steering::ContinuationPair> measured;
   for (size_t i = 0; i < pairs.size(); ++i) {
@@ -130,10 +154,13 @@ void LanguageSubject::read_ood() {
   }
   const size_t duplicates = pairs.size() - items.size();
   if (duplicates > 0)
-    notes_.push_back(fmt::format("{}: {} of {} pairs were left out, since they nearly repeat held-out pairs or each other.", name,
-                                 duplicates, pairs.size()));
-  provenance_["ood"] = {
-      {"source", name}, {"pairs", items.size()}, {"sha256", digest_of(pairs, items)}, {"left_out_as_duplicates", duplicates}};
+    notes_.push_back(fmt::format(
+        "{}: {} of {} pairs were left out, since they nearly repeat held-out pairs or each other.",
+        name, duplicates, pairs.size()));
+  provenance_["ood"] = {{"source", name},
+                        {"pairs", items.size()},
+                        {"sha256", digest_of(pairs, items)},
+                        {"left_out_as_duplicates", duplicates}};
   ood_ = std::make_unique<steering::PreferenceMeter>(model_, measured, chat_, first_block_);
 }
 
@@ -141,17 +168,21 @@ void LanguageSubject::read_choices() {
   const auto& [name, items] = inputs_.choices;
   if (items.empty()) return;
   choices_ = std::make_unique<steering::ChoiceMeter>(model_, items, chat_, first_block_);
-  provenance_["choices"] = {{"source", name}, {"items", items.size()}, {"sha256", digest_of(items)}};
+  provenance_["choices"] = {
+      {"source", name}, {"items", items.size()}, {"sha256", digest_of(items)}};
 }
 
 void LanguageSubject::read_neutral(const LanguageOptions& options) {
   const models::Tokenizer& tokenizer = model_.tokenizer();
-  const auto tokens = static_cast<int64_t>(tokenizer.encode(inputs_.neutral, {.special_tokens = false}).size());
-  if (tokens < 4) fail("the neutral text has {} tokens, expected some hundred; give more plain prose", tokens);
+  const auto tokens =
+      static_cast<int64_t>(tokenizer.encode(inputs_.neutral, {.special_tokens = false}).size());
+  if (tokens < 4)
+    fail("the neutral text has {} tokens, expected some hundred; give more plain prose", tokens);
   // Two windows at least, one for the selection and one for the test.
   const int64_t used = std::min(tokens, options.neutral_tokens);
   const int64_t window = std::min(options.window, used / 2);
-  const auto windows = steering::neutral_windows(tokenizer, inputs_.neutral, window, used + options.background_tokens);
+  const auto windows = steering::neutral_windows(tokenizer, inputs_.neutral, window,
+                                                 used + options.background_tokens);
   std::vector<std::vector<models::TokenId>> halves[2], background;
   int64_t placed = 0;
   for (size_t i = 0; i < windows.size(); ++i) {
@@ -160,7 +191,9 @@ void LanguageSubject::read_neutral(const LanguageOptions& options) {
     if (measured) halves[i % 2].push_back(windows[i]);
     if (!measured || i % 2 == 0) background.push_back(windows[i]);
   }
-  for (size_t i = 0; i < 2; ++i) halves_[i].neutral = std::make_unique<steering::NeutralMeter>(model_, std::move(halves[i]), first_block_);
+  for (size_t i = 0; i < 2; ++i)
+    halves_[i].neutral =
+        std::make_unique<steering::NeutralMeter>(model_, std::move(halves[i]), first_block_);
   background_ = activations_of(model_, inputs_.site, background);
   provenance_["neutral"] = {{"sha256", sha256(inputs_.neutral)},
                             {"window", window},
@@ -175,7 +208,8 @@ std::vector<double> LanguageSubject::preference(Split split, const Edit* edit) {
 
 at::Tensor LanguageSubject::preference_slopes(Split split) {
   const std::vector<steering::ContinuationPair>& pairs = half(split).pairs;
-  at::Tensor slopes = at::zeros({static_cast<int64_t>(pairs.size()), width()}, at::kDouble);  // [items, d]
+  at::Tensor slopes =
+      at::zeros({static_cast<int64_t>(pairs.size()), width()}, at::kDouble);  // [items, d]
   for (const bool positive : {true, false}) {
     std::vector<models::Continuation> rows;
     for (const steering::ContinuationPair& pair : pairs) {
@@ -184,8 +218,10 @@ at::Tensor LanguageSubject::preference_slopes(Split split) {
     }
     models::for_each_gradient(model_, rows, inputs_.site, [&](const models::SiteGradients& batch) {
       std::vector<int64_t> items;
-      for (const models::TokenPlace& place : batch.places) items.push_back(static_cast<int64_t>(place.row));
-      slopes.index_add_(0, at::tensor(items, at::kLong), batch.gradient.to(at::kDouble), positive ? 1 : -1);
+      for (const models::TokenPlace& place : batch.places)
+        items.push_back(static_cast<int64_t>(place.row));
+      slopes.index_add_(0, at::tensor(items, at::kLong), batch.gradient.to(at::kDouble),
+                        positive ? 1 : -1);
     });
   }
   return slopes;
@@ -224,7 +260,9 @@ std::optional<Instructed> LanguageSubject::instructed() {
   for (steering::ContinuationPair& pair : pairs) pair.prompt = before + pair.prompt;
   return Instructed{.instruction = inputs_.instruction,
                     .preference = steering::PreferenceMeter(model_, pairs, chat_).measure(),
-                    .neutral = half(Split::test).neutral->measure(model_.tokenizer().encode(before, {.special_tokens = false}))};
+                    .neutral = half(Split::test)
+                                   .neutral->measure(model_.tokenizer().encode(
+                                       before, {.special_tokens = false}))};
 }
 
 std::vector<Sample> LanguageSubject::samples(const Edit* edit) {
@@ -236,8 +274,9 @@ std::vector<Sample> LanguageSubject::samples(const Edit* edit) {
     samples.push_back({.prompt = pair.prompt});
     prompts.push_back(model_.encode_prompt(pair.prompt, chat_));
   }
-  const models::Generations texts =
-      edited(model_, inputs_.site, edit, [&] { return models::generate(model_, prompts, {.max_tokens = options_.sample_tokens}); });
+  const models::Generations texts = edited(model_, inputs_.site, edit, [&] {
+    return models::generate(model_, prompts, {.max_tokens = options_.sample_tokens});
+  });
   for (size_t i = 0; i < samples.size(); ++i) {
     samples[i].text = texts.rows[i].text;
     samples[i].tokens = texts.rows[i].tokens;

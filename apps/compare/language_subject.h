@@ -8,8 +8,8 @@
 
 #include "apps/compare/subject.h"
 #include "models/language_model/language_model.h"
-#include "steering/effects/choices.h"
 #include "steering/directions/contrast_set.h"
+#include "steering/effects/choices.h"
 
 namespace vyx::compare {
 
@@ -35,23 +35,29 @@ struct LanguageInputs {
 };
 
 struct LanguageOptions {
-  int64_t neutral_tokens = 512;      // for side effects, half of them for the selection and half for the test
-  int64_t background_tokens = 4096;  // of the text outside the test: latents' largest activations, covariance, implicit vectors
+  int64_t neutral_tokens =
+      512;  // for side effects, half of them for the selection and half for the test
+  int64_t background_tokens = 4096;  // of the text outside the test: latents' largest activations,
+                                     // covariance, implicit vectors
   int64_t window = 128;
   int64_t sample_prompts = 2, sample_tokens = 32;  // greedy; 0 tokens: no texts
   uint64_t seed = 0;
 };
 void validate(const LanguageOptions& options);  // throws UsageError
 
-/// Prompts are user messages where the model has a chat format. All tokens are edited. `model` must outlive it. Throws Error for too little
-/// text, too few pairs to split, or another template that only repeats the held-out pairs, and as steering/effects/effects.h does.
+/// Prompts are user messages where the model has a chat format. All tokens are edited. `model` must
+/// outlive it. Throws Error for too little text, too few pairs to split, or another template that
+/// only repeats the held-out pairs, and as steering/effects/effects.h does.
 class LanguageSubject : public Subject {
  public:
-  LanguageSubject(models::LanguageModel& model, LanguageInputs inputs, const LanguageOptions& options);
+  LanguageSubject(models::LanguageModel& model, LanguageInputs inputs,
+                  const LanguageOptions& options);
 
   std::string site() const override { return inputs_.site.name(); }
   int64_t width() const override { return model_.config().d_model; }
-  const ContrastActivations& contrast(Split split) const override { return contrast_[static_cast<size_t>(split)]; }
+  const ContrastActivations& contrast(Split split) const override {
+    return contrast_[static_cast<size_t>(split)];
+  }
   const at::Tensor& background() const override { return background_; }
   std::vector<double> preference(Split split, const Edit* edit) override;
   at::Tensor preference_slopes(Split split) override;
@@ -66,7 +72,9 @@ class LanguageSubject : public Subject {
   double choice_chance() const override { return choices_ ? choices_->chance() : 0; }
   std::optional<Instructed> instructed() override;
   std::vector<Sample> samples(const Edit* edit) override;
-  uint64_t preference_tokens(Split split) const override { return half(split).preferences->tokens(); }
+  uint64_t preference_tokens(Split split) const override {
+    return half(split).preferences->tokens();
+  }
   uint64_t neutral_tokens(Split split) const override { return half(split).neutral->tokens(); }
   uint64_t ood_tokens() const override { return ood_ ? ood_->tokens() : 0; }
   uint64_t choice_tokens() const override { return choices_ ? choices_->tokens() : 0; }

@@ -14,7 +14,8 @@ constexpr double kConverged = 1e-10;  // of the step, relative
 constexpr int kHalvings = 30;
 
 /// Σ log(1 + exp(−s·score)) + ½·ridge·‖w‖², of w with the intercept as its last element.
-double objective(const at::Tensor& scores, const at::Tensor& signs, const at::Tensor& w, double ridge) {
+double objective(const at::Tensor& scores, const at::Tensor& signs, const at::Tensor& w,
+                 double ridge) {
   const double loss = at::softplus(-signs * scores).sum().item<double>();
   return loss + 0.5 * ridge * w.slice(0, 0, -1).square().sum().item<double>();
 }
@@ -22,15 +23,23 @@ double objective(const at::Tensor& scores, const at::Tensor& signs, const at::Te
 }  // namespace
 
 LogisticFit fit_logistic(const at::Tensor& positive, const at::Tensor& negative, double ridge) {
-  if (!(ridge > 0)) fail("logistic regression: found a ridge of {}, expected more than 0; without one, separable sides have no fit", ridge);
-  const at::Tensor rows = at::cat({positive, negative}).to(at::kDouble);                                                       // [n, d]
-  const at::Tensor labels = at::cat({at::ones({positive.size(0)}, at::kDouble), at::zeros({negative.size(0)}, at::kDouble)});  // [n]
+  if (!(ridge > 0))
+    fail(
+        "logistic regression: found a ridge of {}, expected more than 0; without one, separable "
+        "sides have no fit",
+        ridge);
+  const at::Tensor rows = at::cat({positive, negative}).to(at::kDouble);  // [n, d]
+  const at::Tensor labels = at::cat({at::ones({positive.size(0)}, at::kDouble),
+                                     at::zeros({negative.size(0)}, at::kDouble)});  // [n]
   const at::Tensor signs = 2 * labels - 1;
   const at::Tensor center = rows.mean(0);  // [d]
-  // The penalty keeps w in the span of the rows: with rows = U S Vᵀ, w = V u and the regression is one on U S.
-  const auto [left, singular, right] = at::linalg_svd(rows - center, /*full_matrices=*/false);   // [n, r], [r], [r, d]
-  const at::Tensor z = at::cat({left * singular, at::ones({rows.size(0), 1}, at::kDouble)}, 1);  // [n, r + 1]
-  at::Tensor penalty = at::full({z.size(1)}, ridge, at::kDouble);                                // [r + 1]
+  // The penalty keeps w in the span of the rows: with rows = U S Vᵀ, w = V u and the regression is
+  // one on U S.
+  const auto [left, singular, right] =
+      at::linalg_svd(rows - center, /*full_matrices=*/false);  // [n, r], [r], [r, d]
+  const at::Tensor z =
+      at::cat({left * singular, at::ones({rows.size(0), 1}, at::kDouble)}, 1);  // [n, r + 1]
+  at::Tensor penalty = at::full({z.size(1)}, ridge, at::kDouble);               // [r + 1]
   penalty[-1] = 0;
 
   LogisticFit fit;
@@ -49,7 +58,8 @@ LogisticFit fit_logistic(const at::Tensor& positive, const at::Tensor& negative,
       next = objective(z.mv(u - length * step), signs, u - length * step, ridge);
     }
     u = u - length * step;
-    const bool converged = (length * step).norm().item<double>() <= kConverged * (1 + u.norm().item<double>());
+    const bool converged =
+        (length * step).norm().item<double>() <= kConverged * (1 + u.norm().item<double>());
     current = next;
     if (converged) break;
   }

@@ -16,10 +16,12 @@ SideEffect summarise(const steering::NeutralEffect& effect) {
           .reverse_kl_mean = effect.reverse_kl.mean().item<double>(),
           .reverse_kl_p95 = p95(effect.reverse_kl),
           .reverse_kl_max = effect.reverse_kl.max().item<double>(),
-          .loss_rise = effect.loss_rise.numel() > 0 ? effect.loss_rise.mean().item<double>() : std::nan("")};
+          .loss_rise =
+              effect.loss_rise.numel() > 0 ? effect.loss_rise.mean().item<double>() : std::nan("")};
 }
 
-Measure::Measure(Subject& subject, const CompareOptions& options) : subject_(subject), options_(options) {}
+Measure::Measure(Subject& subject, const CompareOptions& options)
+    : subject_(subject), options_(options) {}
 
 void Measure::count(uint64_t tokens) {
   tokens_ += tokens;
@@ -44,7 +46,8 @@ double Measure::effect(const Edit& edit, Split split) {
 
 std::vector<double> Measure::other_shifts(const Edit& edit, size_t other) {
   if (other_baselines_.empty())
-    for (size_t i = 0; i < subject_.others().size(); ++i) other_baselines_.push_back(subject_.other_preference(i, nullptr));
+    for (size_t i = 0; i < subject_.others().size(); ++i)
+      other_baselines_.push_back(subject_.other_preference(i, nullptr));
   return difference(subject_.other_preference(other, &edit), other_baselines_[other]);
 }
 
@@ -78,7 +81,9 @@ SideEffect Measure::side_effect(const Edit& edit, Split split) {
 }
 
 DoseFinder Measure::finder(const Method& method, double first) {
-  return DoseFinder([this, edit = method.edit](double dose) { return kl_p95(edit(dose), Split::selection); }, {.first = first});
+  return DoseFinder(
+      [this, edit = method.edit](double dose) { return kl_p95(edit(dose), Split::selection); },
+      {.first = first});
 }
 
 double Measure::headline_effect(const Method& method, double first) {

@@ -20,13 +20,15 @@ at::Tensor normal(at::IntArrayRef shape, uint64_t seed) {
 }
 
 at::Tensor logistic_direction(const DirectionInputs& inputs) {
-  // Activations are brought to a norm of about √d first, so that one list of ridges serves every model.
+  // Activations are brought to a norm of about √d first, so that one list of ridges serves every
+  // model.
   const double scale = std::sqrt(static_cast<double>(inputs.positive.size(1))) / inputs.median_norm;
   double best = std::numeric_limits<double>::infinity();
   at::Tensor weights;  // [d]
   for (const double ridge : {1e-2, 1e-1, 1e0, 1e1, 1e2, 1e3}) {
     const LogisticFit fit = fit_logistic(inputs.positive * scale, inputs.negative * scale, ridge);
-    const double loss = log_loss(fit, inputs.selection_positive * scale, inputs.selection_negative * scale);
+    const double loss =
+        log_loss(fit, inputs.selection_positive * scale, inputs.selection_negative * scale);
     if (loss < best) {
       best = loss;
       weights = fit.weights;
@@ -42,33 +44,41 @@ std::string_view name_of(Family family) {
 }
 
 std::string_view dose_unit(Family family) {
-  return family == Family::direction ? "median activation norms" : "of the latent's largest activation";
+  return family == Family::direction ? "median activation norms"
+                                     : "of the latent's largest activation";
 }
 
 Method direction_method(std::string name, const at::Tensor& vector, double median_norm) {
   const at::Tensor wide = vector.detach().cpu().to(at::kDouble);
   const double norm = wide.norm().item<double>();
-  if (!(norm > 0) || !std::isfinite(norm)) fail("{}: found a direction of norm {}, expected one that is not zero", name, norm);
+  if (!(norm > 0) || !std::isfinite(norm))
+    fail("{}: found a direction of norm {}, expected one that is not zero", name, norm);
   const at::Tensor unit = wide / norm;  // [d]
-  return {.name = std::move(name), .family = Family::direction, .direction = unit, .edit = [unit, median_norm](double dose) {
+  return {.name = std::move(name),
+          .family = Family::direction,
+          .direction = unit,
+          .edit = [unit, median_norm](double dose) {
             return Edit({add(unit * (dose * median_norm))});
           }};
 }
 
-Method latent_method(std::string name, const sae::Autoencoder& sae, std::vector<int64_t> latents, const at::Tensor& largest) {
+Method latent_method(std::string name, const sae::Autoencoder& sae, std::vector<int64_t> latents,
+                     const at::Tensor& largest) {
   std::vector<double> values;
   for (const int64_t latent : latents) values.push_back(largest[latent].item<double>());
   Method method{.name = std::move(name), .family = Family::latent, .latents = latents};
   method.edit = [sae, latents = std::move(latents), values = std::move(values)](double dose) {
     std::vector<sae::LatentChange> changes;
     for (size_t i = 0; i < latents.size(); ++i)
-      changes.push_back({.latent = latents[i], .kind = sae::LatentChange::Kind::set, .value = dose * values[i]});
+      changes.push_back(
+          {.latent = latents[i], .kind = sae::LatentChange::Kind::set, .value = dose * values[i]});
     return sae::edit_latents(sae, changes);
   };
   return method;
 }
 
-std::vector<Method> extract_directions(const DirectionInputs& inputs, const std::function<void(const std::string&)>& on_degenerate) {
+std::vector<Method> extract_directions(
+    const DirectionInputs& inputs, const std::function<void(const std::string&)>& on_degenerate) {
   std::vector<Method> methods;
   const auto attempt = [&](std::string name, const std::function<at::Tensor()>& vector) {
     try {
@@ -77,9 +87,12 @@ std::vector<Method> extract_directions(const DirectionInputs& inputs, const std:
       if (on_degenerate) on_degenerate(error.what());
     }
   };
-  for (const auto method : {steering::Method::pca_center, steering::Method::pca_diff, steering::Method::mean}) {
+  for (const auto method :
+       {steering::Method::pca_center, steering::Method::pca_diff, steering::Method::mean}) {
     const std::string name(steering::name_of(method));
-    attempt(name, [&] { return steering::find_direction(inputs.positive, inputs.negative, method, name).vector; });
+    attempt(name, [&] {
+      return steering::find_direction(inputs.positive, inputs.negative, method, name).vector;
+    });
   }
   attempt("logistic", [&] { return logistic_direction(inputs); });
   return methods;
@@ -98,7 +111,8 @@ sae::Autoencoder frozen_random(const sae::Autoencoder& sae, uint64_t seed) {
   sae::Autoencoder random = sae;
   const auto replaced = [](const at::Tensor& rows, uint64_t stream) {  // [latents, d]
     const at::Tensor drawn = normal(rows.sizes(), stream);
-    return (drawn * (rows.to(at::kDouble).norm(2, {1}, true) / drawn.norm(2, {1}, true))).to(rows.scalar_type());
+    return (drawn * (rows.to(at::kDouble).norm(2, {1}, true) / drawn.norm(2, {1}, true)))
+        .to(rows.scalar_type());
   };
   random.weights.encoder = replaced(sae.weights.encoder, 2 * seed);
   random.weights.decoder = replaced(sae.weights.decoder, 2 * seed + 1);

@@ -14,8 +14,10 @@
 namespace vyx::compare {
 
 enum class Family {
-  direction,  // y = x + dose · median norm · v̂: one vector for every token. Doses are in units of the activations' median norm
-  latent,     // latents are set to dose · their largest activation, the error kept: y = x + Σ (f′_i − f_i)·W_dec,i
+  direction,  // y = x + dose · median norm · v̂: one vector for every token. Doses are in units of
+              // the activations' median norm
+  latent,  // latents are set to dose · their largest activation, the error kept: y = x + Σ (f′_i −
+           // f_i)·W_dec,i
 };
 // Names of methods that the comparison asks for.
 inline constexpr const char* kPcaCenter = "pca-center";
@@ -28,14 +30,15 @@ std::string_view dose_unit(Family family);
 
 enum class Role {
   method,
-  random_control,   // a control: a row of the comparison without pass rules, no part of the largest effect
+  random_control,   // a control: a row of the comparison without pass rules, no part of the largest
+                    // effect
   foreign_control,  // another concept's vector
 };
 
 struct Method {
   std::string name;  // "pca-center"
   Family family = Family::direction;
-  at::Tensor direction;          // of a direction: v̂ [d] float64, of norm 1; undefined for latents
+  at::Tensor direction;  // of a direction: v̂ [d] float64, of norm 1; undefined for latents
   std::vector<int64_t> latents;  // that it sets; empty for a direction
   std::function<Edit(double dose)> edit;
   Role role = Role::method;
@@ -45,24 +48,29 @@ struct Method {
 Method direction_method(std::string name, const at::Tensor& vector, double median_norm);
 
 /// `largest` [latents]: each latent's largest activation, positive for those of `latents`.
-Method latent_method(std::string name, const sae::Autoencoder& sae, std::vector<int64_t> latents, const at::Tensor& largest);
+Method latent_method(std::string name, const sae::Autoencoder& sae, std::vector<int64_t> latents,
+                     const at::Tensor& largest);
 
-/// PCA centred, PCA of differences, mean and logistic (steering/directions/principal_component.h, logistic.h), of pairs of activations [pairs, d].
-/// The ridge of the regression is chosen by its loss on the selection pairs. A method that is degenerate on these pairs is left out and
+/// PCA centred, PCA of differences, mean and logistic (steering/directions/principal_component.h,
+/// logistic.h), of pairs of activations [pairs, d]. The ridge of the regression is chosen by its
+/// loss on the selection pairs. A method that is degenerate on these pairs is left out and
 /// `on_degenerate` is told why.
 struct DirectionInputs {
   at::Tensor positive, negative;                      // extraction split [pairs, d]
   at::Tensor selection_positive, selection_negative;  // [pairs, d]
   double median_norm = 1;
 };
-std::vector<Method> extract_directions(const DirectionInputs& inputs, const std::function<void(const std::string&)>& on_degenerate = {});
+std::vector<Method> extract_directions(
+    const DirectionInputs& inputs,
+    const std::function<void(const std::string&)>& on_degenerate = {});
 
-/// Vectors [count, d] without a concept: isotropic, or with the covariance of `rows` [n, d] (Σ g_i·(x_i − x̄), g normal).
+/// Vectors [count, d] without a concept: isotropic, or with the covariance of `rows` [n, d] (Σ
+/// g_i·(x_i − x̄), g normal).
 at::Tensor isotropic_vectors(int64_t count, int64_t width, uint64_t seed);
 at::Tensor covariance_matched_vectors(int64_t count, const at::Tensor& rows, uint64_t seed);
 
-/// The autoencoder with each encoder and decoder row replaced by a random one of the same norm; biases and thresholds stay. What a
-/// dictionary that has learnt nothing gives.
+/// The autoencoder with each encoder and decoder row replaced by a random one of the same norm;
+/// biases and thresholds stay. What a dictionary that has learnt nothing gives.
 sae::Autoencoder frozen_random(const sae::Autoencoder& sae, uint64_t seed);
 
 }  // namespace vyx::compare

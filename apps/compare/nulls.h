@@ -9,12 +9,14 @@
 
 namespace vyx::compare {
 
-/// The latents of the comparison, chosen on the selection split: the best one, and the best k. Empty when none fires. `signs`: as
-/// LatentScores.
-std::vector<Method> choose_latents(const sae::Autoencoder& sae, const at::Tensor& largest, std::vector<int64_t> candidates,
-                                   LatentScores& scores, int64_t k, std::span<const double> signs = {});
+/// The latents of the comparison, chosen on the selection split: the best one, and the best k.
+/// Empty when none fires. `signs`: as LatentScores.
+std::vector<Method> choose_latents(const sae::Autoencoder& sae, const at::Tensor& largest,
+                                   std::vector<int64_t> candidates, LatentScores& scores, int64_t k,
+                                   std::span<const double> signs = {});
 /// Scores for `sae`, of each latent set to its largest activation.
-LatentScores latent_scores(Measure& measure, const sae::Autoencoder& sae, const at::Tensor& largest);
+LatentScores latent_scores(Measure& measure, const sae::Autoencoder& sae,
+                           const at::Tensor& largest);
 
 struct NullInputs {
   const sae::Autoencoder& sae;
@@ -22,16 +24,19 @@ struct NullInputs {
   const at::Tensor& slopes;   // of the selection's preferences [items, d]
   LatentScores& scores;       // of `sae`
   double median_norm = 1;
-  std::map<std::string, double> doses;  // a method's headline dose: where the search for its null's begins
+  std::map<std::string, double>
+      doses;  // a method's headline dose: where the search for its null's begins
 };
 
 /// Effects on the test at the headline level, a draw, by null and method.
 struct Nulls {
-  std::vector<double> isotropic, covariance;           // a random direction, its sign chosen on the selection split
-  std::map<std::string, std::vector<double>> labels;   // a method's, on pairs whose sides were swapped at random
+  std::vector<double> isotropic,
+      covariance;  // a random direction, its sign chosen on the selection split
+  std::map<std::string, std::vector<double>>
+      labels;  // a method's, on pairs whose sides were swapped at random
   std::map<std::string, std::vector<double>> latents;  // of random candidates
   std::map<std::string, std::vector<double>> frozen;   // of a frozen random autoencoder
-  std::vector<double> any;                             // the largest of `labels` over methods, a draw; pca-center apart
+  std::vector<double> any;  // the largest of `labels` over methods, a draw; pca-center apart
 };
 Nulls draw_nulls(Measure& measure, const NullInputs& inputs, const CompareOptions& options);
 

@@ -6,8 +6,8 @@
 
 #include "apps/compare/compare_page.h"
 #include "apps/compare/rules.h"
-#include "core/io/files.h"
 #include "core/base/version.h"
+#include "core/io/files.h"
 
 namespace vyx::compare {
 namespace {
@@ -64,21 +64,29 @@ Json to_json(const Level& level) {
 }
 
 Json to_json(const OodEffect& ood) {
-  return {{"effect", number(ood.effect)}, {"interval", to_json(ood.interval)}, {"shifts", numbers(ood.shifts)}};
+  return {{"effect", number(ood.effect)},
+          {"interval", to_json(ood.interval)},
+          {"shifts", numbers(ood.shifts)}};
 }
 
 Json to_json(const ChoiceAccuracy& choices) {
-  return {{"accuracy", number(choices.accuracy)}, {"change", number(choices.change)}, {"interval", to_json(choices.interval)}};
+  return {{"accuracy", number(choices.accuracy)},
+          {"change", number(choices.change)},
+          {"interval", to_json(choices.interval)}};
 }
 
 Json to_json(const DictionaryFit& fit) {
-  const auto rows = [](const std::optional<int64_t>& count) { return count ? Json(*count) : Json(nullptr); };
-  return {
-      {"nearest", list_of(fit.nearest, [](const NearestRow& row) { return Json{{"latent", row.latent}, {"cosine", number(row.cosine)}}; })},
-      {"rows_for_half", rows(fit.rows_for_half)},
-      {"rows_for_90_percent", rows(fit.rows_for_most)},
-      {"outside_nearest", number(fit.outside_nearest)},
-      {"outside_span", number(fit.outside_span)}};
+  const auto rows = [](const std::optional<int64_t>& count) {
+    return count ? Json(*count) : Json(nullptr);
+  };
+  return {{"nearest", list_of(fit.nearest,
+                              [](const NearestRow& row) {
+                                return Json{{"latent", row.latent}, {"cosine", number(row.cosine)}};
+                              })},
+          {"rows_for_half", rows(fit.rows_for_half)},
+          {"rows_for_90_percent", rows(fit.rows_for_most)},
+          {"outside_nearest", number(fit.outside_nearest)},
+          {"outside_span", number(fit.outside_span)}};
 }
 
 Json to_json(const MethodResult& method) {
@@ -87,15 +95,21 @@ Json to_json(const MethodResult& method) {
           {"control", method.role != Role::method},
           {"dose_unit", dose_unit(method.family)},
           {"latents", method.latents},
-          {"curve", list_of(method.curve, [](const DosePoint& point) { return Json{{"dose", point.dose}, {"kl_p95", number(point.kl)}}; })},
+          {"curve", list_of(method.curve,
+                            [](const DosePoint& point) {
+                              return Json{{"dose", point.dose}, {"kl_p95", number(point.kl)}};
+                            })},
           {"levels", list_of(method.levels, [](const Level& level) { return to_json(level); })},
-          {"response", {{"doses", numbers(method.response_doses)}, {"effects", numbers(method.responses)}}},
+          {"response",
+           {{"doses", numbers(method.response_doses)}, {"effects", numbers(method.responses)}}},
           {"anti_steerable", number(method.anti_steerable)},
           {"spearman", number(method.spearman)},
           {"wrong_sign", number(method.wrong_sign)},
           {"others", list_of(method.others,
                              [](const OtherShift& other) {
-                               return Json{{"name", other.name}, {"shift", number(other.shift)}, {"interval", to_json(other.interval)}};
+                               return Json{{"name", other.name},
+                                           {"shift", number(other.shift)},
+                                           {"interval", to_json(other.interval)}};
                              })},
           {"other_latents",
            {{"threshold", method.latent_changes.threshold},
@@ -104,7 +118,8 @@ Json to_json(const MethodResult& method) {
             {"moved_ever", method.latent_changes.ever},
             {"turned_on_per_token", number(method.latent_changes.turned_on)},
             {"turned_off_per_token", number(method.latent_changes.turned_off)}}},
-          {"repetition", {{"distinct_2", number(method.distinct2)}, {"repeated_4", number(method.repeated4)}}},
+          {"repetition",
+           {{"distinct_2", number(method.distinct2)}, {"repeated_4", number(method.repeated4)}}},
           {"detection", {{"accuracy", number(method.accuracy)}, {"auroc", number(method.auroc)}}},
           {"implicit_vector",
            {{"mean_norm", number(method.implicit.mean_norm)},
@@ -115,15 +130,18 @@ Json to_json(const MethodResult& method) {
           {"ood", method.ood ? to_json(*method.ood) : Json(nullptr)},
           {"choices", method.choices ? to_json(*method.choices) : Json(nullptr)},
           {"gain_over_mean", to_json(method.gain_over_mean)},
-          {"gain_over_foreign",
-           list_of(method.gain_over_foreign,
-                   [](const Gain& gain) {
-                     return Json{{"over", gain.over}, {"difference", number(gain.difference)}, {"interval", to_json(gain.interval)}};
-                   })},
+          {"gain_over_foreign", list_of(method.gain_over_foreign,
+                                        [](const Gain& gain) {
+                                          return Json{{"over", gain.over},
+                                                      {"difference", number(gain.difference)},
+                                                      {"interval", to_json(gain.interval)}};
+                                        })},
           {"nulls", list_of(method.nulls,
                             [](const NullResult& null) {
-                              return Json{
-                                  {"name", null.name}, {"p", number(null.p)}, {"z", number(null.z)}, {"draws", numbers(null.draws)}};
+                              return Json{{"name", null.name},
+                                          {"p", number(null.p)},
+                                          {"z", number(null.z)},
+                                          {"draws", numbers(null.draws)}};
                             })},
           {"p_adjusted", number(method.p_adjusted)}};
 }
@@ -139,34 +157,38 @@ std::string csv(const std::string& text) {
 }  // namespace
 
 Json to_json(const Comparison& comparison) {
-  Json json{{"vyx_version", kVersion},
-            {"site", comparison.site},
-            {"headline_kl", comparison.headline},
-            {"median_norm", number(comparison.median_norm)},
-            {"latents", comparison.latents},
-            {"firing_latents", comparison.firing_latents},
-            {"test_items", comparison.items},
-            {"ood_items", comparison.ood_items},
-            {"choices", comparison.choice_items == 0 ? Json(nullptr)
-                                                     : Json{{"items", comparison.choice_items},
-                                                            {"chance", number(comparison.choice_chance)},
-                                                            {"accuracy", number(comparison.unedited_accuracy)},
-                                                            {"interval", to_json(comparison.unedited_accuracy_interval)}}},
-            {"tokens_run", comparison.tokens},
-            {"answer", answer(comparison)},
-            {"methods", list_of(comparison.methods, [](const MethodResult& method) { return to_json(method); })},
-            {"cosines", list_of(comparison.cosines, numbers)},
-            {"unedited", samples_json(comparison.unedited)},
-            {"global_null", {{"draws", numbers(comparison.global_null)}, {"p", number(comparison.global_p)}}},
-            {"rules", list_of(comparison.rules,
-                              [](const PassLine& line) {
-                                return Json{{"method", line.method},
-                                            {"rule", line.rule},
-                                            {"passed", line.passed ? Json(*line.passed) : Json(nullptr)},
-                                            {"detail", line.detail}};
-                              })},
-            {"notes", comparison.notes},
-            {"provenance", comparison.provenance}};
+  Json json{
+      {"vyx_version", kVersion},
+      {"site", comparison.site},
+      {"headline_kl", comparison.headline},
+      {"median_norm", number(comparison.median_norm)},
+      {"latents", comparison.latents},
+      {"firing_latents", comparison.firing_latents},
+      {"test_items", comparison.items},
+      {"ood_items", comparison.ood_items},
+      {"choices", comparison.choice_items == 0
+                      ? Json(nullptr)
+                      : Json{{"items", comparison.choice_items},
+                             {"chance", number(comparison.choice_chance)},
+                             {"accuracy", number(comparison.unedited_accuracy)},
+                             {"interval", to_json(comparison.unedited_accuracy_interval)}}},
+      {"tokens_run", comparison.tokens},
+      {"answer", answer(comparison)},
+      {"methods",
+       list_of(comparison.methods, [](const MethodResult& method) { return to_json(method); })},
+      {"cosines", list_of(comparison.cosines, numbers)},
+      {"unedited", samples_json(comparison.unedited)},
+      {"global_null",
+       {{"draws", numbers(comparison.global_null)}, {"p", number(comparison.global_p)}}},
+      {"rules", list_of(comparison.rules,
+                        [](const PassLine& line) {
+                          return Json{{"method", line.method},
+                                      {"rule", line.rule},
+                                      {"passed", line.passed ? Json(*line.passed) : Json(nullptr)},
+                                      {"detail", line.detail}};
+                        })},
+      {"notes", comparison.notes},
+      {"provenance", comparison.provenance}};
   if (comparison.instructed)
     json["prompt"] = {{"instruction", comparison.instructed->instruction},
                       {"effect", number(comparison.instructed_effect)},
@@ -177,22 +199,28 @@ Json to_json(const Comparison& comparison) {
 
 std::string to_csv(const Comparison& comparison) {
   std::string out =
-      "method,family,kl_level,dose,reached,effect,low,high,kl_mean,kl_p95,kl_max,reverse_kl_p95,loss_rise,anti_steerable,accuracy,auroc,"
-      "control,ood_effect,ood_low,ood_high,choice_accuracy,choice_change,choice_low,choice_high\n";
+      "method,family,kl_level,dose,reached,effect,low,high,kl_mean,kl_p95,kl_max,reverse_kl_p95,"
+      "loss_rise,anti_steerable,accuracy,auroc,control,ood_effect,ood_low,ood_high,choice_accuracy,"
+      "choice_change,choice_low,choice_high\n";
   for (const MethodResult& method : comparison.methods)
     for (const Level& level : method.levels) {
       const SideEffect& side = level.side_effect;
-      out += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}", csv(method.name), name_of(method.family), level.level,
-                         level.dose.dose, level.dose.reached, level.effect, level.interval.low, level.interval.high, side.kl_mean,
-                         side.kl_p95, side.kl_max, side.reverse_kl_p95, side.loss_rise, method.anti_steerable, method.accuracy,
-                         method.auroc, method.role != Role::method);
-      const auto measured = [&](const auto&... values) { ((out += fmt::format(",{}", values)), ...); };
+      out += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}", csv(method.name),
+                         name_of(method.family), level.level, level.dose.dose, level.dose.reached,
+                         level.effect, level.interval.low, level.interval.high, side.kl_mean,
+                         side.kl_p95, side.kl_max, side.reverse_kl_p95, side.loss_rise,
+                         method.anti_steerable, method.accuracy, method.auroc,
+                         method.role != Role::method);
+      const auto measured = [&](const auto&... values) {
+        ((out += fmt::format(",{}", values)), ...);
+      };
       if (method.ood)
         measured(method.ood->effect, method.ood->interval.low, method.ood->interval.high);
       else
         measured("", "", "");
       if (method.choices)
-        measured(method.choices->accuracy, method.choices->change, method.choices->interval.low, method.choices->interval.high);
+        measured(method.choices->accuracy, method.choices->change, method.choices->interval.low,
+                 method.choices->interval.high);
       else
         measured("", "", "", "");
       out += '\n';
@@ -207,7 +235,8 @@ ReportPaths report_paths(const std::filesystem::path& folder) {
 ReportPaths write_report(const Comparison& comparison, const std::filesystem::path& folder) {
   make_folder(folder);
   ReportPaths paths = report_paths(folder);
-  write_file(paths.json, to_json(comparison).dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_file(paths.json,
+             to_json(comparison).dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
   write_file(paths.csv, to_csv(comparison));
   write_file(paths.page, compare_page(comparison));
   return paths;

@@ -16,10 +16,11 @@ constexpr double kAccuracyLoss = 0.02;   // of a choice benchmark's items
 constexpr double kKeptElsewhere = 0.5;   // of the effect, on another template
 constexpr double kConfidence = 0.95;     // of intervals
 constexpr double kNearlyParallel = 0.9;  // |cosine|, for words
-constexpr double kByChance = 3;          // standard deviations of the cosine of two random directions
+constexpr double kByChance = 3;  // standard deviations of the cosine of two random directions
 
 const NullResult* find_null(const MethodResult& method, std::string_view name) {
-  const auto found = std::find_if(method.nulls.begin(), method.nulls.end(), [&](const NullResult& null) { return null.name == name; });
+  const auto found = std::find_if(method.nulls.begin(), method.nulls.end(),
+                                  [&](const NullResult& null) { return null.name == name; });
   return found == method.nulls.end() ? nullptr : &*found;
 }
 
@@ -29,27 +30,34 @@ PassLine null_line(const MethodResult& method, const char* null_name) {
   if (null == nullptr) return {method.name, rule, std::nullopt, "not measured"};
   const double least = 1 / static_cast<double>(1 + null->draws.size());
   if (null->p > kLevelOfSignificance && least > kLevelOfSignificance && null->p <= least)
-    return {method.name, rule, std::nullopt, fmt::format("p = {:.3f}, the least that {} draws can show", null->p, null->draws.size())};
-  return {method.name, rule, null->p <= kLevelOfSignificance,
-          fmt::format("p = {:.3f}, z = {:.1f}, largest of {} draws {:+.3f}", null->p, null->z, null->draws.size(),
-                      null->draws.empty() ? 0.0 : *std::max_element(null->draws.begin(), null->draws.end()))};
+    return {
+        method.name, rule, std::nullopt,
+        fmt::format("p = {:.3f}, the least that {} draws can show", null->p, null->draws.size())};
+  return {
+      method.name, rule, null->p <= kLevelOfSignificance,
+      fmt::format(
+          "p = {:.3f}, z = {:.1f}, largest of {} draws {:+.3f}", null->p, null->z,
+          null->draws.size(),
+          null->draws.empty() ? 0.0 : *std::max_element(null->draws.begin(), null->draws.end()))};
 }
 
 PassLine foreign_line(const MethodResult& method) {
   const std::string rule = "moves the concept more than any foreign concept's vector";
   if (method.gain_over_foreign.empty()) return {method.name, rule, std::nullopt, "not measured"};
-  const Gain& least = *std::min_element(method.gain_over_foreign.begin(), method.gain_over_foreign.end(),
-                                        [](const Gain& a, const Gain& b) { return a.interval.low < b.interval.low; });
-  return {
-      method.name, rule, least.interval.low > 0,
-      fmt::format("difference to {} {:+.3f} [{:+.3f}, {:+.3f}]", least.over, least.difference, least.interval.low, least.interval.high)};
+  const Gain& least = *std::min_element(
+      method.gain_over_foreign.begin(), method.gain_over_foreign.end(),
+      [](const Gain& a, const Gain& b) { return a.interval.low < b.interval.low; });
+  return {method.name, rule, least.interval.low > 0,
+          fmt::format("difference to {} {:+.3f} [{:+.3f}, {:+.3f}]", least.over, least.difference,
+                      least.interval.low, least.interval.high)};
 }
 
 PassLine template_line(const MethodResult& method, double effect) {
   const std::string rule = "keeps at least half of its effect on another template";
   if (!method.ood) return {method.name, rule, std::nullopt, "not measured"};
-  const std::string numbers = fmt::format("{:+.3f} [{:+.3f}, {:+.3f}] there, {:+.3f} on the test", method.ood->effect,
-                                          method.ood->interval.low, method.ood->interval.high, effect);
+  const std::string numbers =
+      fmt::format("{:+.3f} [{:+.3f}, {:+.3f}] there, {:+.3f} on the test", method.ood->effect,
+                  method.ood->interval.low, method.ood->interval.high, effect);
   if (!(effect > 0)) return {method.name, rule, std::nullopt, "no effect to keep: " + numbers};
   return {method.name, rule, method.ood->effect >= kKeptElsewhere * effect, numbers};
 }
@@ -59,30 +67,36 @@ PassLine choice_line(const MethodResult& method, int64_t items) {
   if (!method.choices) return {method.name, rule, std::nullopt, "not measured"};
   const auto& [accuracy, change, interval] = *method.choices;
   const std::string numbers =
-      fmt::format("{:.1f} %, {:+.1f} points [{:+.1f}, {:+.1f}]", 100 * accuracy, 100 * change, 100 * interval.low, 100 * interval.high);
-  // No resample loses an item when none was lost: with n items a loss of up to 1 − .025^(1/n) would still go unseen once in 40 times.
+      fmt::format("{:.1f} %, {:+.1f} points [{:+.1f}, {:+.1f}]", 100 * accuracy, 100 * change,
+                  100 * interval.low, 100 * interval.high);
+  // No resample loses an item when none was lost: with n items a loss of up to 1 − .025^(1/n) would
+  // still go unseen once in 40 times.
   const double unseen = 1 - std::pow((1 - kConfidence) / 2, 1 / static_cast<double>(items));
   if (std::min(interval.low, -unseen) >= -kAccuracyLoss) return {method.name, rule, true, numbers};
   if (change < -kAccuracyLoss) return {method.name, rule, false, numbers};
-  return {method.name, rule, std::nullopt, fmt::format("{}: not shown with {} items", numbers, items)};
+  return {method.name, rule, std::nullopt,
+          fmt::format("{}: not shown with {} items", numbers, items)};
 }
 
 /// `chance`: the standard deviation of the cosine of two random directions.
 std::string relation(double cosine, double chance) {
   const double size = std::fabs(cosine);
-  return size >= kNearlyParallel ? "nearly parallel" : size <= kByChance * chance ? "as unrelated as random ones" : "partly aligned";
+  return size >= kNearlyParallel      ? "nearly parallel"
+         : size <= kByChance * chance ? "as unrelated as random ones"
+                                      : "partly aligned";
 }
 
 }  // namespace
 
 const MethodResult* find_method(const Comparison& comparison, std::string_view name) {
-  const auto found =
-      std::find_if(comparison.methods.begin(), comparison.methods.end(), [&](const auto& method) { return method.name == name; });
+  const auto found = std::find_if(comparison.methods.begin(), comparison.methods.end(),
+                                  [&](const auto& method) { return method.name == name; });
   return found == comparison.methods.end() ? nullptr : &*found;
 }
 
 const Level& headline_of(const MethodResult& method, double headline) {
-  return *std::find_if(method.levels.begin(), method.levels.end(), [&](const Level& level) { return level.level == headline; });
+  return *std::find_if(method.levels.begin(), method.levels.end(),
+                       [&](const Level& level) { return level.level == headline; });
 }
 
 std::vector<PassLine> pass_rules(const Comparison& comparison) {
@@ -94,9 +108,11 @@ std::vector<PassLine> pass_rules(const Comparison& comparison) {
       lines.push_back({method.name, std::move(text), passed, std::move(detail)});
     };
     rule("the KL level is reached", headline.dose.reached,
-         fmt::format("KL p95 {:.3f} on the selection half, {:.3f} on the test half", headline.dose.kl, headline.side_effect.kl_p95));
+         fmt::format("KL p95 {:.3f} on the selection half, {:.3f} on the test half",
+                     headline.dose.kl, headline.side_effect.kl_p95));
     rule("95 % interval of the effect above 0", headline.interval.low > 0,
-         fmt::format("{:+.3f} [{:+.3f}, {:+.3f}]", headline.effect, headline.interval.low, headline.interval.high));
+         fmt::format("{:+.3f} [{:+.3f}, {:+.3f}]", headline.effect, headline.interval.low,
+                     headline.interval.high));
     lines.push_back(null_line(method, "isotropic vectors"));
     lines.push_back(null_line(method, "covariance-matched vectors"));
     lines.push_back(null_line(method, "shuffled labels"));
@@ -104,16 +120,20 @@ std::vector<PassLine> pass_rules(const Comparison& comparison) {
       lines.push_back(null_line(method, "random latents"));
       lines.push_back(null_line(method, "frozen random autoencoder"));
     }
-    rule("the wrong sign moves the other way", method.wrong_sign < 0, fmt::format("{:+.3f}", method.wrong_sign));
+    rule("the wrong sign moves the other way", method.wrong_sign < 0,
+         fmt::format("{:+.3f}", method.wrong_sign));
     rule("at most 20 % of items steer the wrong way", method.anti_steerable <= kAntiSteerable,
          fmt::format("{:.0f} %", 100 * method.anti_steerable));
-    rule("loss on neutral text rises by at most .05 nat", headline.side_effect.loss_rise <= kLossRise,
+    rule("loss on neutral text rises by at most .05 nat",
+         headline.side_effect.loss_rise <= kLossRise,
          fmt::format("{:+.4f}", headline.side_effect.loss_rise));
     if (std::isnan(method.gain_over_mean.low))
-      rule("beats the mean direction at equal KL", std::nullopt, "is the mean direction, or there is none");
+      rule("beats the mean direction at equal KL", std::nullopt,
+           "is the mean direction, or there is none");
     else
       rule("beats the mean direction at equal KL", method.gain_over_mean.low > 0,
-           fmt::format("difference [{:+.3f}, {:+.3f}]", method.gain_over_mean.low, method.gain_over_mean.high));
+           fmt::format("difference [{:+.3f}, {:+.3f}]", method.gain_over_mean.low,
+                       method.gain_over_mean.high));
     lines.push_back(foreign_line(method));
     lines.push_back(template_line(method, headline.effect));
     lines.push_back(choice_line(method, comparison.choice_items));
@@ -126,29 +146,40 @@ void add_notes(const CompareOptions& options, Comparison& comparison) {
   for (const MethodResult& method : comparison.methods)
     for (const Level& level : method.levels)
       if (!level.dose.reached)
-        note(fmt::format("{}: a KL of {} nats was not reached; the nearest dose, {:.4g}, gives {:.4f}.", method.name, level.level,
-                         level.dose.dose, level.dose.kl));
+        note(fmt::format(
+            "{}: a KL of {} nats was not reached; the nearest dose, {:.4g}, gives {:.4f}.",
+            method.name, level.level, level.dose.dose, level.dose.kl));
   if (options.nulls == 0)
     note("No nulls were drawn: nothing here says what chance alone gives.");
   else
     note(fmt::format("With {} null draws a kind, no p below {:.4f} can be shown{}.", options.nulls,
-                     1 / static_cast<double>(1 + options.nulls), options.nulls < 99 ? "; p <= .01 needs 99" : ""));
+                     1 / static_cast<double>(1 + options.nulls),
+                     options.nulls < 99 ? "; p <= .01 needs 99" : ""));
   if (find_method(comparison, kPcaCenter) != nullptr)
     note(
-        "Swapping the sides of pairs leaves the sum of squares that pca-center maximises as it is, so that shuffled labels would only flip "
-        "its sign: that null says nothing about it and is left out.");
+        "Swapping the sides of pairs leaves the sum of squares that pca-center maximises as it is, "
+        "so that shuffled labels would only flip its sign: that null says nothing about it and is "
+        "left out.");
   note(fmt::format(
-      "The effect is a log-probability difference of {} pairs of continuations, teacher-forced. It is no judgement of texts that "
-      "the model writes{}.",
+      "The effect is a log-probability difference of {} pairs of continuations, teacher-forced. It "
+      "is no judgement of texts that the model writes{}.",
       comparison.items, comparison.ood_items > 0 ? "" : ", and no other template was tried"));
-  if (comparison.choice_items == 0) note("What the methods do to what the model knows was not measured: no choice benchmark was given.");
-  if (comparison.choice_items > 0 && comparison.unedited_accuracy_interval.low <= comparison.choice_chance)
-    note(fmt::format("The unedited model answers {:.1f} % of the choice benchmark, and guessing gives {:.1f} %: it cannot show a loss.",
-                     100 * comparison.unedited_accuracy, 100 * comparison.choice_chance));
+  if (comparison.choice_items == 0)
+    note(
+        "What the methods do to what the model knows was not measured: no choice benchmark was "
+        "given.");
+  if (comparison.choice_items > 0 &&
+      comparison.unedited_accuracy_interval.low <= comparison.choice_chance)
+    note(
+        fmt::format("The unedited model answers {:.1f} % of the choice benchmark, and guessing "
+                    "gives {:.1f} %: it cannot show a loss.",
+                    100 * comparison.unedited_accuracy, 100 * comparison.choice_chance));
   note(
-      "That a method moves the concept does not make its direction the model's own representation: directions that carry an effect are not "
-      "unique (arXiv:2602.06801).");
-  note("A latent's label is what it does here; whether the same latent is found by another autoencoder of another seed was not tried.");
+      "That a method moves the concept does not make its direction the model's own representation: "
+      "directions that carry an effect are not unique (arXiv:2602.06801).");
+  note(
+      "A latent's label is what it does here; whether the same latent is found by another "
+      "autoencoder of another seed was not tried.");
 }
 
 std::vector<std::string> answer(const Comparison& comparison) {
@@ -157,62 +188,74 @@ std::vector<std::string> answer(const Comparison& comparison) {
   const MethodResult* const several = find_method(comparison, kBestLatents);
   const MethodResult* const pca = find_method(comparison, kPcaCenter);
   if (pca == nullptr || single == nullptr || several == nullptr) {
-    sentences.push_back("The question cannot be answered: PCA's direction or the latents are missing.");
+    sentences.push_back(
+        "The question cannot be answered: PCA's direction or the latents are missing.");
     return sentences;
   }
-  const auto place = [&](const MethodResult* method) { return static_cast<size_t>(method - comparison.methods.data()); };
+  const auto place = [&](const MethodResult* method) {
+    return static_cast<size_t>(method - comparison.methods.data());
+  };
   for (const MethodResult* latent : {single, several}) {
     const double cosine = comparison.cosines[place(pca)][place(latent)];
     const double chance = 1 / std::sqrt(static_cast<double>(latent->implicit.mean.size(0)));
     sentences.push_back(fmt::format(
-        "PCA's direction and the implicit vector of the {} (latent{} {}) are {}: cosine {:.3f} with its mean over tokens, where random "
-        "directions have {:.3f} as a standard deviation; {:.0f} % of that vector's energy varies from token to token.",
-        latent->name, latent->latents.size() == 1 ? "" : "s", fmt::join(latent->latents, ", "), relation(cosine, chance), cosine, chance,
-        100 * latent->implicit.varying));
+        "PCA's direction and the implicit vector of the {} (latent{} {}) are {}: cosine {:.3f} "
+        "with its mean over tokens, where random directions have {:.3f} as a standard deviation; "
+        "{:.0f} % of that vector's energy varies from token to token.",
+        latent->name, latent->latents.size() == 1 ? "" : "s", fmt::join(latent->latents, ", "),
+        relation(cosine, chance), cosine, chance, 100 * latent->implicit.varying));
   }
   const auto effect = [&](const MethodResult& method) {
     const Level& level = headline_of(method, comparison.headline);
-    return fmt::format("{} {:+.3f} [{:+.3f}, {:+.3f}]{}", method.name, level.effect, level.interval.low, level.interval.high,
+    return fmt::format("{} {:+.3f} [{:+.3f}, {:+.3f}]{}", method.name, level.effect,
+                       level.interval.low, level.interval.high,
                        level.dose.reached ? "" : " (level not reached)");
   };
-  sentences.push_back(fmt::format("At the same side effect (95th percentile of KL {} nats) the concept moves, in nats a token: {}; {}; {}.",
-                                  comparison.headline, effect(*pca), effect(*single), effect(*several)));
+  sentences.push_back(
+      fmt::format("At the same side effect (95th percentile of KL {} nats) the concept moves, in "
+                  "nats a token: {}; {}; {}.",
+                  comparison.headline, effect(*pca), effect(*single), effect(*several)));
   for (const MethodResult* method : {pca, single, several}) {
     std::vector<std::string> others;
-    for (const OtherShift& other : method->others) others.push_back(fmt::format("{} {:+.3f}", other.name, other.shift));
+    for (const OtherShift& other : method->others)
+      others.push_back(fmt::format("{} {:+.3f}", other.name, other.shift));
     std::vector<std::string> near;
     for (size_t i = 0; i < std::min<size_t>(3, method->dictionary.nearest.size()); ++i)
-      near.push_back(fmt::format("{} ({:+.2f})", method->dictionary.nearest[i].latent, method->dictionary.nearest[i].cosine));
-    sentences.push_back(
-        fmt::format("What else {} moves: {:.1f} other latents a token by more than {:.0f} % of their largest activation; "
-                    "other concepts: {}. Its nearest decoder rows: {}.",
-                    method->name, method->latent_changes.moved, 100 * method->latent_changes.threshold,
-                    others.empty() ? "none measured" : fmt::format("{}", fmt::join(others, ", ")), fmt::join(near, ", ")));
+      near.push_back(fmt::format("{} ({:+.2f})", method->dictionary.nearest[i].latent,
+                                 method->dictionary.nearest[i].cosine));
+    sentences.push_back(fmt::format(
+        "What else {} moves: {:.1f} other latents a token by more than {:.0f} % of their largest "
+        "activation; other concepts: {}. Its nearest decoder rows: {}.",
+        method->name, method->latent_changes.moved, 100 * method->latent_changes.threshold,
+        others.empty() ? "none measured" : fmt::format("{}", fmt::join(others, ", ")),
+        fmt::join(near, ", ")));
   }
   if (comparison.ood_items > 0) {
     const auto elsewhere = [](const MethodResult& method) {
-      return fmt::format("{} {:+.3f} [{:+.3f}, {:+.3f}]", method.name, method.ood->effect, method.ood->interval.low,
-                         method.ood->interval.high);
+      return fmt::format("{} {:+.3f} [{:+.3f}, {:+.3f}]", method.name, method.ood->effect,
+                         method.ood->interval.low, method.ood->interval.high);
     };
-    sentences.push_back(fmt::format("On another template ({} pairs): {}; {}; {}.", comparison.ood_items, elsewhere(*pca),
-                                    elsewhere(*single), elsewhere(*several)));
+    sentences.push_back(fmt::format("On another template ({} pairs): {}; {}; {}.",
+                                    comparison.ood_items, elsewhere(*pca), elsewhere(*single),
+                                    elsewhere(*several)));
   }
   if (comparison.choice_items > 0) {
     const auto change = [](const MethodResult& method) {
-      return fmt::format("{} {:+.1f} [{:+.1f}, {:+.1f}]", method.name, 100 * method.choices->change, 100 * method.choices->interval.low,
-                         100 * method.choices->interval.high);
+      return fmt::format("{} {:+.1f} [{:+.1f}, {:+.1f}]", method.name, 100 * method.choices->change,
+                         100 * method.choices->interval.low, 100 * method.choices->interval.high);
     };
-    sentences.push_back(
-        fmt::format("Of {} choices the unedited model gets {:.1f} % right, and guessing {:.1f} %; that changes by points: "
-                    "{}; {}; {}.",
-                    comparison.choice_items, 100 * comparison.unedited_accuracy, 100 * comparison.choice_chance, change(*pca),
-                    change(*single), change(*several)));
+    sentences.push_back(fmt::format(
+        "Of {} choices the unedited model gets {:.1f} % right, and guessing {:.1f} %; that changes "
+        "by points: {}; {}; {}.",
+        comparison.choice_items, 100 * comparison.unedited_accuracy, 100 * comparison.choice_chance,
+        change(*pca), change(*single), change(*several)));
   }
   if (!pca->gain_over_foreign.empty()) {
     std::vector<std::string> foreign;
     for (const MethodResult& method : comparison.methods)
       if (method.role == Role::foreign_control) foreign.push_back(effect(method));
-    sentences.push_back(fmt::format("Vectors of foreign concepts, dosed alike: {}.", fmt::join(foreign, "; ")));
+    sentences.push_back(
+        fmt::format("Vectors of foreign concepts, dosed alike: {}.", fmt::join(foreign, "; ")));
   }
   return sentences;
 }

@@ -23,7 +23,8 @@ std::vector<double> ranks(std::span<const double> values) {
   for (size_t begin = 0; begin < order.size();) {
     size_t end = begin;
     while (end < order.size() && values[order[end]] == values[order[begin]]) ++end;
-    for (size_t i = begin; i < end; ++i) result[order[i]] = static_cast<double>(begin + end - 1) / 2;
+    for (size_t i = begin; i < end; ++i)
+      result[order[i]] = static_cast<double>(begin + end - 1) / 2;
     begin = end;
   }
   return result;
@@ -57,7 +58,9 @@ std::vector<double> difference(std::vector<double> a, std::span<const double> b)
 }
 
 double mean(std::span<const double> values) {
-  return values.empty() ? kNaN : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+  return values.empty() ? kNaN
+                        : std::accumulate(values.begin(), values.end(), 0.0) /
+                              static_cast<double>(values.size());
 }
 
 double quantile(std::span<const double> values, double q) {
@@ -71,7 +74,8 @@ double quantile(std::span<const double> values, double q) {
 }
 
 double null_p(double observed, std::span<const double> null) {
-  const auto reached = std::count_if(null.begin(), null.end(), [&](double value) { return value >= observed; });
+  const auto reached =
+      std::count_if(null.begin(), null.end(), [&](double value) { return value >= observed; });
   return static_cast<double>(1 + reached) / static_cast<double>(1 + null.size());
 }
 
@@ -97,8 +101,8 @@ std::vector<double> holm(std::span<const double> p) {
   return adjusted;
 }
 
-Interval cluster_bootstrap(std::span<const double> values, std::span<const size_t> clusters, int64_t resamples, uint64_t seed,
-                           double confidence) {
+Interval cluster_bootstrap(std::span<const double> values, std::span<const size_t> clusters,
+                           int64_t resamples, uint64_t seed, double confidence) {
   if (values.empty()) return {kNaN, kNaN};
   struct Cluster {
     double sum = 0, count = 0;

@@ -1,5 +1,6 @@
-// What methods are compared on: activations at one site, and what becomes of a model when they are edited there. A language model is one
-// subject (language_subject.h), a synthetic model whose features are known another (synthetic_subject.h).
+// What methods are compared on: activations at one site, and what becomes of a model when they are
+// edited there. A language model is one subject (language_subject.h), a synthetic model whose
+// features are known another (synthetic_subject.h).
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -10,8 +11,8 @@
 #include <vector>
 
 #include "apps/compare/splits.h"
-#include "core/edits/edit.h"
 #include "core/base/json_guard.h"
+#include "core/edits/edit.h"
 #include "steering/effects/effects.h"
 
 namespace vyx::compare {
@@ -32,7 +33,8 @@ struct Instructed {
   steering::NeutralEffect neutral;
 };
 
-/// `edit` is null for the model as it is. Preferences are of an item's positive continuation over its negative one, nats a token.
+/// `edit` is null for the model as it is. Preferences are of an item's positive continuation over
+/// its negative one, nats a token.
 class Subject {
  public:
   virtual ~Subject() = default;
@@ -40,21 +42,27 @@ class Subject {
   virtual std::string site() const = 0;
   virtual int64_t width() const = 0;  // d
   virtual const ContrastActivations& contrast(Split split) const = 0;
-  virtual const at::Tensor& background() const = 0;  // activations of text outside the test, without attention sinks [rows, d] float32
+  virtual const at::Tensor& background()
+      const = 0;  // activations of text outside the test, without attention sinks [rows, d] float32
 
-  virtual std::vector<double> preference(Split split, const Edit* edit) = 0;  // an item; of selection or test
-  /// How each item's preference changes with a small vector that is added at every token: [items, d] float64, nats.
+  virtual std::vector<double> preference(Split split,
+                                         const Edit* edit) = 0;  // an item; of selection or test
+  /// How each item's preference changes with a small vector that is added at every token: [items,
+  /// d] float64, nats.
   virtual at::Tensor preference_slopes(Split split) = 0;
-  virtual const std::vector<size_t>& clusters(Split split) const = 0;          // an item: its group
-  virtual steering::NeutralEffect neutral(Split split, const Edit* edit) = 0;  // of selection or test
+  virtual const std::vector<size_t>& clusters(Split split) const = 0;  // an item: its group
+  virtual steering::NeutralEffect neutral(Split split,
+                                          const Edit* edit) = 0;  // of selection or test
 
-  virtual std::vector<std::string> others() const = 0;                               // contrast sets of other concepts
+  virtual std::vector<std::string> others() const = 0;  // contrast sets of other concepts
   virtual std::vector<double> other_preference(size_t other, const Edit* edit) = 0;  // an item
 
-  /// What tells a foreign concept's sides apart at the site: the mean activation of its positive side minus that of its negative one [d].
+  /// What tells a foreign concept's sides apart at the site: the mean activation of its positive
+  /// side minus that of its negative one [d].
   virtual at::Tensor other_direction(size_t other) = 0;
 
-  /// On another template than the contrast set's and the test's: an item, and its group; none: not measured.
+  /// On another template than the contrast set's and the test's: an item, and its group; none: not
+  /// measured.
   virtual std::vector<double> ood_preference(const Edit* edit) = 0;
   virtual const std::vector<size_t>& ood_clusters() const = 0;
   /// Of a choice benchmark: an item: 1 where the model is right, else 0; none: not measured.

@@ -16,8 +16,17 @@ namespace {
 
 constexpr int kOff = 0, kOn = 1, kAsItComes = 2;  // the concept, in a draw
 constexpr double kConceptFrequency = 0.2;         // as it comes
-constexpr double kReadingThreshold = 0.5;         // of the dictionary: above the noise, below a feature's strength
-enum SubjectStream : uint64_t { kFeatures = 301, kContrast, kBackground = 310, kItems, kNeutral, kOod, kAsked };
+constexpr double kReadingThreshold =
+    0.5;  // of the dictionary: above the noise, below a feature's strength
+enum SubjectStream : uint64_t {
+  kFeatures = 301,
+  kContrast,
+  kBackground = 310,
+  kItems,
+  kNeutral,
+  kOod,
+  kAsked
+};
 
 at::Generator generator(uint64_t seed, uint64_t stream) {
   return at::detail::createCPUGenerator(random_bits(seed, stream, 0));
@@ -29,8 +38,11 @@ torch::jit::Module make_model(const at::Tensor& features, double gain) {
   site.define("def forward(self, x: Tensor) -> Tensor:\n    return x\n");
   torch::jit::Module model("Planted");
   model.register_module("site", site);
-  model.register_buffer("readout", at::cat({features * gain, at::zeros({1, features.size(1)})}).contiguous());
-  model.define("def forward(self, x: Tensor) -> Tensor:\n    return torch.linear(self.site.forward(x), self.readout)\n");
+  model.register_buffer("readout",
+                        at::cat({features * gain, at::zeros({1, features.size(1)})}).contiguous());
+  model.define(
+      "def forward(self, x: Tensor) -> Tensor:\n    return torch.linear(self.site.forward(x), "
+      "self.readout)\n");
   model.eval();
   return model;
 }
@@ -39,9 +51,11 @@ torch::jit::Module make_model(const at::Tensor& features, double gain) {
 
 SyntheticSubject::SyntheticSubject(const SyntheticOptions& options)
     : options_(options),
-      features_(std::get<0>(at::linalg_qr(at::randn({options.width, options.features}, generator(options.seed, kFeatures), at::kFloat)))
-                    .t()
-                    .contiguous()),
+      features_(
+          std::get<0>(at::linalg_qr(at::randn({options.width, options.features},
+                                              generator(options.seed, kFeatures), at::kFloat)))
+              .t()
+              .contiguous()),
       model_(make_model(features_, options.gain)) {
   const int64_t pairs[] = {options.pairs / 2, options.pairs / 4, options.pairs / 4};
   for (uint64_t split = 0; split < 3; ++split)
@@ -56,23 +70,29 @@ SyntheticSubject::SyntheticSubject(const SyntheticOptions& options)
   }
   ood_ = draw(options.items, kOff, kOod, std::min(1.0, 3 * options.others));
   // Features 2 … are independent: question i asks for one of them, beside the next ones.
-  const at::Tensor question = at::arange(options.choices).unsqueeze(1);            // [choices, 1]
-  asked_ = (question + at::arange(kChoices)).remainder(options.features - 2) + 2;  // [choices, kChoices]
+  const at::Tensor question = at::arange(options.choices).unsqueeze(1);  // [choices, 1]
+  asked_ =
+      (question + at::arange(kChoices)).remainder(options.features - 2) + 2;  // [choices, kChoices]
   choices_ = draw(options.choices, kAsItComes, kAsked, options.others) +
              options.strength * features_.index_select(0, asked_.select(1, 0));  // [choices, width]
   clusters_.resize(static_cast<size_t>(options.items));
   std::iota(clusters_.begin(), clusters_.end(), size_t{0});
 }
 
-at::Tensor SyntheticSubject::draw(int64_t rows, int concept_on, uint64_t stream, double others) const {
+at::Tensor SyntheticSubject::draw(int64_t rows, int concept_on, uint64_t stream,
+                                  double others) const {
   at::Generator random = generator(options_.seed, stream);
   const at::Tensor chance = at::rand({rows, options_.features}, random, at::kFloat);
   at::Tensor fires = chance < others;  // [rows, features]
-  const at::Tensor concept_fires =
-      concept_on == kAsItComes ? chance.select(1, 0) < kConceptFrequency : at::full({rows}, concept_on == kOn, at::kBool);
+  const at::Tensor concept_fires = concept_on == kAsItComes
+                                       ? chance.select(1, 0) < kConceptFrequency
+                                       : at::full({rows}, concept_on == kOn, at::kBool);
   fires.select(1, 0).copy_(concept_fires);
-  fires.select(1, 1).copy_(chance.select(1, 1) < at::where(concept_fires, options_.neighbour_with, options_.neighbour_without));
-  const at::Tensor strengths = options_.strength + options_.strength_deviation * at::randn({rows, options_.features}, random, at::kFloat);
+  fires.select(1, 1).copy_(chance.select(1, 1) < at::where(concept_fires, options_.neighbour_with,
+                                                           options_.neighbour_without));
+  const at::Tensor strengths =
+      options_.strength +
+      options_.strength_deviation * at::randn({rows, options_.features}, random, at::kFloat);
   const at::Tensor noise = options_.noise * at::randn({rows, options_.width}, random, at::kFloat);
   return (strengths * fires).mm(features_) + noise;
 }
@@ -101,10 +121,13 @@ at::Tensor SyntheticSubject::log_probabilities(const at::Tensor& x, const Edit* 
   return result;
 }
 
-std::vector<double> SyntheticSubject::feature_preference(const at::Tensor& x, int64_t feature, const Edit* edit) {
+std::vector<double> SyntheticSubject::feature_preference(const at::Tensor& x, int64_t feature,
+                                                         const Edit* edit) {
   const at::Tensor log_p = log_probabilities(x, edit);  // [rows, features + 1]
-  const at::Tensor preference = (log_p.select(1, feature) - log_p.select(1, options_.features)).to(at::kDouble).contiguous();
-  return {preference.const_data_ptr<double>(), preference.const_data_ptr<double>() + preference.numel()};
+  const at::Tensor preference =
+      (log_p.select(1, feature) - log_p.select(1, options_.features)).to(at::kDouble).contiguous();
+  return {preference.const_data_ptr<double>(),
+          preference.const_data_ptr<double>() + preference.numel()};
 }
 
 std::vector<double> SyntheticSubject::preference(Split split, const Edit* edit) {
@@ -112,7 +135,9 @@ std::vector<double> SyntheticSubject::preference(Split split, const Edit* edit) 
 }
 
 at::Tensor SyntheticSubject::preference_slopes(Split) {
-  return (options_.gain * features_[0]).to(at::kDouble).expand({options_.items, options_.width});  // the logits are linear in x
+  return (options_.gain * features_[0])
+      .to(at::kDouble)
+      .expand({options_.items, options_.width});  // the logits are linear in x
 }
 
 at::Tensor SyntheticSubject::other_direction(size_t other) {
@@ -126,8 +151,11 @@ std::vector<double> SyntheticSubject::ood_preference(const Edit* edit) {
 }
 
 std::vector<double> SyntheticSubject::choices_right(const Edit* edit) {
-  const at::Tensor asked = log_probabilities(choices_, edit).gather(1, asked_);  // [choices, kChoices]
-  const at::Tensor right = (asked.select(1, 0) > std::get<0>(asked.slice(1, 1).max(1))).to(at::kDouble).contiguous();  // [choices]
+  const at::Tensor asked =
+      log_probabilities(choices_, edit).gather(1, asked_);  // [choices, kChoices]
+  const at::Tensor right = (asked.select(1, 0) > std::get<0>(asked.slice(1, 1).max(1)))
+                               .to(at::kDouble)
+                               .contiguous();  // [choices]
   return {right.const_data_ptr<double>(), right.const_data_ptr<double>() + right.numel()};
 }
 
@@ -137,11 +165,13 @@ std::vector<double> SyntheticSubject::other_preference(size_t other, const Edit*
 
 steering::NeutralEffect SyntheticSubject::neutral(Split split, const Edit* edit) {
   const at::Tensor& x = neutral_[split == Split::test];
-  const at::Tensor before = log_probabilities(x, nullptr), after = log_probabilities(x, edit);  // [rows, features + 1]
+  const at::Tensor before = log_probabilities(x, nullptr),
+                   after = log_probabilities(x, edit);  // [rows, features + 1]
   const at::Tensor gain = after - before;
   // The text itself: the likeliest token of the unedited model.
   const at::Tensor next = before.argmax(-1, /*keepdim=*/true);
-  return {(after.exp() * gain).sum(-1, false, at::kDouble).clamp_min(0), (-(before.exp() * gain)).sum(-1, false, at::kDouble).clamp_min(0),
+  return {(after.exp() * gain).sum(-1, false, at::kDouble).clamp_min(0),
+          (-(before.exp() * gain)).sum(-1, false, at::kDouble).clamp_min(0),
           -gain.gather(1, next).squeeze(1).to(at::kDouble)};
 }
 

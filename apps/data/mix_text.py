@@ -23,7 +23,10 @@ MIB = 1 << 20
 class HtmlText(html.parser.HTMLParser):
     """The paragraphs of a page."""
 
-    BLOCKS = {"p", "div", "li", "ul", "ol", "h1", "h2", "h3", "h4", "h5", "blockquote", "br", "tr", "table", "pre", "dd", "dt"}
+    BLOCKS = {
+        "p", "div", "li", "ul", "ol", "h1", "h2", "h3", "h4", "h5", "blockquote", "br", "tr",
+        "table", "pre", "dd", "dt"
+    }
     SKIPPED = {"script", "style", "head", "nav"}
 
     def __init__(self):
@@ -52,7 +55,10 @@ def read(path):
 
 
 def paragraphs(text):
-    return [paragraph for paragraph in (part.strip("\n").rstrip() for part in re.split(r"\n\s*\n", text)) if paragraph.strip()]
+    return [
+        paragraph for paragraph in (part.strip("\n").rstrip()
+                                    for part in re.split(r"\n\s*\n", text)) if paragraph.strip()
+    ]
 
 
 def grouped(parts):
@@ -71,25 +77,30 @@ def anarchism(root):
     for path in sorted(root.glob("usr/share/doc/anarchism/html/*.html")):
         parser = HtmlText()
         parser.feed(read(path))
-        yield from grouped(re.sub(r" +", " ", part).strip() for part in paragraphs("".join(parser.parts)))
+        yield from grouped(
+            re.sub(r" +", " ", part).strip() for part in paragraphs("".join(parser.parts)))
 
 
 def manual(pattern):
     def documents(root):
         for path in sorted(root.glob(pattern)):
             yield from grouped(paragraphs(textwrap.dedent(read(path))))
+
     return documents
 
 
 def pod(root):
     """Perl's manual without its markup; without tables of contents, of characters and of changes."""
     for path in sorted(root.glob("usr/share/perl/*/pod/*.pod")):
-        if re.search(r"delta|perltoc|perlapi|perlintern|uniprops|perlmodlib|perlebcdic|perldiag", path.name):
+        if re.search(r"delta|perltoc|perlapi|perlintern|uniprops|perlmodlib|perlebcdic|perldiag",
+                     path.name):
             continue
         text = re.sub(r"(?ms)^=(begin|for)\b.*?(^=end[^\n]*$|\n\n)", "", read(path))
-        text = re.sub(r"(?m)^=(?:head\d|item|over|back|encoding|cut|pod)\b *(?:\d+|utf8|\*)? *", "", text)
+        text = re.sub(r"(?m)^=(?:head\d|item|over|back|encoding|cut|pod)\b *(?:\d+|utf8|\*)? *", "",
+                      text)
         for _ in range(3):  # codes nest: L<B<…>>
-            text = re.sub(r"\b[IBCLEFSXZ](?:<<+ (.*?) >>+|<([^<>]*)>)", lambda match: match[1] or match[2] or "", text)
+            text = re.sub(r"\b[IBCLEFSXZ](?:<<+ (.*?) >>+|<([^<>]*)>)",
+                          lambda match: match[1] or match[2] or "", text)
         yield from grouped(paragraphs(text))
 
 
@@ -101,7 +112,11 @@ def fortunes(root):
 
 def dictionary(name, every=1):
     """Each `every`th entry of a dictd dictionary: word, offset and length in base 64, a line an entry."""
-    digits = {character: i for i, character in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")}
+    digits = {
+        character: i
+        for i, character in enumerate(
+            "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+    }
 
     def number(text):
         value = 0
@@ -113,10 +128,16 @@ def dictionary(name, every=1):
         folder = root / "usr/share/dictd"
         with gzip.open(folder / f"{name}.dict.dz", "rb") as file:
             data = file.read()
-        entries = {(number(offset), number(length)) for _, offset, length, *_ in
-                   (line.split("\t") for line in read(folder / f"{name}.index").splitlines() if not line.startswith("00"))}
+        entries = {
+            (number(offset), number(length))
+            for _, offset, length, *_ in (line.split("\t")
+                                          for line in read(folder / f"{name}.index").splitlines()
+                                          if not line.startswith("00"))
+        }
         for offset, length in sorted(entries)[::every]:
-            yield textwrap.dedent(data[offset: offset + length].decode("utf-8", "replace")).strip("\n")
+            yield textwrap.dedent(data[offset:offset + length].decode("utf-8",
+                                                                      "replace")).strip("\n")
+
     return documents
 
 
@@ -142,7 +163,9 @@ def mix(packages):
     for package, (extract, share) in SOURCES.items():
         texts = [text for text in extract(packages / package) if len(text.strip()) >= 40]
         if not texts:
-            sys.exit(f"mix_text.py: found no text in {packages / package}; is the package of another release?")
+            sys.exit(
+                f"mix_text.py: found no text in {packages / package}; is the package of another release?"
+            )
         shuffler.shuffle(texts)
         size, taken = 0, 0
         while taken < len(texts) and size < share:
@@ -155,11 +178,13 @@ def mix(packages):
 
 
 def write(out, documents):
-    data = "".join(json.dumps(document, ensure_ascii=False) + "\n" for document in documents).encode()
+    data = "".join(json.dumps(document, ensure_ascii=False) + "\n"
+                   for document in documents).encode()
     part = out.with_name(out.name + ".part")
     part.write_bytes(data)
     os.replace(part, out)
-    print(f"{out}: {len(data) / 1e6:.1f} MB, SHA-256 {hashlib.sha256(data).hexdigest()}", file=sys.stderr)
+    print(f"{out}: {len(data) / 1e6:.1f} MB, SHA-256 {hashlib.sha256(data).hexdigest()}",
+          file=sys.stderr)
 
 
 def main():

@@ -6,14 +6,14 @@
 #include "apps/options/driver.h"
 #include "apps/options/latent_options.h"
 #include "apps/options/vector_options.h"
-#include "core/edits/bake.h"
 #include "core/base/error.h"
-#include "core/io/files.h"
-#include "core/hooks/script_archive.h"
 #include "core/base/stopwatch.h"
+#include "core/edits/bake.h"
+#include "core/hooks/script_archive.h"
+#include "core/io/files.h"
 #include "sae/edits/export.h"
-#include "sae/files/autoencoder_file.h"
 #include "sae/edits/settable_latents.h"
+#include "sae/files/autoencoder_file.h"
 
 namespace {
 
@@ -26,14 +26,18 @@ struct Options {
   apps::LatentOptions latents;  // with --sae, which without --model is what is exported
 };
 
-/// `module` with the vectors' edits and the changed latents in it; latents that were given no value are as they were until they are set.
+/// `module` with the vectors' edits and the changed latents in it; latents that were given no value
+/// are as they were until they are set.
 torch::jit::Module bake_all(const torch::jit::Module& module, const std::vector<SiteEdit>& edits,
-                            const std::optional<apps::LatentIntervention>& intervention, const Options& options) {
+                            const std::optional<apps::LatentIntervention>& intervention,
+                            const Options& options) {
   if (!intervention) return bake(module, edits, options.coefficient);
   const auto& [site, autoencoder, changes, edit_options] = *intervention;
-  torch::jit::Module baked = sae::bake_latents(module, edits, site, autoencoder, changes, edit_options, options.coefficient);
+  torch::jit::Module baked = sae::bake_latents(module, edits, site, autoencoder, changes,
+                                               edit_options, options.coefficient);
   for (const std::string& text : options.latents.latents)
-    if (const apps::LatentArgument latent = apps::parse_latent(text); !latent.kind) baked.run_method("clear_latent", latent.latent);
+    if (const apps::LatentArgument latent = apps::parse_latent(text); !latent.kind)
+      baked.run_method("clear_latent", latent.latent);
   return baked;
 }
 
@@ -42,24 +46,30 @@ Json export_model(const Options& options, const apps::CommonOptions& common) {
   options.latents.check(/*needs_values=*/false);
   const bool latents = !options.latents.sae.empty();
   if (latents && options.latents.latents.empty() && !options.latents.without_error)
-    throw UsageError("--sae with --model: found no latent to change, expected at least one --latent");
-  if (options.vectors.vectors.empty() && !latents) throw UsageError("expected at least one --vector, or --sae with --latent");
+    throw UsageError(
+        "--sae with --model: found no latent to change, expected at least one --latent");
+  if (options.vectors.vectors.empty() && !latents)
+    throw UsageError("expected at least one --vector, or --sae with --latent");
   require_writable(options.out);
   const Stopwatch stopwatch;
   auto model = models::LanguageModel::load(options.model);
-  const auto edits = steering::make_edits(model, options.vectors.read(model, common), options.vectors.steer_options());
+  const auto edits = steering::make_edits(model, options.vectors.read(model, common),
+                                          options.vectors.steer_options());
   std::optional<apps::LatentIntervention> intervention;
   if (latents) intervention = options.latents.read(model);
-  // The archive is read once more because the model in memory is instrumented, and what is exported is not.
+  // The archive is read once more because the model in memory is instrumented, and what is exported
+  // is not.
   const std::vector<std::string> extras{"config.json", "tokenizer.json"};
   const ScriptArchive archive = load_script(options.model, extras);
-  save_script(bake_all(archive.module, edits, intervention, options), options.out, archive.extra_files);
+  save_script(bake_all(archive.module, edits, intervention, options), options.out,
+              archive.extra_files);
   Json sites = Json::array();
   for (const SiteEdit& edit : edits) sites.push_back(edit.site.name());
   if (intervention) sites.push_back(intervention->site.name());
   if (!common.json)
-    fmt::print("{}: {} edited at {} sites, coefficient {}, {:.0f} MB, in {:.1f} s\n", options.out, options.model, sites.size(),
-               options.coefficient, std::filesystem::file_size(options.out) / 1e6, stopwatch.seconds());
+    fmt::print("{}: {} edited at {} sites, coefficient {}, {:.0f} MB, in {:.1f} s\n", options.out,
+               options.model, sites.size(), options.coefficient,
+               std::filesystem::file_size(options.out) / 1e6, stopwatch.seconds());
   return {{"model", options.out},
           {"sites", sites},
           {"latents", options.latents.latents},
@@ -70,11 +80,13 @@ Json export_model(const Options& options, const apps::CommonOptions& common) {
 
 /// An autoencoder as TorchScript, or in another format's files.
 Json export_autoencoder(const Options& options, const apps::CommonOptions& common) {
-  if (!options.vectors.vectors.empty() || !options.latents.latents.empty() || options.latents.without_error ||
-      !options.latents.when.empty())
-    throw UsageError("--vector, --latent, --when and --without-error go with --model, not with --sae alone");
+  if (!options.vectors.vectors.empty() || !options.latents.latents.empty() ||
+      options.latents.without_error || !options.latents.when.empty())
+    throw UsageError(
+        "--vector, --latent, --when and --without-error go with --model, not with --sae alone");
   const bool script = options.format == "torchscript";
-  const auto format = script ? sae::FileFormat::saelens : sae::file_format_from_name(options.format);
+  const auto format =
+      script ? sae::FileFormat::saelens : sae::file_format_from_name(options.format);
   if (script || format == sae::FileFormat::openai) require_writable(options.out);
   const sae::Autoencoder autoencoder = sae::load_autoencoder(options.latents.sae);
   if (script) {
@@ -83,8 +95,9 @@ Json export_autoencoder(const Options& options, const apps::CommonOptions& commo
     sae::save_autoencoder(autoencoder, options.out, format);
   }
   if (!common.json)
-    fmt::print("{}: {} with {} latents from {}, as {}\n", options.out, sae::name_of(autoencoder.config.architecture),
-               autoencoder.config.latents, options.latents.sae, options.format);
+    fmt::print("{}: {} with {} latents from {}, as {}\n", options.out,
+               sae::name_of(autoencoder.config.architecture), autoencoder.config.latents,
+               options.latents.sae, options.format);
   return {{"sae", options.out},
           {"format", options.format},
           {"architecture", sae::name_of(autoencoder.config.architecture)},
@@ -95,31 +108,47 @@ Json export_autoencoder(const Options& options, const apps::CommonOptions& commo
 
 int main(int argc, char** argv) {
   Options options{.format = "torchscript"};
-  apps::Driver driver(
-      "vyx-export", "(--model model.pt [--vector happy.gguf] [--sae folder --latent I] | --sae folder) --out steered.pt",
-      "Writes control vectors and changed latents into the model itself: an archive that steers in stock Python, with torch alone.\n"
-      "    m = torch.jit.load('steered.pt'); m.set_coefficient(4.0); logits = m(ids)  # [batch, seq, vocab]\n"
-      "    m.set_latent(1234, 30.0)  # for each --latent that is set, or has no value yet; m.clear_latent(1234)\n"
-      "Or an autoencoder, read in any format, as such an archive or in the files of another library.\n"
-      "    s = torch.jit.load('sae.pt'); f = s.encode(x); y = s.decode(f, x)  # [.., latents], [.., d]",
-      "  vyx-export --model smollm2.pt --vector happy.gguf --sites 'model.layers.{8..21}' --out steered.pt\n"
-      "  vyx-export --model smollm2.pt --vector happy.gguf=1 --vector formal.gguf=0.5 --coefficient 4 \\\n"
-      "             --out steered.pt\n"
-      "  vyx-export --model smollm2.pt --sae runs/sae --latent 1234=10x --latent 77 --out golden.pt\n"
-      "  vyx-export --sae runs/sae --out sae.pt\n"
-      "  vyx-export --sae gemma/params.npz --format saelens --out gemma_saelens");
-  driver.options()("model,m", apps::po::value(&options.model)->value_name("FILE"), "the archive of vyx-import")(
-      "sae", apps::po::value(&options.latents.sae)->value_name("PATH"), "an autoencoder's folder or file")(
-      "out,o", apps::po::value(&options.out)->required()->value_name("PATH"), "the archive or folder to write")(
+  apps::Driver driver("vyx-export",
+                      "(--model model.pt [--vector happy.gguf] [--sae folder --latent I] | --sae "
+                      "folder) --out steered.pt",
+                      "Writes control vectors and changed latents into the model itself: an "
+                      "archive that steers in stock Python, with torch alone.\n"
+                      "    m = torch.jit.load('steered.pt'); m.set_coefficient(4.0); logits = "
+                      "m(ids)  # [batch, seq, vocab]\n"
+                      "    m.set_latent(1234, 30.0)  # for each --latent that is set, or has no "
+                      "value yet; m.clear_latent(1234)\n"
+                      "Or an autoencoder, read in any format, as such an archive or in the files "
+                      "of another library.\n"
+                      "    s = torch.jit.load('sae.pt'); f = s.encode(x); y = s.decode(f, x)  # "
+                      "[.., latents], [.., d]",
+                      "  vyx-export --model smollm2.pt --vector happy.gguf --sites "
+                      "'model.layers.{8..21}' --out steered.pt\n"
+                      "  vyx-export --model smollm2.pt --vector happy.gguf=1 --vector "
+                      "formal.gguf=0.5 --coefficient 4 \\\n"
+                      "             --out steered.pt\n"
+                      "  vyx-export --model smollm2.pt --sae runs/sae --latent 1234=10x --latent "
+                      "77 --out golden.pt\n"
+                      "  vyx-export --sae runs/sae --out sae.pt\n"
+                      "  vyx-export --sae gemma/params.npz --format saelens --out gemma_saelens");
+  driver.options()("model,m", apps::po::value(&options.model)->value_name("FILE"),
+                   "the archive of vyx-import")(
+      "sae", apps::po::value(&options.latents.sae)->value_name("PATH"),
+      "an autoencoder's folder or file")(
+      "out,o", apps::po::value(&options.out)->required()->value_name("PATH"),
+      "the archive or folder to write")(
       "format", apps::po::value(&options.format)->default_value(options.format)->value_name("NAME"),
-      "of the autoencoder: torchscript, saelens, sparsify, dictionary-learning, openai, gemma-scope or gemma-scope-2")(
-      "coefficient,c", apps::po::value(&options.coefficient)->default_value(options.coefficient)->value_name("C"),
+      "of the autoencoder: torchscript, saelens, sparsify, dictionary-learning, openai, "
+      "gemma-scope or gemma-scope-2")(
+      "coefficient,c",
+      apps::po::value(&options.coefficient)->default_value(options.coefficient)->value_name("C"),
       "multiplies all vectors and what latents add until set_coefficient is called");
   options.vectors.add_to(driver, /*with_positions=*/false);
   options.latents.add_to(driver, /*with_sae=*/false);
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
-    if (options.model.empty() && options.latents.sae.empty()) throw UsageError("expected --model or --sae");
-    return options.model.empty() ? export_autoencoder(options, common) : export_model(options, common);
+    if (options.model.empty() && options.latents.sae.empty())
+      throw UsageError("expected --model or --sae");
+    return options.model.empty() ? export_autoencoder(options, common)
+                                 : export_model(options, common);
   });
 }

@@ -17,30 +17,42 @@ int main(int argc, char** argv) {
   apps::VectorOptions vector_options;
   apps::LatentOptions latent_options;
 
-  apps::Driver driver("vyx-generate", "--model model.pt --prompt TEXT [--vector happy.gguf=4]… [--sae sae/ --latent 1234=10x]…",
-                      "Continues a text, steered by control vectors, by latents of an autoencoder, or not.",
-                      "  vyx-generate --model smollm2.pt --chat --prompt 'How was your day?'\n"
-                      "  vyx-generate --model smollm2.pt --chat --prompt 'How was your day?' \\\n"
-                      "               --vector happy.gguf=-6 --sites 'model.layers.{8..21}'\n"
-                      "  vyx-generate --model smollm2.pt --chat --prompt 'How was your day?' --sae sae --latent 1234=3x --latent 77=0");
-  driver.options()("model,m", apps::po::value(&model_path)->required()->value_name("FILE"), "the archive of vyx-import")(
+  apps::Driver driver(
+      "vyx-generate",
+      "--model model.pt --prompt TEXT [--vector happy.gguf=4]… [--sae sae/ --latent 1234=10x]…",
+      "Continues a text, steered by control vectors, by latents of an autoencoder, or not.",
+      "  vyx-generate --model smollm2.pt --chat --prompt 'How was your day?'\n"
+      "  vyx-generate --model smollm2.pt --chat --prompt 'How was your day?' \\\n"
+      "               --vector happy.gguf=-6 --sites 'model.layers.{8..21}'\n"
+      "  vyx-generate --model smollm2.pt --chat --prompt 'How was your day?' --sae sae --latent "
+      "1234=3x --latent 77=0");
+  driver.options()("model,m", apps::po::value(&model_path)->required()->value_name("FILE"),
+                   "the archive of vyx-import")(
       "prompt,p", apps::po::value(&prompt)->required()->value_name("TEXT"), "the text to continue")(
       "chat", apps::po::bool_switch(&chat), "the prompt is a user's message; the model answers");
   vector_options.add_to(driver);
   latent_options.add_to(driver);
-  driver.options()("max-tokens,n", apps::po::value(&options.max_tokens)->default_value(options.max_tokens)->value_name("N"),
-                   "tokens to generate, at most")(
-      "temperature", apps::po::value(&sampling.temperature)->default_value(sampling.temperature)->value_name("T"),
-      "0: the most probable token each time")("top-k", apps::po::value(&sampling.top_k)->default_value(sampling.top_k)->value_name("K"),
-                                              "keep the K most probable tokens; 0: all")(
+  driver.options()(
+      "max-tokens,n",
+      apps::po::value(&options.max_tokens)->default_value(options.max_tokens)->value_name("N"),
+      "tokens to generate, at most")(
+      "temperature",
+      apps::po::value(&sampling.temperature)->default_value(sampling.temperature)->value_name("T"),
+      "0: the most probable token each time")(
+      "top-k", apps::po::value(&sampling.top_k)->default_value(sampling.top_k)->value_name("K"),
+      "keep the K most probable tokens; 0: all")(
       "top-p", apps::po::value(&sampling.top_p)->default_value(sampling.top_p)->value_name("P"),
-      "keep the fewest tokens with probability P")("min-p",
-                                                   apps::po::value(&sampling.min_p)->default_value(sampling.min_p)->value_name("P"),
-                                                   "keep tokens with this share of the best one's probability")(
-      "repetition-penalty", apps::po::value(&sampling.repetition_penalty)->default_value(sampling.repetition_penalty)->value_name("R"),
+      "keep the fewest tokens with probability P")(
+      "min-p", apps::po::value(&sampling.min_p)->default_value(sampling.min_p)->value_name("P"),
+      "keep tokens with this share of the best one's probability")(
+      "repetition-penalty",
+      apps::po::value(&sampling.repetition_penalty)
+          ->default_value(sampling.repetition_penalty)
+          ->value_name("R"),
       "of tokens seen; 1: none")("stop", apps::po::value(&options.stop)->value_name("TEXT"),
                                  "end before this text; may be given more than once")(
-      "ignore-end", apps::po::bool_switch(&options.ignore_end), "go on after the model's end token");
+      "ignore-end", apps::po::bool_switch(&options.ignore_end),
+      "go on after the model's end token");
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
     sampling.seed = common.seed;
@@ -52,14 +64,16 @@ int main(int argc, char** argv) {
 
     auto model = models::LanguageModel::load(model_path, common.torch_device());
     if (const int64_t lost = model.tokenizer().bytes_without_token(prompt); lost > 0)
-      common.warn(fmt::format("{} bytes of the prompt have no token in the model's vocabulary and are left out", lost));
+      common.warn(fmt::format(
+          "{} bytes of the prompt have no token in the model's vocabulary and are left out", lost));
     std::optional<steering::Steering> steering;
     if (const auto vectors = vector_options.read(model, common); !vectors.empty())
       steering.emplace(steering::steer(model, vectors, steer_options));
     std::optional<AttachedEdit> latents;
     if (!latent_options.sae.empty()) {
       const apps::LatentIntervention intervention = latent_options.read(model);
-      latents.emplace(attach(model.module(), intervention.site, intervention.edit(), {.positions = steer_options.positions}));
+      latents.emplace(attach(model.module(), intervention.site, intervention.edit(),
+                             {.positions = steer_options.positions}));
     }
     if (!common.json)
       options.on_text = [](std::string_view text) {
@@ -72,8 +86,8 @@ int main(int argc, char** argv) {
 
     if (!common.json) fmt::print("\n");
     if (common.progress())
-      fmt::print(stderr, "[{} tokens, {:.1f} tokens/s, ended by {}]\n", statistics.generated_tokens, statistics.tokens_per_second(),
-                 rows[0].stop_reason);
+      fmt::print(stderr, "[{} tokens, {:.1f} tokens/s, ended by {}]\n", statistics.generated_tokens,
+                 statistics.tokens_per_second(), rows[0].stop_reason);
     return {{"prompt", prompt},
             {"text", rows[0].text},
             {"tokens", rows[0].tokens},

@@ -8,10 +8,10 @@
 #include <vector>
 
 #include "apps/options/driver.h"
-#include "core/io/digest.h"
 #include "core/base/error.h"
-#include "core/hooks/script_archive.h"
 #include "core/formats/tensor_file.h"
+#include "core/hooks/script_archive.h"
+#include "core/io/digest.h"
 #include "models/activations/harvest_inputs.h"
 #include "models/language_model/language_model.h"
 #include "sae/store/harvest_to_store.h"
@@ -41,31 +41,37 @@ std::vector<at::Tensor> arguments_from(const std::string& path, const torch::jit
   const TensorMap tensors = read_safetensors(path).tensors;
   std::vector<at::Tensor> inputs;
   std::vector<std::string> names;
-  for (const c10::Argument& argument : module.get_method("forward").function().getSchema().arguments()) {
+  for (const c10::Argument& argument :
+       module.get_method("forward").function().getSchema().arguments()) {
     if (argument.name() == "self") continue;
     names.push_back(argument.name());
     const auto found = tensors.find(argument.name());
     if (found != tensors.end()) inputs.push_back(found->second);
     if (found == tensors.end() && !argument.default_value())
-      fail("{}: found no tensor {}, expected one a parameter of the module's forward ({})", path, argument.name(), fmt::join(names, ", "));
+      fail("{}: found no tensor {}, expected one a parameter of the module's forward ({})", path,
+           argument.name(), fmt::join(names, ", "));
   }
   if (inputs.size() != tensors.size())
-    fail("{}: found {} tensors, expected those that the module's forward takes: {}", path, tensors.size(), fmt::join(names, ", "));
+    fail("{}: found {} tensors, expected those that the module's forward takes: {}", path,
+         tensors.size(), fmt::join(names, ", "));
   return inputs;
 }
 
 /// What was not as it should be, as warnings.
 void warn_about_input(const apps::CommonOptions& common, const Json& input) {
-  const std::pair<const char*, const char*> kinds[] = {{"malformed", "sequences that are not UTF-8 were replaced by U+FFFD"},
-                                                       {"nul_bytes", "NUL bytes were left out"},
-                                                       {"carriage_returns", "carriage returns before line ends were left out"},
-                                                       {"byte_order_marks", "byte order marks were left out"},
-                                                       {"empty", "documents of nothing but white space were left out"}};
+  const std::pair<const char*, const char*> kinds[] = {
+      {"malformed", "sequences that are not UTF-8 were replaced by U+FFFD"},
+      {"nul_bytes", "NUL bytes were left out"},
+      {"carriage_returns", "carriage returns before line ends were left out"},
+      {"byte_order_marks", "byte order marks were left out"},
+      {"empty", "documents of nothing but white space were left out"}};
   const Json counts = input.value("counts", Json::object());
   for (const auto& [key, text] : kinds)
-    if (const uint64_t count = counts.value(key, uint64_t{0}); count > 0) common.warn(fmt::format("the text: {} {}", count, text));
+    if (const uint64_t count = counts.value(key, uint64_t{0}); count > 0)
+      common.warn(fmt::format("the text: {} {}", count, text));
   if (const uint64_t count = input.value("bytes_without_token", uint64_t{0}); count > 0)
-    common.warn(fmt::format("the text: {} bytes that the vocabulary cannot spell were left out", count));
+    common.warn(
+        fmt::format("the text: {} bytes that the vocabulary cannot spell were left out", count));
 }
 
 uint64_t bytes_of(const sae::StoreManifest& manifest) {
@@ -74,22 +80,29 @@ uint64_t bytes_of(const sae::StoreManifest& manifest) {
   return bytes;
 }
 
-void print_summary(const std::string& out, const sae::HarvestToStoreResult& result, double seconds) {
+void print_summary(const std::string& out, const sae::HarvestToStoreResult& result,
+                   double seconds) {
   const sae::StoreManifest& manifest = result.manifest;
   if (result.was_finished) {
     fmt::print("{}: was finished already\n", out);
   } else if (result.resumed_rows > 0) {
     fmt::print("{}: went on behind {} rows\n", out, result.resumed_rows);
   }
-  fmt::print("{}: {} rows in {}, {:.0f} MB, {} shards, of {} tokens\n", out, manifest.rows, sae::dtype_name(manifest.type),
-             bytes_of(manifest) / 1e6, manifest.shards.size(), manifest.tokens);
-  fmt::print("  left out: {} attention sinks, {} special tokens\n", manifest.left_out.value("sinks", uint64_t{0}),
+  fmt::print("{}: {} rows in {}, {:.0f} MB, {} shards, of {} tokens\n", out, manifest.rows,
+             sae::dtype_name(manifest.type), bytes_of(manifest) / 1e6, manifest.shards.size(),
+             manifest.tokens);
+  fmt::print("  left out: {} attention sinks, {} special tokens\n",
+             manifest.left_out.value("sinks", uint64_t{0}),
              manifest.left_out.value("special", uint64_t{0}));
   for (const auto& site : manifest.sites)
-    fmt::print("  {:<32} width {}, norm: mean {:.4g}, median {:.4g}, largest {:.4g}, left out beyond {:.4g}\n", site.site, site.width,
-               site.norm_mean, site.norm_median, site.norm_max, site.norm_threshold);
+    fmt::print(
+        "  {:<32} width {}, norm: mean {:.4g}, median {:.4g}, largest {:.4g}, left out beyond "
+        "{:.4g}\n",
+        site.site, site.width, site.norm_mean, site.norm_median, site.norm_max,
+        site.norm_threshold);
   if (!result.was_finished)
-    fmt::print("  {:.1f} s, {:.0f} rows/s\n", seconds, static_cast<double>(manifest.rows - result.resumed_rows) / seconds);
+    fmt::print("  {:.1f} s, {:.0f} rows/s\n", seconds,
+               static_cast<double>(manifest.rows - result.resumed_rows) / seconds);
 }
 
 }  // namespace
@@ -103,42 +116,73 @@ int main(int argc, char** argv) {
   models::HarvestOptions options;
 
   apps::Driver driver(
-      "vyx-harvest", "--model model.pt (--text FILE… | --inputs FILE) --site SITE --tokens N --out store/",
-      "Runs a language model over text, or any TorchScript module over tensors, and keeps the activations at some\n"
-      "sites as an activation store: sharded safetensors and a manifest. Interrupted, it goes on when it is run again\n"
+      "vyx-harvest",
+      "--model model.pt (--text FILE… | --inputs FILE) --site SITE --tokens N --out store/",
+      "Runs a language model over text, or any TorchScript module over tensors, and keeps the "
+      "activations at some\n"
+      "sites as an activation store: sharded safetensors and a manifest. Interrupted, it goes on "
+      "when it is run again\n"
       "with the same options.",
-      "  vyx-harvest --model smollm2.pt --text a.txt b.jsonl.gz --site model.layers.14 --tokens 1000000 --out store\n"
-      "  vyx-harvest --model smollm2.pt --text fortunes --separator % --site 'model.layers.{8..10}' --tokens 100000 --out store\n"
-      "  vyx-harvest --model resnet.pt --inputs images.safetensors --batch-tokens 16 --site layer3 --tokens 100000 --out store");
-  driver.options()("model,m", apps::po::value(&model_path)->required()->value_name("FILE"), "the archive of vyx-import")(
-      "text,t", apps::po::value(&text)->multitoken()->value_name("FILE…"), "text, JSON Lines (.jsonl), or either as .gz")(
+      "  vyx-harvest --model smollm2.pt --text a.txt b.jsonl.gz --site model.layers.14 --tokens "
+      "1000000 --out store\n"
+      "  vyx-harvest --model smollm2.pt --text fortunes --separator % --site "
+      "'model.layers.{8..10}' --tokens 100000 --out store\n"
+      "  vyx-harvest --model resnet.pt --inputs images.safetensors --batch-tokens 16 --site layer3 "
+      "--tokens 100000 --out store");
+  driver.options()("model,m", apps::po::value(&model_path)->required()->value_name("FILE"),
+                   "the archive of vyx-import")(
+      "text,t", apps::po::value(&text)->multitoken()->value_name("FILE…"),
+      "text, JSON Lines (.jsonl), or either as .gz")(
       "inputs", apps::po::value(&inputs)->value_name("FILE"),
-      "safetensors: the arguments of the module's forward by name, many stacked along the first dimension")(
-      "site,s", apps::po::value(&patterns)->required()->multitoken()->value_name("SITE…"),
-      "sites or patterns of them: model.layers.14, '*.mlp:output'")("tokens,n", apps::po::value(&tokens)->required()->value_name("N"),
-                                                                    "how many to keep, a row each")(
-      "out,o", apps::po::value(&out)->required()->value_name("FOLDER"), "the activation store to write")(
-      "dtype", apps::po::value(&dtype)->default_value(dtype)->value_name("TYPE"), "of the rows: float32, bfloat16 or float16")(
-      "context", apps::po::value(&input_options.context)->default_value(input_options.context)->value_name("N"),
+      "safetensors: the arguments of the module's forward by name, many stacked along the first "
+      "dimension")("site,s",
+                   apps::po::value(&patterns)->required()->multitoken()->value_name("SITE…"),
+                   "sites or patterns of them: model.layers.14, '*.mlp:output'")(
+      "tokens,n", apps::po::value(&tokens)->required()->value_name("N"),
+      "how many to keep, a row each")("out,o",
+                                      apps::po::value(&out)->required()->value_name("FOLDER"),
+                                      "the activation store to write")(
+      "dtype", apps::po::value(&dtype)->default_value(dtype)->value_name("TYPE"),
+      "of the rows: float32, bfloat16 or float16")(
+      "context",
+      apps::po::value(&input_options.context)
+          ->default_value(input_options.context)
+          ->value_name("N"),
       "tokens that a document's tokens can see, at most")(
-      "batch-tokens", apps::po::value(&input_options.batch_tokens)->default_value(input_options.batch_tokens)->value_name("N"),
-      "tokens of one forward (of --inputs: how many of the stacked)")("keep-special", apps::po::bool_switch(&options.keep_special),
-                                                                      "keep the rows of special tokens")(
+      "batch-tokens",
+      apps::po::value(&input_options.batch_tokens)
+          ->default_value(input_options.batch_tokens)
+          ->value_name("N"),
+      "tokens of one forward (of --inputs: how many of the stacked)")(
+      "keep-special", apps::po::bool_switch(&options.keep_special),
+      "keep the rows of special tokens")(
       "special-in-text", apps::po::bool_switch(&input_options.special_in_text),
       "the text \"<|im_end|>\" is that token, not its characters")(
-      "sink-threshold", apps::po::value(&options.sink_threshold)->default_value(options.sink_threshold)->value_name("X"),
+      "sink-threshold",
+      apps::po::value(&options.sink_threshold)
+          ->default_value(options.sink_threshold)
+          ->value_name("X"),
       "leave out attention sinks: rows beyond X times the median norm; 0: none")(
-      "calibration-tokens", apps::po::value(&options.calibration_rows)->default_value(options.calibration_rows)->value_name("N"),
-      "the first ones, which the median norm is taken of")("format", apps::po::value(&format)->default_value(format)->value_name("NAME"),
-                                                           "of the text: plain, jsonl, or auto: by name")(
-      "text-key", apps::po::value(&text_options.json_key)->default_value(text_options.json_key)->value_name("KEY"),
-      "of JSON Lines: the member that is the text")("separator", apps::po::value(&text_options.separator)->value_name("LINE"),
-                                                    "of plain text: a line that ends a document (% in fortunes)")(
-      "shard-megabytes", apps::po::value(&shard_megabytes)->default_value(shard_megabytes)->value_name("N"),
+      "calibration-tokens",
+      apps::po::value(&options.calibration_rows)
+          ->default_value(options.calibration_rows)
+          ->value_name("N"),
+      "the first ones, which the median norm is taken of")(
+      "format", apps::po::value(&format)->default_value(format)->value_name("NAME"),
+      "of the text: plain, jsonl, or auto: by name")("text-key",
+                                                     apps::po::value(&text_options.json_key)
+                                                         ->default_value(text_options.json_key)
+                                                         ->value_name("KEY"),
+                                                     "of JSON Lines: the member that is the text")(
+      "separator", apps::po::value(&text_options.separator)->value_name("LINE"),
+      "of plain text: a line that ends a document (% in fortunes)")(
+      "shard-megabytes",
+      apps::po::value(&shard_megabytes)->default_value(shard_megabytes)->value_name("N"),
       "of a shard; a killed harvest loses one at most");
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
-    sae::HarvestToStoreOptions store_options{.rows = tokens, .type = sae::type_from_dtype(dtype), .shard_bytes = shard_megabytes << 20};
+    sae::HarvestToStoreOptions store_options{
+        .rows = tokens, .type = sae::type_from_dtype(dtype), .shard_bytes = shard_megabytes << 20};
     if (tokens == 0) throw UsageError("--tokens 0: expected at least 1");
     if (shard_megabytes == 0 || shard_megabytes > 1u << 20)
       throw UsageError(fmt::format("--shard-megabytes {}: expected 1 to 1048576", shard_megabytes));
@@ -157,20 +201,23 @@ int main(int argc, char** argv) {
                          {"inputs_sha256", sha256_file(inputs)},
                          {"batch_tokens", input_options.batch_tokens},
                          {"device", common.device}};
-      input = models::tensor_input(HookedModule(module), arguments_from(inputs, module), input_options.batch_tokens, std::move(provenance));
+      input = models::tensor_input(HookedModule(module), arguments_from(inputs, module),
+                                   input_options.batch_tokens, std::move(provenance));
     }
     options.sites = sites_of(input->module(), patterns);
     models::Harvest harvest(std::move(input), options);
 
     const Stopwatch stopwatch;
-    std::optional<Progress> progress(std::in_place, "Harvesting", tokens, "tokens", common.progress());
+    std::optional<Progress> progress(std::in_place, "Harvesting", tokens, "tokens",
+                                     common.progress());
     store_options.on_rows = [&](uint64_t rows) { progress->advance(rows); };
     const auto result = sae::harvest_to_store(harvest, out, store_options);
     progress.reset();
     const double seconds = stopwatch.seconds();
     const sae::StoreManifest& manifest = result.manifest;
     warn_about_input(common, manifest.input);
-    if (manifest.rows < tokens) common.warn(fmt::format("the text ended before the {} tokens that were asked for", tokens));
+    if (manifest.rows < tokens)
+      common.warn(fmt::format("the text ended before the {} tokens that were asked for", tokens));
     if (!common.json) print_summary(out, result, seconds);
     Json sites = Json::array();
     for (const auto& site : manifest.sites)

@@ -8,10 +8,10 @@
 #include "apps/options/driver.h"
 #include "apps/options/latent_options.h"
 #include "core/base/error.h"
-#include "core/edits/implicit_statistics.h"
-#include "core/io/files.h"
-#include "core/formats/tensor_file.h"
 #include "core/base/version.h"
+#include "core/edits/implicit_statistics.h"
+#include "core/formats/tensor_file.h"
+#include "core/io/files.h"
 #include "models/activations/harvest_inputs.h"
 #include "models/activations/text_source.h"
 #include "steering/files/control_vector_file.h"
@@ -36,11 +36,13 @@ struct Vectors {
 };
 
 /// What the intervention would add at the tokens of the text, as the model runs without it.
-Vectors implicit_vectors(models::LanguageModel& model, const apps::LatentIntervention& intervention, const Options& options,
-                         const apps::CommonOptions& common) {
+Vectors implicit_vectors(models::LanguageModel& model, const apps::LatentIntervention& intervention,
+                         const Options& options, const apps::CommonOptions& common) {
   const Edit edit = intervention.edit();
-  models::Harvest harvest(models::text_input(model, models::TextSource({options.text.begin(), options.text.end()}), options.input),
-                          {.sites = {intervention.site}});
+  models::Harvest harvest(
+      models::text_input(model, models::TextSource({options.text.begin(), options.text.end()}),
+                         options.input),
+      {.sites = {intervention.site}});
   Progress progress("Reading", static_cast<uint64_t>(options.tokens), "tokens", common.progress());
   std::vector<at::Tensor> v, tokens, places;  // a forward each
   for (int64_t left = options.tokens; left > 0;) {
@@ -58,13 +60,14 @@ Vectors implicit_vectors(models::LanguageModel& model, const apps::LatentInterve
   return {at::cat(v), at::cat(tokens), at::cat(places), harvest.counts()};
 }
 
-steering::ControlVector mean_vector(const models::LanguageModelConfig& config, const Site& site, const ImplicitStatistics& statistics,
-                                    const Options& options) {
+steering::ControlVector mean_vector(const models::LanguageModelConfig& config, const Site& site,
+                                    const ImplicitStatistics& statistics, const Options& options) {
   steering::ControlVector result;
   result.provenance = {.model_name = config.name,
                        .model_hint = config.architecture,
                        .model_sha256 = config.source_sha256,
-                       .method = fmt::format("mean implicit vector of --latent {}", fmt::join(options.latents.latents, " --latent ")),
+                       .method = fmt::format("mean implicit vector of --latent {}",
+                                             fmt::join(options.latents.latents, " --latent ")),
                        .contrast_source = options.latents.sae,
                        .vyx_version = std::string(kVersion)};
   result.directions.push_back({site, {statistics.mean, {}}});
@@ -76,28 +79,42 @@ steering::ControlVector mean_vector(const models::LanguageModelConfig& config, c
 int main(int argc, char** argv) {
   Options options;
   apps::Driver driver(
-      "vyx-implicit", "--model model.pt --sae sae/ --latent 1234=5x --text FILE… --out v.safetensors",
-      "Measures the implicit vector v = y − x of a change of latents, what it adds to the activation x of each token of a text:\n"
-      "its mean, its norm, and how constant it is, as a control vector is. Its mean is written as a control vector, too.",
-      "  vyx-implicit --model smollm2.pt --sae sae --latent 1234=5x --text heldout.txt --out v.safetensors --gguf v.gguf\n"
+      "vyx-implicit",
+      "--model model.pt --sae sae/ --latent 1234=5x --text FILE… --out v.safetensors",
+      "Measures the implicit vector v = y − x of a change of latents, what it adds to the "
+      "activation x of each token of a text:\n"
+      "its mean, its norm, and how constant it is, as a control vector is. Its mean is written as "
+      "a control vector, too.",
+      "  vyx-implicit --model smollm2.pt --sae sae --latent 1234=5x --text heldout.txt --out "
+      "v.safetensors --gguf v.gguf\n"
       "  vyx-generate --model smollm2.pt --prompt 'How was your day?' --vector v.gguf=1");
-  driver.options()("model,m", apps::po::value(&options.model)->required()->value_name("FILE"), "the archive of vyx-import")(
-      "text", apps::po::value(&options.text)->multitoken()->required()->value_name("FILE…"), "text, JSON Lines (.jsonl), or either as .gz");
+  driver.options()("model,m", apps::po::value(&options.model)->required()->value_name("FILE"),
+                   "the archive of vyx-import")(
+      "text", apps::po::value(&options.text)->multitoken()->required()->value_name("FILE…"),
+      "text, JSON Lines (.jsonl), or either as .gz");
   options.latents.add_to(driver);
-  driver.options()("tokens", apps::po::value(&options.tokens)->default_value(options.tokens)->value_name("N"),
+  driver.options()("tokens",
+                   apps::po::value(&options.tokens)->default_value(options.tokens)->value_name("N"),
                    "of the text, at most; special tokens and attention sinks are left out")(
-      "context", apps::po::value(&options.input.context)->default_value(options.input.context)->value_name("N"),
+      "context",
+      apps::po::value(&options.input.context)
+          ->default_value(options.input.context)
+          ->value_name("N"),
       "tokens that see each other")(
       "out,o", apps::po::value(&options.out)->required()->value_name("FILE"),
-      "safetensors: vectors [tokens, d], mean [d]; norms, cosines (of v with the mean), tokens (their ids), contexts and\n"
+      "safetensors: vectors [tokens, d], mean [d]; norms, cosines (of v with the mean), tokens "
+      "(their ids), contexts and\n"
       "positions (which piece of --context tokens of the text, which token in it) [tokens]")(
-      "gguf", apps::po::value(&options.gguf)->value_name("FILE"), "the mean as a control vector, for vyx, llama.cpp and repeng");
+      "gguf", apps::po::value(&options.gguf)->value_name("FILE"),
+      "the mean as a control vector, for vyx, llama.cpp and repeng");
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
     options.latents.check();
     if (options.latents.sae.empty()) throw UsageError("expected --sae and --latent");
-    if (options.latents.latents.empty() && !options.latents.without_error) throw UsageError("found nothing to change, expected --latent");
-    if (options.tokens < 1) throw UsageError(fmt::format("--tokens {}: expected at least 1", options.tokens));
+    if (options.latents.latents.empty() && !options.latents.without_error)
+      throw UsageError("found nothing to change, expected --latent");
+    if (options.tokens < 1)
+      throw UsageError(fmt::format("--tokens {}: expected at least 1", options.tokens));
     for (const std::string& path : {options.out, options.gguf})
       if (!path.empty()) require_writable(path);
     auto model = models::LanguageModel::load(options.model, common.torch_device());
@@ -105,10 +122,14 @@ int main(int argc, char** argv) {
     const auto [v, tokens, places, counts] = implicit_vectors(model, intervention, options, common);
     const ImplicitStatistics statistics = implicit_statistics(v);
 
-    const Json report{{"site", intervention.site.name()},  {"latents", options.latents.latents},
-                      {"tokens", statistics.tokens},       {"left_out", {{"special", counts.special}, {"sinks", counts.sinks}}},
-                      {"mean_norm", statistics.mean_norm}, {"rms_norm", statistics.rms_norm},
-                      {"spread", statistics.spread},       {"mean_cosine", statistics.mean_cosine}};
+    const Json report{{"site", intervention.site.name()},
+                      {"latents", options.latents.latents},
+                      {"tokens", statistics.tokens},
+                      {"left_out", {{"special", counts.special}, {"sinks", counts.sinks}}},
+                      {"mean_norm", statistics.mean_norm},
+                      {"rms_norm", statistics.rms_norm},
+                      {"spread", statistics.spread},
+                      {"mean_cosine", statistics.mean_cosine}};
     write_safetensors(options.out,
                       {{"vectors", v.to(at::kCPU, at::kFloat)},
                        {"mean", statistics.mean},
@@ -119,13 +140,16 @@ int main(int argc, char** argv) {
                        {"positions", places.remainder(options.input.context)}},
                       {{"implicit_vector", report.dump()}});
     if (!options.gguf.empty())
-      steering::write_control_vector(mean_vector(model.config(), intervention.site, statistics, options), options.gguf);
+      steering::write_control_vector(
+          mean_vector(model.config(), intervention.site, statistics, options), options.gguf);
     if (!common.json) {
-      fmt::print("{}: {} tokens of {}, without {} special tokens and {} attention sinks\n", intervention.site.name(), statistics.tokens,
-                 fmt::join(options.text, ", "), counts.special, counts.sinks);
-      fmt::print("{:<32} {:>9.4f}\n{:<32} {:>9.4f}\n", "norm of the mean", statistics.mean_norm, "root mean square of the norms",
-                 statistics.rms_norm);
-      fmt::print("{:<32} {:>9.4f}  (0: the same at every token, as a control vector is)\n", "spread", statistics.spread);
+      fmt::print("{}: {} tokens of {}, without {} special tokens and {} attention sinks\n",
+                 intervention.site.name(), statistics.tokens, fmt::join(options.text, ", "),
+                 counts.special, counts.sinks);
+      fmt::print("{:<32} {:>9.4f}\n{:<32} {:>9.4f}\n", "norm of the mean", statistics.mean_norm,
+                 "root mean square of the norms", statistics.rms_norm);
+      fmt::print("{:<32} {:>9.4f}  (0: the same at every token, as a control vector is)\n",
+                 "spread", statistics.spread);
       fmt::print("{:<32} {:>9.4f}\n", "mean cosine with the mean", statistics.mean_cosine);
     }
     return report;

@@ -20,30 +20,34 @@ int main(int argc, char** argv) {
   using namespace vyx;
   std::string source, out, dtype = "float32";
 
-  apps::Driver driver("vyx-import", "SOURCE.gguf --out model.pt",
-                      "Turns a language model's GGUF file into TorchScript: one archive with weights, config and\n"
-                      "tokenizer, which the other programs and stock torch.jit.load open.",
-                      "  vyx-import smollm2.gguf --out smollm2.pt\n"
-                      "  vyx-import smollm2.gguf --out smollm2-bf16.pt --dtype bfloat16");
-  driver.options()("source", apps::po::value(&source)->required()->value_name("FILE"), "the GGUF file")(
-      "out,o", apps::po::value(&out)->required()->value_name("FILE"), "the archive to write")(
-      "dtype", apps::po::value(&dtype)->default_value(dtype)->value_name("TYPE"), "of the weights: float32, bfloat16 or float16");
+  apps::Driver driver(
+      "vyx-import", "SOURCE.gguf --out model.pt",
+      "Turns a language model's GGUF file into TorchScript: one archive with weights, config and\n"
+      "tokenizer, which the other programs and stock torch.jit.load open.",
+      "  vyx-import smollm2.gguf --out smollm2.pt\n"
+      "  vyx-import smollm2.gguf --out smollm2-bf16.pt --dtype bfloat16");
+  driver.options()("source", apps::po::value(&source)->required()->value_name("FILE"),
+                   "the GGUF file")("out,o", apps::po::value(&out)->required()->value_name("FILE"),
+                                    "the archive to write")(
+      "dtype", apps::po::value(&dtype)->default_value(dtype)->value_name("TYPE"),
+      "of the weights: float32, bfloat16 or float16");
   driver.positional("source");
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
     const Stopwatch stopwatch;
     std::optional<Progress> progress;
-    const models::ImportResult result =
-        models::import_gguf(source, out, {.dtype = dtype_from_name(dtype), .on_progress = [&](uint64_t done, uint64_t total) {
-                                            if (!progress) progress.emplace("Importing", total, "parameters", common.progress());
-                                            progress->advance(done - progress->done());
-                                          }});
+    const models::ImportResult result = models::import_gguf(
+        source, out,
+        {.dtype = dtype_from_name(dtype), .on_progress = [&](uint64_t done, uint64_t total) {
+           if (!progress) progress.emplace("Importing", total, "parameters", common.progress());
+           progress->advance(done - progress->done());
+         }});
     progress.reset();
     const double seconds = stopwatch.seconds();
     const auto bytes = std::filesystem::file_size(out);
     if (!common.json)
-      fmt::print("{}: {}, {} parameters in {}, {:.0f} MB, in {:.1f} s\n", out, result.config.name, result.parameters, result.config.dtype,
-                 bytes / 1e6, seconds);
+      fmt::print("{}: {}, {} parameters in {}, {:.0f} MB, in {:.1f} s\n", out, result.config.name,
+                 result.parameters, result.config.dtype, bytes / 1e6, seconds);
     return {{"model", out},
             {"name", result.config.name},
             {"architecture", result.config.architecture},

@@ -38,10 +38,12 @@ Data open_store(const DataOptions& options, int64_t batch, uint64_t seed) {
   data.sites = options.sites;
   if (data.sites.empty())  // all but the target
     for (const auto& site : store->manifest().sites)
-      if (std::find(options.target_sites.begin(), options.target_sites.end(), site.site) == options.target_sites.end())
+      if (std::find(options.target_sites.begin(), options.target_sites.end(), site.site) ==
+          options.target_sites.end())
         data.sites.push_back(site.site);
   const auto open = [&](const std::vector<std::string>& sites) {
-    return std::make_unique<sae::StoreSource>(store, sae::StoreSourceOptions{.sites = sites, .batch = batch, .seed = seed});
+    return std::make_unique<sae::StoreSource>(
+        store, sae::StoreSourceOptions{.sites = sites, .batch = batch, .seed = seed});
   };
   data.source = open(data.sites);
   if (!options.target_sites.empty()) data.target = open(options.target_sites);
@@ -49,10 +51,12 @@ Data open_store(const DataOptions& options, int64_t batch, uint64_t seed) {
 }
 
 Data open_stream(const DataOptions& options, int64_t batch, uint64_t seed, c10::Device device) {
-  if (!options.target_sites.empty()) throw UsageError("--target-site: expected --activations with it");
+  if (!options.target_sites.empty())
+    throw UsageError("--target-site: expected --activations with it");
   models::TextSource text({options.text.begin(), options.text.end()});
   Data data;
-  data.model = std::make_unique<models::LanguageModel>(models::LanguageModel::load(options.model, device));
+  data.model =
+      std::make_unique<models::LanguageModel>(models::LanguageModel::load(options.model, device));
   models::HarvestOptions harvest;
   for (const std::string& pattern : options.sites)
     for (const Site& site : data.model->module().match(pattern)) {
@@ -60,7 +64,8 @@ Data open_stream(const DataOptions& options, int64_t batch, uint64_t seed, c10::
       data.sites.push_back(site.name());
     }
   data.source = std::make_unique<sae::StreamingSource>(
-      std::make_unique<models::Harvest>(models::text_input(*data.model, std::move(text), options.input), harvest),
+      std::make_unique<models::Harvest>(
+          models::text_input(*data.model, std::move(text), options.input), harvest),
       sae::StreamingSourceOptions{.batch = batch, .seed = seed});
   return data;
 }
@@ -77,10 +82,15 @@ Json result_json(const sae::TrainResult& result, const std::string& out) {
 
 void print_result(const sae::TrainResult& result, const std::string& out) {
   const auto number = [&](const char* key) {
-    return result.metrics.is_object() && result.metrics[key].is_number() ? result.metrics[key].get<double>() : 0;
+    return result.metrics.is_object() && result.metrics[key].is_number()
+               ? result.metrics[key].get<double>()
+               : 0;
   };
-  fmt::print("{}: {} steps, {} tokens: explained variance {:.3f}, L0 {:.1f}, {:.1f} % of the latents dead; {:.1f} s\n", out, result.step,
-             result.tokens, number("explained_variance"), number("l0"), 100 * number("dead_fraction"), result.seconds);
+  fmt::print(
+      "{}: {} steps, {} tokens: explained variance {:.3f}, L0 {:.1f}, {:.1f} % of the latents "
+      "dead; {:.1f} s\n",
+      out, result.step, result.tokens, number("explained_variance"), number("l0"),
+      100 * number("dead_fraction"), result.seconds);
   if (result.finished) fmt::print("the curves are in {}/training.html\n", out);
 }
 
@@ -93,35 +103,49 @@ int main(int argc, char** argv) {
 
   apps::Driver driver(
       "vyx-sae-train", "--activations store/ --architecture topk --latents 9216 --out sae/",
-      "Trains a sparse autoencoder on activations. Stopped (SIGINT, SIGTERM) or killed, it goes on with --resume to the same\n"
-      "weights, bit for bit. The folder gets a SAELens autoencoder, metrics.jsonl, training.html and checkpoints/.",
+      "Trains a sparse autoencoder on activations. Stopped (SIGINT, SIGTERM) or killed, it goes on "
+      "with --resume to the same\n"
+      "weights, bit for bit. The folder gets a SAELens autoencoder, metrics.jsonl, training.html "
+      "and checkpoints/.",
       "  vyx-sae-train --activations store --latents 9216 --k 32 --out sae\n"
       "  vyx-sae-train --activations store --latents 9216 --k 32 --out sae --resume\n"
-      "  vyx-sae-train --activations store --architecture jump-relu --sparsity-form l0-target --l0-target 40 --latents 9216 \\\n"
+      "  vyx-sae-train --activations store --architecture jump-relu --sparsity-form l0-target "
+      "--l0-target 40 --latents 9216 \\\n"
       "                --tokens 10000000 --out sae\n"
-      "  vyx-sae-train --model smollm2.pt --text corpus.jsonl.gz --site model.layers.14 --latents 9216 --tokens 1000000 --out sae");
-  driver.options()("activations", apps::po::value(&data_options.store)->value_name("FOLDER"), "the store of vyx-harvest")(
-      "model,m", apps::po::value(&data_options.model)->value_name("FILE"), "instead: harvest meanwhile from this archive of vyx-import …")(
+      "  vyx-sae-train --model smollm2.pt --text corpus.jsonl.gz --site model.layers.14 --latents "
+      "9216 --tokens 1000000 --out sae");
+  driver.options()("activations", apps::po::value(&data_options.store)->value_name("FOLDER"),
+                   "the store of vyx-harvest")(
+      "model,m", apps::po::value(&data_options.model)->value_name("FILE"),
+      "instead: harvest meanwhile from this archive of vyx-import …")(
       "text,t", apps::po::value(&data_options.text)->multitoken()->value_name("FILE…"),
       "… over this text, JSON Lines (.jsonl), or either as .gz")(
-      "context", apps::po::value(&data_options.input.context)->default_value(data_options.input.context)->value_name("N"),
-      "… in so many tokens at a time")("site,s", apps::po::value(&data_options.sites)->multitoken()->value_name("SITE…"),
-                                       "of the activations; several are a crosscoder's; all of the store's if not given")(
+      "context",
+      apps::po::value(&data_options.input.context)
+          ->default_value(data_options.input.context)
+          ->value_name("N"),
+      "… in so many tokens at a time")(
+      "site,s", apps::po::value(&data_options.sites)->multitoken()->value_name("SITE…"),
+      "of the activations; several are a crosscoder's; all of the store's if not given")(
       "target-site", apps::po::value(&data_options.target_sites)->multitoken()->value_name("SITE…"),
-      "of the store, what a transcoder reconstructs")("out,o", apps::po::value(&out)->required()->value_name("FOLDER"), "the run's folder")(
-      "resume", apps::po::bool_switch(&resume), "go on from the newest checkpoint")("overwrite", apps::po::bool_switch(&overwrite),
-                                                                                    "start again, whatever --out holds");
+      "of the store, what a transcoder reconstructs")(
+      "out,o", apps::po::value(&out)->required()->value_name("FOLDER"), "the run's folder")(
+      "resume", apps::po::bool_switch(&resume), "go on from the newest checkpoint")(
+      "overwrite", apps::po::bool_switch(&overwrite), "start again, whatever --out holds");
   apps::RecipeOptions recipe_options(driver);
 
   bool stopped = false;
   const int code = driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
     if (resume && overwrite) throw UsageError("expected one of --resume and --overwrite");
-    if (data_options.store.empty() == data_options.model.empty()) throw UsageError("expected one of --activations and --model");
+    if (data_options.store.empty() == data_options.model.empty())
+      throw UsageError("expected one of --activations and --model");
     if (data_options.store.empty() && (data_options.text.empty() || data_options.sites.empty()))
       throw UsageError("--model: expected --text and --site with it");
     recipe_options.check();
-    const Data data = data_options.model.empty() ? open_store(data_options, recipe_options.batch(), common.seed)
-                                                 : open_stream(data_options, recipe_options.batch(), common.seed, common.torch_device());
+    const Data data =
+        data_options.model.empty()
+            ? open_store(data_options, recipe_options.batch(), common.seed)
+            : open_stream(data_options, recipe_options.batch(), common.seed, common.torch_device());
     sae::TrainOptions options = recipe_options.options(*data.source, common.seed);
     options.autoencoder.sites = data.sites;
     options.autoencoder.target_sites = data_options.target_sites;
@@ -136,14 +160,18 @@ int main(int argc, char** argv) {
                     : sae::ExistingRun::refuse,
         {.on_start =
              [&](uint64_t step, uint64_t) {
-               progress.emplace("Training", (options.steps - step) * static_cast<uint64_t>(options.batch), "tokens", common.progress());
+               progress.emplace("Training",
+                                (options.steps - step) * static_cast<uint64_t>(options.batch),
+                                "tokens", common.progress());
              },
          .on_step = [&](uint64_t tokens) { progress->advance(tokens); },
          .on_note = [&](const std::string& note) { common.warn(note); },
          .should_stop = [] { return apps::stop_signal() != 0; }});
     progress.reset();
     stopped = !result.finished;
-    if (stopped) common.warn(fmt::format("stopped after step {} of {} and saved; --resume goes on", result.step, options.steps));
+    if (stopped)
+      common.warn(fmt::format("stopped after step {} of {} and saved; --resume goes on",
+                              result.step, options.steps));
     if (!common.json) print_result(result, out);
     return result_json(result, out);
   });

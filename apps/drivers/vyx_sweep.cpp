@@ -21,8 +21,8 @@ Json row_json(const SweepRow& row) {
 }
 
 void print_row(const SweepRow& row) {
-  fmt::print("{:>11.2f} {:>+10.3f} {:>9.2f} {:>9.3f} {:>9.3f}\n", row.coefficient, row.effect.shift, row.effect.positive_share,
-             row.effect.kl_mean, row.effect.kl_p95);
+  fmt::print("{:>11.2f} {:>+10.3f} {:>9.2f} {:>9.3f} {:>9.3f}\n", row.coefficient, row.effect.shift,
+             row.effect.positive_share, row.effect.kl_mean, row.effect.kl_p95);
   std::fflush(stdout);
 }
 
@@ -36,26 +36,38 @@ int main(int argc, char** argv) {
   models::GenerateOptions generation{.max_tokens = 48, .sampling = {.repetition_penalty = 1.1}};
   apps::VectorOptions vector_options;
 
-  apps::Driver driver("vyx-sweep", "--model model.pt --vector happy.gguf --pairs heldout.jsonl --neutral neutral.txt",
-                      "Measures a control vector at several coefficients: how far the model's preference between pairs of\n"
-                      "continuations moves (shift, nats a token), and what happens to text that has nothing to do with it\n"
-                      "(KL of the steered from the unsteered model, nats a token). Chooses the strongest coefficient whose "
-                      "KL is\n"
-                      "within --max-kl with either sign.",
-                      "  vyx-sweep --model smollm2.pt --vector happy.gguf --sites 'model.layers.{8..21}' \\\n"
-                      "            --pairs apps/data/happy_heldout.jsonl --neutral apps/data/neutral.txt \\\n"
-                      "            --prompt 'How was your day?'");
-  driver.options()("model,m", apps::po::value(&model_path)->required()->value_name("FILE"), "the archive of vyx-import")(
+  apps::Driver driver(
+      "vyx-sweep",
+      "--model model.pt --vector happy.gguf --pairs heldout.jsonl --neutral neutral.txt",
+      "Measures a control vector at several coefficients: how far the model's preference between "
+      "pairs of\n"
+      "continuations moves (shift, nats a token), and what happens to text that has nothing to do "
+      "with it\n"
+      "(KL of the steered from the unsteered model, nats a token). Chooses the strongest "
+      "coefficient whose KL is\n"
+      "within --max-kl with either sign.",
+      "  vyx-sweep --model smollm2.pt --vector happy.gguf --sites 'model.layers.{8..21}' \\\n"
+      "            --pairs apps/data/happy_heldout.jsonl --neutral apps/data/neutral.txt \\\n"
+      "            --prompt 'How was your day?'");
+  driver.options()("model,m", apps::po::value(&model_path)->required()->value_name("FILE"),
+                   "the archive of vyx-import")(
       "pairs", apps::po::value(&pairs_path)->required()->value_name("FILE"),
-      "JSON Lines of {\"prompt\", \"positive\", \"negative\"}, not those that the vector was made from")(
-      "neutral", apps::po::value(&neutral_path)->required()->value_name("FILE"), "plain text");
+      "JSON Lines of {\"prompt\", \"positive\", \"negative\"}, not those that the vector was made "
+      "from")("neutral", apps::po::value(&neutral_path)->required()->value_name("FILE"),
+              "plain text");
   vector_options.add_to(driver);
-  driver.options()("coefficients", apps::po::value(&options.coefficients)->multitoken()->value_name("C…"),
+  driver.options()("coefficients",
+                   apps::po::value(&options.coefficients)->multitoken()->value_name("C…"),
                    "magnitudes to try, each with both signs (2 4 6 8 10 12 if not given)")(
-      "max-kl", apps::po::value(&options.max_kl)->default_value(options.max_kl)->value_name("NATS"), "the side effect that is accepted")(
+      "max-kl", apps::po::value(&options.max_kl)->default_value(options.max_kl)->value_name("NATS"),
+      "the side effect that is accepted")(
       "prompt,p", apps::po::value(&prompts)->value_name("TEXT"),
       "a user's message to answer at −c, 0 and +c of the chosen c; may be given more than once")(
-      "max-tokens,n", apps::po::value(&generation.max_tokens)->default_value(generation.max_tokens)->value_name("N"), "of each answer");
+      "max-tokens,n",
+      apps::po::value(&generation.max_tokens)
+          ->default_value(generation.max_tokens)
+          ->value_name("N"),
+      "of each answer");
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
     if (vector_options.vectors.empty()) throw UsageError("expected at least one --vector");
@@ -64,13 +76,18 @@ int main(int argc, char** argv) {
     auto model = models::LanguageModel::load(model_path, common.torch_device());
     const auto vectors = vector_options.read(model, common);
     const bool chat = !model.config().chat_format.empty();
-    EffectMeter meter(model, read_continuation_pairs(pairs_path), read_text_file(neutral_path), {.chat = chat});
+    EffectMeter meter(model, read_continuation_pairs(pairs_path), read_text_file(neutral_path),
+                      {.chat = chat});
 
-    if (!common.json) fmt::print("{:>11} {:>10} {:>9} {:>9} {:>9}\n", "coefficient", "shift", "moved", "KL mean", "KL p95");
+    if (!common.json)
+      fmt::print("{:>11} {:>10} {:>9} {:>9} {:>9}\n", "coefficient", "shift", "moved", "KL mean",
+                 "KL p95");
     const Sweep result = sweep(model, vectors, meter, options, [&](const SweepRow& row) {
       if (!common.json) print_row(row);
     });
-    if (!result.chosen) common.warn(fmt::format("no coefficient moves the preference both ways with a KL within {}", options.max_kl));
+    if (!result.chosen)
+      common.warn(fmt::format("no coefficient moves the preference both ways with a KL within {}",
+                              options.max_kl));
 
     Json rows = Json::array(), texts = Json::array();
     for (const SweepRow& row : result.rows) rows.push_back(row_json(row));

@@ -58,7 +58,8 @@ std::string tail(std::string_view text, size_t columns) {
 
 double value_of(const LatentStudy& study, Score score, int64_t latent) {
   const auto found = study.scores.find(score);
-  return found == study.scores.end() ? std::numeric_limits<double>::quiet_NaN() : found->second[latent].item<double>();
+  return found == study.scores.end() ? std::numeric_limits<double>::quiet_NaN()
+                                     : found->second[latent].item<double>();
 }
 
 struct Column {
@@ -72,19 +73,22 @@ std::vector<Column> columns_of(const LatentStudy& study) {
     const int64_t found = places[static_cast<size_t>(latent)];
     return found == 0 ? std::string("–") : std::to_string(found);
   };
-  std::vector<Column> columns = {{"latent", 6, [](int64_t latent) { return std::to_string(latent); }},
-                                 {"reads", 6, [&study, place](int64_t latent) { return place(study.read_place, latent); }}};
+  std::vector<Column> columns = {
+      {"latent", 6, [](int64_t latent) { return std::to_string(latent); }},
+      {"reads", 6, [&study, place](int64_t latent) { return place(study.read_place, latent); }}};
   const auto add = [&](Score score, std::string_view name, int width, bool sign, int digits) {
     if (!study.scores.contains(score)) return;
     columns.push_back({name, width, [&study, score, sign, digits](int64_t latent) {
                          const double value = value_of(study, score, latent);
                          if (std::isnan(value)) return std::string("–");
-                         return sign ? fmt::format("{:+.{}f}", value, digits) : fmt::format("{:.{}f}", value, digits);
+                         return sign ? fmt::format("{:+.{}f}", value, digits)
+                                     : fmt::format("{:.{}f}", value, digits);
                        }});
   };
   add(Score::auroc, "AUROC", 6, false, 3);
   add(Score::difference, "diff.", 7, true, 2);
-  columns.push_back({"writes", 6, [&study, place](int64_t latent) { return place(study.write_place, latent); }});
+  columns.push_back(
+      {"writes", 6, [&study, place](int64_t latent) { return place(study.write_place, latent); }});
   add(Score::predicted, "predicted", 9, true, 3);
   add(Score::shift, "shift", 7, true, 3);
   if (study.kl.defined())
@@ -114,19 +118,25 @@ void append_table(const LatentStudy& study, std::string& out) {
   out += " promotes\n";
   for (const ShownLatent& shown : study.shown) {
     std::string line;
-    for (const Column& column : columns) line += fmt::format("{:>{}} ", column.cell(shown.latent), column.width);
+    for (const Column& column : columns)
+      line += fmt::format("{:>{}} ", column.cell(shown.latent), column.width);
     out += line + " " + clipped(quoted(shown.promoted), kColumns - used) + "\n";
   }
 }
 
 void append_contexts(const LatentStudy& study, std::string& out) {
   for (const ShownLatent& shown : study.shown) {
-    out += fmt::format("\n{}\n", clipped(fmt::format("latent {} promotes {}", shown.latent, quoted(shown.promoted)), kColumns));
+    out += fmt::format("\n{}\n", clipped(fmt::format("latent {} promotes {}", shown.latent,
+                                                     quoted(shown.promoted)),
+                                         kColumns));
     out += clipped(fmt::format("  suppresses {}", quoted(shown.suppressed)), kColumns) + "\n";
     if (shown.contexts.empty() && study.with_contexts) out += "  fires nowhere in the text\n";
     for (const auto& [activation, before, token, after] : shown.contexts) {
       const std::string marked = fmt::format("«{}»{}", one_line(token), one_line(after));
-      out += clipped(fmt::format("  {:>7.2f}  {}{}", activation, tail(one_line(before), 56), marked), kColumns) + "\n";
+      out +=
+          clipped(fmt::format("  {:>7.2f}  {}{}", activation, tail(one_line(before), 56), marked),
+                  kColumns) +
+          "\n";
     }
   }
 }
@@ -139,7 +149,8 @@ int64_t first_of(const std::vector<int64_t>& places) {
 int64_t best_of_both(const LatentStudy& study) {
   int64_t best = -1, best_place = std::numeric_limits<int64_t>::max();
   for (int64_t i = 0; i < study.latents(); ++i) {
-    const int64_t reads = study.read_place[static_cast<size_t>(i)], writes = study.write_place[static_cast<size_t>(i)];
+    const int64_t reads = study.read_place[static_cast<size_t>(i)],
+                  writes = study.write_place[static_cast<size_t>(i)];
     if (reads == 0 || writes == 0 || std::max(reads, writes) >= best_place) continue;
     best = i;
     best_place = std::max(reads, writes);
@@ -150,32 +161,45 @@ int64_t best_of_both(const LatentStudy& study) {
 int64_t common_best(const LatentStudy& study) {
   int64_t common = 0;
   for (size_t i = 0; i < study.read_place.size(); ++i)
-    common += study.read_place[i] >= 1 && study.read_place[i] <= kBest && study.write_place[i] >= 1 && study.write_place[i] <= kBest;
+    common += study.read_place[i] >= 1 && study.read_place[i] <= kBest &&
+              study.write_place[i] >= 1 && study.write_place[i] <= kBest;
   return common;
 }
 
 std::string described(const LatentStudy& study, int64_t latent) {
   const auto at = static_cast<size_t>(latent);
-  return fmt::format("{} ({} by reading, {} by writing)", latent, study.read_place[at], study.write_place[at]);
+  return fmt::format("{} ({} by reading, {} by writing)", latent, study.read_place[at],
+                     study.write_place[at]);
 }
 
 void append_summary(const LatentStudy& study, std::string& out) {
-  const int64_t reader = first_of(study.read_place), writer = first_of(study.write_place), both = best_of_both(study);
-  out += fmt::format("\nreads: place by {}; writes: place by {}{}\n", name_of(study.reads), name_of(study.writes),
-                     study.writes == Score::output ? fmt::format(", among the {} measured", study.measured.size()) : "");
-  out += fmt::format("best at reading {}; at writing {}; at both {}\n", described(study, reader), described(study, writer),
-                     described(study, both));
+  const int64_t reader = first_of(study.read_place), writer = first_of(study.write_place),
+                both = best_of_both(study);
+  out += fmt::format(
+      "\nreads: place by {}; writes: place by {}{}\n", name_of(study.reads), name_of(study.writes),
+      study.writes == Score::output ? fmt::format(", among the {} measured", study.measured.size())
+                                    : "");
+  out += fmt::format("best at reading {}; at writing {}; at both {}\n", described(study, reader),
+                     described(study, writer), described(study, both));
   const int64_t common = common_best(study);
-  out += fmt::format("of the {} best readers, {} {} among the {} best writers{}\n", kBest, common, common == 1 ? "is" : "are", kBest,
-                     common * 2 < kBest ? ": most of those that read this concept are not those that write it" : "");
+  out += fmt::format("of the {} best readers, {} {} among the {} best writers{}\n", kBest, common,
+                     common == 1 ? "is" : "are", kBest,
+                     common * 2 < kBest
+                         ? ": most of those that read this concept are not those that write it"
+                         : "");
   if (study.scores.contains(Score::shift)) {
-    const auto largest = [&](int64_t a, int64_t b) { return value_of(study, Score::shift, a) < value_of(study, Score::shift, b); };
+    const auto largest = [&](int64_t a, int64_t b) {
+      return value_of(study, Score::shift, a) < value_of(study, Score::shift, b);
+    };
     const int64_t latent = *std::ranges::max_element(study.measured, largest);
-    out +=
-        fmt::format("of the {} measured, {} shifts most: {:+.3f} nats a token, at a KL of {:.3f} on neutral text\n", study.measured.size(),
-                    described(study, latent), value_of(study, Score::shift, latent), study.kl[latent].item<double>());
+    out += fmt::format(
+        "of the {} measured, {} shifts most: {:+.3f} nats a token, at a KL of {:.3f} on neutral "
+        "text\n",
+        study.measured.size(), described(study, latent), value_of(study, Score::shift, latent),
+        study.kl[latent].item<double>());
   }
-  if (!study.scores.contains(Score::attribution)) out += "no attribution and no shift: they need --heldout (and --neutral)\n";
+  if (!study.scores.contains(Score::attribution))
+    out += "no attribution and no shift: they need --heldout (and --neutral)\n";
 }
 
 Json list_of(const at::Tensor& values) {  // [latents] float64
@@ -214,7 +238,8 @@ Json latent_json(const LatentStudy& study, const ShownLatent& shown) {
   }
   json["contexts"] = Json::array();
   for (const auto& [activation, before, token, after] : shown.contexts)
-    json["contexts"].push_back({{"activation", activation}, {"before", before}, {"token", token}, {"after", after}});
+    json["contexts"].push_back(
+        {{"activation", activation}, {"before", before}, {"token", token}, {"after", after}});
   return json;
 }
 
@@ -231,7 +256,8 @@ std::string to_text(const LatentStudy& study) {
 Json to_json(const LatentStudy& study) {
   Json latents = Json::array(), scores = Json::object();
   for (const ShownLatent& shown : study.shown) latents.push_back(latent_json(study, shown));
-  for (const auto& [score, values] : study.scores) scores[std::string(name_of(score))] = list_of(values);
+  for (const auto& [score, values] : study.scores)
+    scores[std::string(name_of(score))] = list_of(values);
   if (study.kl.defined()) scores["kl"] = list_of(study.kl);
   return {{"site", study.site},
           {"prompts", study.prompts},

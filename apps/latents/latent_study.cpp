@@ -12,14 +12,14 @@
 #include <tuple>
 #include <utility>
 
-#include "core/edits/attached_edit.h"
-#include "core/edits/edit.h"
 #include "core/base/error.h"
 #include "core/base/progress.h"
+#include "core/base/utf8_stream.h"
+#include "core/edits/attached_edit.h"
+#include "core/edits/edit.h"
 #include "models/activations/gradients.h"
 #include "models/activations/logit_lens.h"
 #include "models/activations/row_activations.h"
-#include "core/base/utf8_stream.h"
 #include "sae/latents/attribution.h"
 #include "sae/latents/contexts.h"
 #include "sae/latents/output_score.h"
@@ -33,13 +33,14 @@ namespace {
 
 using Rows = std::vector<std::vector<models::TokenId>>;
 
-constexpr std::array<std::pair<Score, std::string_view>, 7> kScores{{{Score::auroc, "auroc"},
-                                                                     {Score::difference, "difference"},
-                                                                     {Score::attribution, "attribution"},
-                                                                     {Score::cosine, "cosine"},
-                                                                     {Score::predicted, "predicted"},
-                                                                     {Score::output, "output"},
-                                                                     {Score::shift, "shift"}}};
+constexpr std::array<std::pair<Score, std::string_view>, 7> kScores{
+    {{Score::auroc, "auroc"},
+     {Score::difference, "difference"},
+     {Score::attribution, "attribution"},
+     {Score::cosine, "cosine"},
+     {Score::predicted, "predicted"},
+     {Score::output, "output"},
+     {Score::shift, "shift"}}};
 constexpr int64_t kPromoted = 10;  // tokens of the logit lens that are shown, of either end
 
 uint64_t tokens_in(const Rows& rows) {
@@ -55,11 +56,18 @@ at::Tensor unmeasured(int64_t latents) {
 /// One study, measurement by measurement.
 class Study {
  public:
-  Study(models::LanguageModel& model, const sae::Autoencoder& sae, const Site& site, const LatentStudyInput& input,
-        const LatentStudyOptions& options)
-      : model_(model), sae_(sae), site_(site), input_(input), options_(options), chat_(!model.config().chat_format.empty()) {
-    for (const auto& pair : input.contrast.pairs) prompts_.push_back(model.encode_prompt(pair.positive));
-    for (const auto& pair : input.contrast.pairs) prompts_.push_back(model.encode_prompt(pair.negative));
+  Study(models::LanguageModel& model, const sae::Autoencoder& sae, const Site& site,
+        const LatentStudyInput& input, const LatentStudyOptions& options)
+      : model_(model),
+        sae_(sae),
+        site_(site),
+        input_(input),
+        options_(options),
+        chat_(!model.config().chat_format.empty()) {
+    for (const auto& pair : input.contrast.pairs)
+      prompts_.push_back(model.encode_prompt(pair.positive));
+    for (const auto& pair : input.contrast.pairs)
+      prompts_.push_back(model.encode_prompt(pair.negative));
     result_.site = site.name();
     result_.median_norm = models::median_norm(model, prompts_, site);
     max_norm_ = models::kSinkThreshold * result_.median_norm;
@@ -84,8 +92,10 @@ class Study {
  private:
   at::Tensor& score(Score which) { return result_.scores.at(which); }
   std::vector<int64_t> order(Score which) const {
-    const bool is_auroc = which == Score::auroc;  // many latents may tell the sides apart without fail
-    return sae::descending(result_.scores.at(which), is_auroc ? result_.scores.at(Score::difference) : at::Tensor());
+    const bool is_auroc =
+        which == Score::auroc;  // many latents may tell the sides apart without fail
+    return sae::descending(result_.scores.at(which),
+                           is_auroc ? result_.scores.at(Score::difference) : at::Tensor());
   }
 
   void read() {
@@ -93,7 +103,9 @@ class Study {
     const size_t pairs = input_.contrast.pairs.size();
     const sae::Reading reading = sae::read_sides(
         model_, sae_, site_, std::span(prompts_).first(pairs), std::span(prompts_).subspan(pairs),
-        {.all_tokens = options_.all_tokens, .max_norm = max_norm_, .on_tokens = [&](uint64_t tokens) { progress.advance(tokens); }});
+        {.all_tokens = options_.all_tokens,
+         .max_norm = max_norm_,
+         .on_tokens = [&](uint64_t tokens) { progress.advance(tokens); }});
     result_.scores[Score::auroc] = reading.separation.auroc.to(at::kDouble);
     result_.scores[Score::difference] = reading.separation.difference.to(at::kDouble);
     result_.prompts = static_cast<uint64_t>(reading.positives + reading.negatives);
@@ -112,7 +124,8 @@ class Study {
     }
     Progress progress("Attributing", tokens, "tokens", options_.progress);
     const auto [attribution, slope] =
-        sae::preference_gradient(model_, sae_, site_, positive, negative, max_norm_, [&](uint64_t done) { progress.advance(done); });
+        sae::preference_gradient(model_, sae_, site_, positive, negative, max_norm_,
+                                 [&](uint64_t done) { progress.advance(done); });
     result_.scores[Score::attribution] = attribution;
     result_.scores[Score::predicted] = at::mv(directions.to(at::kDouble), slope) * added_norm();
   }
@@ -125,27 +138,34 @@ class Study {
     std::set<int64_t> chosen(options_.latents.begin(), options_.latents.end());
     for (const auto& entry : result_.scores) {
       const std::vector<int64_t> ranking = order(entry.first);
-      const int64_t count = std::max(options_.candidates, entry.first == options_.by ? options_.top : 0);
-      chosen.insert(ranking.begin(), ranking.begin() + std::min(count, static_cast<int64_t>(ranking.size())));
+      const int64_t count =
+          std::max(options_.candidates, entry.first == options_.by ? options_.top : 0);
+      chosen.insert(ranking.begin(),
+                    ranking.begin() + std::min(count, static_cast<int64_t>(ranking.size())));
     }
     result_.measured.assign(chosen.begin(), chosen.end());
-    promoted_ = models::logit_lens(model_, sae_.weights.decoder.index_select(0, at::tensor(result_.measured, at::kLong)));
+    promoted_ = models::logit_lens(
+        model_, sae_.weights.decoder.index_select(0, at::tensor(result_.measured, at::kLong)));
   }
 
   void measure_output() {
-    const at::Tensor scores = sae::output_scores(model_, sae_, site_, result_.measured, promoted_, model_.encode_prompt(options_.prompt));
+    const at::Tensor scores = sae::output_scores(model_, sae_, site_, result_.measured, promoted_,
+                                                 model_.encode_prompt(options_.prompt));
     result_.scores[Score::output] = unmeasured(sae_.config.latents);
-    score(Score::output).index_copy_(0, at::tensor(result_.measured, at::kLong), scores.to(at::kDouble));
+    score(Score::output)
+        .index_copy_(0, at::tensor(result_.measured, at::kLong), scores.to(at::kDouble));
   }
 
   void measure_shift(const at::Tensor& directions) {
-    steering::EffectMeter meter(model_, input_.heldout, input_.neutral, {.chat = chat_, .first_block = model_.block_of(site_)});
+    steering::EffectMeter meter(model_, input_.heldout, input_.neutral,
+                                {.chat = chat_, .first_block = model_.block_of(site_)});
     result_.scores[Score::shift] = unmeasured(sae_.config.latents);
     result_.kl = unmeasured(sae_.config.latents);
     Progress progress("Measuring", result_.measured.size(), "latents", options_.progress);
     for (const int64_t latent : result_.measured) {
-      const AttachedEdit edit = attach(model_.module(), site_, Edit({add(directions[latent].to(model_.device()))}),
-                                       {.coefficients = at::scalar_tensor(added_norm())});
+      const AttachedEdit edit =
+          attach(model_.module(), site_, Edit({add(directions[latent].to(model_.device()))}),
+                 {.coefficients = at::scalar_tensor(added_norm())});
       const steering::Effect effect = meter.measure();
       edit.require_fired();
       score(Score::shift)[latent] = effect.shift;
@@ -165,12 +185,18 @@ class Study {
     std::vector<int64_t> latents = order(options_.by);
     latents.resize(std::min(latents.size(), static_cast<size_t>(options_.top)));
     for (const int64_t latent : options_.latents)
-      if (std::find(latents.begin(), latents.end(), latent) == latents.end()) latents.push_back(latent);
+      if (std::find(latents.begin(), latents.end(), latent) == latents.end())
+        latents.push_back(latent);
 
     for (const int64_t latent : latents) {
-      const auto measured = std::lower_bound(result_.measured.begin(), result_.measured.end(), latent) - result_.measured.begin();
+      const auto measured =
+          std::lower_bound(result_.measured.begin(), result_.measured.end(), latent) -
+          result_.measured.begin();
       const at::Tensor logits = promoted_[measured];  // [vocabulary]
-      result_.shown.push_back({.latent = latent, .promoted = top_tokens(logits), .suppressed = top_tokens(-logits), .contexts = {}});
+      result_.shown.push_back({.latent = latent,
+                               .promoted = top_tokens(logits),
+                               .suppressed = top_tokens(-logits),
+                               .contexts = {}});
     }
     if (options_.contexts > 0) find_contexts(latents);
   }
@@ -180,7 +206,8 @@ class Study {
     const at::Tensor known = logits.narrow(0, 0, model_.tokenizer().vocabulary_size());
     const at::Tensor top = std::get<1>(known.topk(std::min(kPromoted, known.size(0))));
     std::vector<std::string> tokens;
-    for (int64_t i = 0; i < top.size(0); ++i) tokens.push_back(model_.tokenizer().bytes(top[i].item<int64_t>()));
+    for (int64_t i = 0; i < top.size(0); ++i)
+      tokens.push_back(model_.tokenizer().bytes(top[i].item<int64_t>()));
     return tokens;
   }
 
@@ -197,18 +224,21 @@ class Study {
         first += count;
       }
     };
-    models::for_each_batch(model_, rows, site_, visit,
-                           {.max_norm = max_norm_, .on_tokens = [&](uint64_t tokens) { progress.advance(tokens); }});
+    models::for_each_batch(
+        model_, rows, site_, visit,
+        {.max_norm = max_norm_, .on_tokens = [&](uint64_t tokens) { progress.advance(tokens); }});
     for (size_t i = 0; i < latents.size(); ++i) {
       for (const auto& [activation, place] : contexts.contexts()[i]) {
         const auto& row = rows[place.row];
         const int64_t at = place.position, begin = std::max<int64_t>(0, at - options_.window);
-        const int64_t end = std::min(static_cast<int64_t>(row.size()), at + 1 + options_.window / 2);
+        const int64_t end =
+            std::min(static_cast<int64_t>(row.size()), at + 1 + options_.window / 2);
         const auto text = [&](int64_t from, int64_t to) {
-          return valid_utf8(
-              model_.tokenizer().decode(std::span(row).subspan(static_cast<size_t>(from), static_cast<size_t>(to - from))));
+          return valid_utf8(model_.tokenizer().decode(
+              std::span(row).subspan(static_cast<size_t>(from), static_cast<size_t>(to - from))));
         };
-        result_.shown[i].contexts.push_back({activation, text(begin, at), text(at, at + 1), text(at + 1, end)});
+        result_.shown[i].contexts.push_back(
+            {activation, text(begin, at), text(at, at + 1), text(at + 1, end)});
       }
     }
   }
@@ -228,7 +258,8 @@ class Study {
 }  // namespace
 
 std::string_view name_of(Score score) {
-  return std::ranges::find_if(kScores, [&](const auto& entry) { return entry.first == score; })->second;
+  return std::ranges::find_if(kScores, [&](const auto& entry) { return entry.first == score; })
+      ->second;
 }
 
 Score score_from_name(std::string_view name) {
@@ -248,18 +279,22 @@ void validate(const LatentStudyOptions& options, const LatentStudyInput& input, 
   require(options.candidates >= 0, "candidates", options.candidates, "0 or more");
   require(options.contexts >= 0, "contexts", options.contexts, "0 or more");
   require(options.window >= 1, "window", options.window, "at least 1 token");
-  require(std::isfinite(options.dose) && options.dose > 0, "dose", options.dose, "a positive number");
+  require(std::isfinite(options.dose) && options.dose > 0, "dose", options.dose,
+          "a positive number");
   for (const int64_t latent : options.latents)
     require(latent >= 0 && latent < latents, "latent", latent,
             fmt::format("0 to {}, as the autoencoder has {} latents", latents - 1, latents));
   const bool heldout = !input.heldout.empty();
   const std::string_view by = name_of(options.by);
-  if (options.by == Score::attribution || options.by == Score::predicted) require(heldout, "by", by, "--heldout with it");
-  if (options.by == Score::shift) require(heldout && !input.neutral.empty(), "by", by, "--heldout and --neutral with it");
+  if (options.by == Score::attribution || options.by == Score::predicted)
+    require(heldout, "by", by, "--heldout with it");
+  if (options.by == Score::shift)
+    require(heldout && !input.neutral.empty(), "by", by, "--heldout and --neutral with it");
   if (options.by == Score::cosine) require(input.vector.defined(), "by", by, "--vector with it");
 }
 
-LatentStudy study_latents(models::LanguageModel& model, const sae::Autoencoder& sae, const Site& site, const LatentStudyInput& input,
+LatentStudy study_latents(models::LanguageModel& model, const sae::Autoencoder& sae,
+                          const Site& site, const LatentStudyInput& input,
                           const LatentStudyOptions& options) {
   validate(options, input, sae.config.latents);
   const at::NoGradGuard no_grad;

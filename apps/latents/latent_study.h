@@ -1,5 +1,6 @@
-// Which latents of an autoencoder have to do with a concept: those that read it (they fire where it is) and those that write it (turning
-// them up makes the model say it), which are often not the same.
+// Which latents of an autoencoder have to do with a concept: those that read it (they fire where it
+// is) and those that write it (turning them up makes the model say it), which are often not the
+// same.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -18,12 +19,13 @@ namespace vyx::apps {
 enum class Score {
   auroc,        // that a positive prompt's latent is above a negative one's
   difference,   // mean latent of the positive prompts − that of the negative ones
-  attribution,  // nats a token: how much of the preference for positive continuations is due to it, to first order
-                // (sae/latents/attribution.h)
+  attribution,  // nats a token: how much of the preference for positive continuations is due to it,
+                // to first order (sae/latents/attribution.h)
   cosine,       // of its decoder row with a control vector
   predicted,    // nats a token: the shift below, to first order
   output,       // output score (sae/latents/output_score.h)
-  shift,        // nats a token: how much more the model prefers positive continuations when it is turned up (steering/effects/effects.h)
+  shift,  // nats a token: how much more the model prefers positive continuations when it is turned
+          // up (steering/effects/effects.h)
 };
 std::string_view name_of(Score score);
 Score score_from_name(std::string_view name);  // throws UsageError listing them
@@ -32,20 +34,25 @@ struct LatentStudyInput {
   steering::ContrastSet contrast;
   std::vector<steering::ContinuationPair> heldout;  // empty: no attribution, predicted, shift
   std::string neutral;                              // empty: no shift
-  at::Tensor vector;                                // a control vector's direction at the site [d]; undefined: no cosine
-  std::vector<std::vector<models::TokenId>> text;   // where contexts are looked for; empty: in the prompts of the contrast set
+  at::Tensor vector;  // a control vector's direction at the site [d]; undefined: no cosine
+  std::vector<std::vector<models::TokenId>>
+      text;  // where contexts are looked for; empty: in the prompts of the contrast set
 };
 
 struct LatentStudyOptions {
-  /// ReadingOptions::all_tokens. Few latents fire at the last token, and what a prompt says need not be among them.
+  /// ReadingOptions::all_tokens. Few latents fire at the last token, and what a prompt says need
+  /// not be among them.
   bool all_tokens = true;
-  Score by = Score::auroc;                   // the order in which latents are shown
-  int64_t top = 10;                          // shown
-  std::vector<int64_t> latents;              // shown as well, whatever their place
-  int64_t candidates = 3;                    // of each ranking, that many latents' output effects are measured too, beside those shown
+  Score by = Score::auroc;       // the order in which latents are shown
+  int64_t top = 10;              // shown
+  std::vector<int64_t> latents;  // shown as well, whatever their place
+  int64_t candidates =
+      3;  // of each ranking, that many latents' output effects are measured too, beside those shown
   std::string prompt = "In my experience,";  // neutral, for the output score
-  double dose = 0.1;  // of predicted and shift: the norm of what is added at every token, in median norms of the site's activations
-  int64_t contexts = 3, window = 10;  // a latent's strongest tokens, with as many tokens before them
+  double dose = 0.1;  // of predicted and shift: the norm of what is added at every token, in median
+                      // norms of the site's activations
+  int64_t contexts = 3,
+          window = 10;  // a latent's strongest tokens, with as many tokens before them
   bool progress = false;
 };
 /// Throws UsageError.
@@ -58,18 +65,19 @@ struct ShownContext {
 
 struct ShownLatent {
   int64_t latent = 0;
-  std::vector<std::string> promoted, suppressed;  // tokens, by the logit lens of its decoder row, the strongest first; any bytes
+  std::vector<std::string> promoted,
+      suppressed;  // tokens, by the logit lens of its decoder row, the strongest first; any bytes
   std::vector<ShownContext> contexts;
 };
 
 struct LatentStudy {
   std::string site;
-  double median_norm = 0;                              // of the site's activations
-  std::map<Score, at::Tensor> scores;                  // [latents] float64; NaN: not measured for this latent
-  at::Tensor kl;                                       // [latents] float64: mean KL on neutral text that goes with shift, nats a token
+  double median_norm = 0;              // of the site's activations
+  std::map<Score, at::Tensor> scores;  // [latents] float64; NaN: not measured for this latent
+  at::Tensor kl;  // [latents] float64: mean KL on neutral text that goes with shift, nats a token
   Score reads = Score::auroc, writes = Score::output;  // the scores by which latents read and write
   std::vector<int64_t> read_place, write_place;        // [latents] from 1; 0: not measured
-  std::vector<int64_t> measured;                       // the latents whose output effects were measured
+  std::vector<int64_t> measured;  // the latents whose output effects were measured
   std::vector<ShownLatent> shown;
   bool with_contexts = false;       // they were looked for
   uint64_t prompts = 0;             // that were read, of both sides
@@ -78,8 +86,10 @@ struct LatentStudy {
   int64_t latents() const { return static_cast<int64_t>(read_place.size()); }
 };
 
-/// Throws Error when a side of the contrast set is left without tokens, and what the measurements throw.
-LatentStudy study_latents(models::LanguageModel& model, const sae::Autoencoder& sae, const Site& site, const LatentStudyInput& input,
+/// Throws Error when a side of the contrast set is left without tokens, and what the measurements
+/// throw.
+LatentStudy study_latents(models::LanguageModel& model, const sae::Autoencoder& sae,
+                          const Site& site, const LatentStudyInput& input,
                           const LatentStudyOptions& options = {});
 
 }  // namespace vyx::apps

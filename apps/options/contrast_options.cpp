@@ -5,20 +5,28 @@
 namespace vyx::apps {
 
 void ContrastOptions::add_to(Driver& driver) {
-  driver.options()("contrast", po::value(&pairs)->value_name("FILE"), "JSON Lines of {\"positive\": …, \"negative\": …}, whole prompts")(
-      "template", po::value(&pattern)->value_name("FILE"), "JSON of a prompt, personas and sentence beginnings (apps/data/README.md)");
+  driver.options()("contrast", po::value(&pairs)->value_name("FILE"),
+                   "JSON Lines of {\"positive\": …, \"negative\": …}, whole prompts")(
+      "template", po::value(&pattern)->value_name("FILE"),
+      "JSON of a prompt, personas and sentence beginnings (apps/data/README.md)");
 }
 
 void ContrastOptions::validate() const {
-  if (pairs.empty() == pattern.empty()) throw UsageError("expected one of --contrast and --template");
+  if (pairs.empty() == pattern.empty())
+    throw UsageError("expected one of --contrast and --template");
 }
 
-steering::ContrastSet ContrastOptions::read(const models::LanguageModel& model, const CommonOptions& common) const {
-  auto set = pairs.empty() ? steering::read_contrast_template(pattern, model.config().chat_format) : steering::read_contrast_set(pairs);
+steering::ContrastSet ContrastOptions::read(const models::LanguageModel& model,
+                                            const CommonOptions& common) const {
+  auto set = pairs.empty() ? steering::read_contrast_template(pattern, model.config().chat_format)
+                           : steering::read_contrast_set(pairs);
   int64_t lost = 0;
   for (const auto& [positive, negative] : set.pairs)
-    for (const std::string* prompt : {&positive, &negative}) lost += model.tokenizer().bytes_without_token(*prompt);
-  if (lost > 0) common.warn(fmt::format("{}: {} bytes have no token in the model's vocabulary and are left out", set.source, lost));
+    for (const std::string* prompt : {&positive, &negative})
+      lost += model.tokenizer().bytes_without_token(*prompt);
+  if (lost > 0)
+    common.warn(fmt::format("{}: {} bytes have no token in the model's vocabulary and are left out",
+                            set.source, lost));
   return set;
 }
 

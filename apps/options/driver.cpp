@@ -29,9 +29,11 @@ std::string first_line(std::string text) {
   return text.substr(0, text.find('\n'));
 }
 
-// Output that never arrived (a full disk, a closed pipe) is a failure, and only the last flush knows.
+// Output that never arrived (a full disk, a closed pipe) is a failure, and only the last flush
+// knows.
 void flush_stdout() {
-  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) fail("stdout: cannot write; the output is not complete");
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+    fail("stdout: cannot write; the output is not complete");
 }
 
 struct ValueType {
@@ -52,7 +54,8 @@ const std::array<ValueType, 8>& value_types() {
   return types;
 }
 
-// {"name", "type": switch, integer, number or text, "many", "required", "help"}, and what there is of "value" (FILE, N, …) and "default".
+// {"name", "type": switch, integer, number or text, "many", "required", "help"}, and what there is
+// of "value" (FILE, N, …) and "default".
 Json option_json(const po::option_description& option) {
   const po::value_semantic& semantic = *option.semantic();
   Json json{{"name", option.long_name()},
@@ -78,7 +81,8 @@ Json option_json(const po::option_description& option) {
 Json options_json(const po::options_description& options) {
   Json list = Json::array();
   for (const auto& option : options.options())
-    if (option->long_name() != "help" && option->long_name() != "version") list.push_back(option_json(*option));
+    if (option->long_name() != "help" && option->long_name() != "version")
+      list.push_back(option_json(*option));
   return list;
 }
 
@@ -89,9 +93,11 @@ c10::Device CommonOptions::torch_device() const {
   try {
     parsed = c10::Device(device);
   } catch (const c10::Error&) {
-    throw UsageError(fmt::format("--device {}: no such device, expected cpu, cuda or cuda:N", device));
+    throw UsageError(
+        fmt::format("--device {}: no such device, expected cpu, cuda or cuda:N", device));
   }
-  if (parsed.is_cuda() && !at::globalContext().hasCUDA()) fail("--device {}: this LibTorch finds no CUDA device; use --device cpu", device);
+  if (parsed.is_cuda() && !at::globalContext().hasCUDA())
+    fail("--device {}: this LibTorch finds no CUDA device; use --device cpu", device);
   return parsed;
 }
 
@@ -106,12 +112,16 @@ Driver::Driver(std::string name, std::string usage, std::string summary, std::st
       examples_(std::move(examples)),
       own_("options", 100, 50),
       shared_("common options", 100, 50) {
-  shared_.add_options()("help,h", "show this; with --json, the options as JSON")("version", "show the version of vyx and of LibTorch")(
-      "json", po::bool_switch(&common_.json), "print one JSON object on stdout")("quiet,q", po::bool_switch(&common_.quiet),
-                                                                                 "no progress, no warnings")(
-      "seed", po::value(&common_.seed)->default_value(common_.seed)->value_name("N"), "of everything random")(
-      "threads", po::value(&common_.threads)->default_value(common_.threads)->value_name("N"), "CPU threads; 0: one a core")(
-      "device", po::value(&common_.device)->default_value(common_.device)->value_name("NAME"), "cpu, cuda or cuda:N");
+  shared_.add_options()("help,h", "show this; with --json, the options as JSON")(
+      "version", "show the version of vyx and of LibTorch")("json", po::bool_switch(&common_.json),
+                                                            "print one JSON object on stdout")(
+      "quiet,q", po::bool_switch(&common_.quiet), "no progress, no warnings")(
+      "seed", po::value(&common_.seed)->default_value(common_.seed)->value_name("N"),
+      "of everything random")(
+      "threads", po::value(&common_.threads)->default_value(common_.threads)->value_name("N"),
+      "CPU threads; 0: one a core")(
+      "device", po::value(&common_.device)->default_value(common_.device)->value_name("NAME"),
+      "cpu, cuda or cuda:N");
 }
 
 void Driver::print_help() const {
@@ -121,16 +131,23 @@ void Driver::print_help() const {
   fmt::print("{}", text.str());
 }
 
-int Driver::parse_and_work(int argc, char** argv, const std::function<Json(const CommonOptions&)>& work) {
+int Driver::parse_and_work(int argc, char** argv,
+                           const std::function<Json(const CommonOptions&)>& work) {
   po::options_description all;
   all.add(own_).add(shared_);
   po::variables_map values;
   // Without guessing: an abbreviation that is unique today is ambiguous with the next option.
   const int style = po::command_line_style::default_style & ~po::command_line_style::allow_guessing;
-  po::store(po::command_line_parser(argc, argv).options(all).positional(positional_).style(style).run(), values);
+  po::store(
+      po::command_line_parser(argc, argv).options(all).positional(positional_).style(style).run(),
+      values);
   if (values.count("help") != 0) {
     if (values.at("json").as<bool>())
-      fmt::print("{}\n", Json{{"name", name_}, {"usage", usage_}, {"summary", summary_}, {"options", options_json(all)}}.dump(2));
+      fmt::print("{}\n", Json{{"name", name_},
+                              {"usage", usage_},
+                              {"summary", summary_},
+                              {"options", options_json(all)}}
+                             .dump(2));
     else
       print_help();
   } else if (values.count("version") != 0) {
@@ -138,7 +155,8 @@ int Driver::parse_and_work(int argc, char** argv, const std::function<Json(const
   } else {
     po::notify(values);
     if (common_.threads < 0 || common_.threads > 4096)
-      throw UsageError(fmt::format("--threads {}: expected 0 (one a core) to 4096", common_.threads));
+      throw UsageError(
+          fmt::format("--threads {}: expected 0 (one a core) to 4096", common_.threads));
     if (common_.threads > 0) at::set_num_threads(common_.threads);
     const Json result = work(common_);
     if (common_.json) fmt::print("{}\n", result.dump(2));
@@ -151,7 +169,8 @@ int Driver::run(int argc, char** argv, const std::function<Json(const CommonOpti
   std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of write(), with a message
   const auto report = [&](const std::string& message, int code) {
     std::fflush(stdout);
-    fmt::print(stderr, "{}: {}{}\n", name_, message, code == kWrongUsage ? "; see " + name_ + " --help" : "");
+    fmt::print(stderr, "{}: {}{}\n", name_, message,
+               code == kWrongUsage ? "; see " + name_ + " --help" : "");
     return code;
   };
   try {
@@ -179,7 +198,8 @@ NamedNumber parse_named_number(const std::string& text, double without) {
     used = 0;
   }
   if (number.empty() || used != number.size() || !std::isfinite(value))
-    throw UsageError(fmt::format("{}: '{}' is not a finite number, expected NAME=NUMBER", text, number));
+    throw UsageError(
+        fmt::format("{}: '{}' is not a finite number, expected NAME=NUMBER", text, number));
   return {text.substr(0, equals), value};
 }
 

@@ -1,5 +1,5 @@
-// What all drivers share: options that mean the same everywhere, --help and --version, errors as one line,
-// exit codes.
+// What all drivers share: options that mean the same everywhere, --help and --version, errors as
+// one line, exit codes.
 #pragma once
 #include <c10/core/Device.h>
 #include <fmt/format.h>
@@ -24,7 +24,8 @@ struct CommonOptions {
   int threads = 0;  // 0: as many as there are cores
   std::string device = "cpu";
 
-  c10::Device torch_device() const;  // throws UsageError for a name that is none, Error for a device that is not there
+  c10::Device torch_device()
+      const;  // throws UsageError for a name that is none, Error for a device that is not there
   bool progress() const { return !quiet && !json; }
   void warn(const std::string& message) const;  // one line on stderr
 };
@@ -32,17 +33,19 @@ struct CommonOptions {
 /// One program: its options, then its work.
 class Driver {
  public:
-  /// `usage` follows the name ("SOURCE.gguf --out model.pt"); `summary` is a sentence or two; `examples` are
-  /// whole command lines.
+  /// `usage` follows the name ("SOURCE.gguf --out model.pt"); `summary` is a sentence or two;
+  /// `examples` are whole command lines.
   Driver(std::string name, std::string usage, std::string summary, std::string examples);
 
-  /// Adds options: `driver.options()("out,o", po::value(&out)->required(), "the archive to write")`.
+  /// Adds options: `driver.options()("out,o", po::value(&out)->required(), "the archive to
+  /// write")`.
   po::options_description_easy_init options() { return own_.add_options(); }
   /// The option that an argument without a name goes to.
   void positional(const char* option, int count = 1) { positional_.add(option, count); }
 
-  /// Parses, works, reports. `work` prints its own text on stdout unless `json`, and returns what --json
-  /// prints. Returns main's exit code: 0; 1 with one line on stderr for an error; 2 for wrong usage.
+  /// Parses, works, reports. `work` prints its own text on stdout unless `json`, and returns what
+  /// --json prints. Returns main's exit code: 0; 1 with one line on stderr for an error; 2 for
+  /// wrong usage.
   int run(int argc, char** argv, const std::function<Json(const CommonOptions&)>& work);
 
  private:
@@ -55,7 +58,8 @@ class Driver {
   po::positional_options_description positional_;
 };
 
-/// "happy.gguf=1.5" → {"happy.gguf", 1.5}; a text without "=" has the number `without`. The last "=" counts.
+/// "happy.gguf=1.5" → {"happy.gguf", 1.5}; a text without "=" has the number `without`. The last
+/// "=" counts.
 struct NamedNumber {
   std::string name;
   double number;

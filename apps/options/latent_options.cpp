@@ -20,7 +20,8 @@ namespace {
 using Kind = sae::LatentChange::Kind;
 
 constexpr const char* kGrammar =
-    "expected I=NUMBER, I=+NUMBER, I=-NUMBER, I=*NUMBER, I=set:NUMBER or I=clamp:LOW:HIGH; a NUMBER may be 10x";
+    "expected I=NUMBER, I=+NUMBER, I=-NUMBER, I=*NUMBER, I=set:NUMBER or I=clamp:LOW:HIGH; a "
+    "NUMBER may be 10x";
 
 template <class T>
 std::optional<T> parse_all(std::string_view text) {
@@ -32,7 +33,8 @@ std::optional<T> parse_all(std::string_view text) {
 
 int64_t parse_index(std::string_view text, const std::string& whole) {
   const auto index = parse_all<int64_t>(text);
-  if (!index || *index < 0) throw UsageError(fmt::format("{}: '{}' is no latent's number", whole, text));
+  if (!index || *index < 0)
+    throw UsageError(fmt::format("{}: '{}' is no latent's number", whole, text));
   return *index;
 }
 
@@ -41,7 +43,8 @@ LatentNumber parse_number(std::string_view text, const std::string& whole) {
   if (result.of_maximum) text.remove_suffix(1);
   if (text.starts_with('+')) text.remove_prefix(1);  // from_chars knows no plus
   const auto number = parse_all<double>(text);
-  if (!number || !std::isfinite(*number)) throw UsageError(fmt::format("{}: '{}' is not a finite number; {}", whole, text, kGrammar));
+  if (!number || !std::isfinite(*number))
+    throw UsageError(fmt::format("{}: '{}' is not a finite number; {}", whole, text, kGrammar));
   result.number = *number;
   return result;
 }
@@ -53,26 +56,34 @@ struct WhenArgument {
 
 WhenArgument parse_when(const std::string& text) {
   const auto sign = text.find('>');
-  if (sign == std::string::npos) throw UsageError(fmt::format("--when {}: expected J>NUMBER", text));
+  if (sign == std::string::npos)
+    throw UsageError(fmt::format("--when {}: expected J>NUMBER", text));
   const std::string whole = "--when " + text;
-  return {parse_index(std::string_view(text).substr(0, sign), whole), parse_number(std::string_view(text).substr(sign + 1), whole)};
+  return {parse_index(std::string_view(text).substr(0, sign), whole),
+          parse_number(std::string_view(text).substr(sign + 1), whole)};
 }
 
-/// Turns numbers into activations; reads the file of largest activations when the first of them asks for it.
+/// Turns numbers into activations; reads the file of largest activations when the first of them
+/// asks for it.
 class Activations {
  public:
-  Activations(std::filesystem::path sae, int64_t latents) : folder_(std::move(sae)), latents_(latents) {
+  Activations(std::filesystem::path sae, int64_t latents)
+      : folder_(std::move(sae)), latents_(latents) {
     if (!std::filesystem::is_directory(folder_)) folder_ = folder_.parent_path();
   }
 
   double operator()(const LatentNumber& number, int64_t latent) {
     if (!number.of_maximum) return number.number;
-    if (!statistics_) statistics_ = sae::read_latent_statistics(folder_ / sae::kLatentStatisticsFile, latents_);
-    if (latent >= latents_) fail("latent {}: the autoencoder has latents 0 to {}", latent, latents_ - 1);
+    if (!statistics_)
+      statistics_ = sae::read_latent_statistics(folder_ / sae::kLatentStatisticsFile, latents_);
+    if (latent >= latents_)
+      fail("latent {}: the autoencoder has latents 0 to {}", latent, latents_ - 1);
     const double maximum = statistics_->maximum[latent].item<double>();
     if (maximum <= 0)
-      fail("latent {}: it fired on none of the {} tokens that it was measured on, so that it has no largest activation; give a number",
-           latent, statistics_->tokens);
+      fail(
+          "latent {}: it fired on none of the {} tokens that it was measured on, so that it has no "
+          "largest activation; give a number",
+          latent, statistics_->tokens);
     return number.number * maximum;
   }
 
@@ -99,7 +110,8 @@ LatentArgument parse_latent(const std::string& text) {
   if (takes("clamp:")) {
     const auto colon = value.find(':');
     if (colon == std::string_view::npos)
-      throw UsageError(fmt::format("{}: expected clamp:LOW:HIGH, or clamp:LOW: without an upper bound", whole));
+      throw UsageError(
+          fmt::format("{}: expected clamp:LOW:HIGH, or clamp:LOW: without an upper bound", whole));
     result.kind = Kind::clamp;
     result.low = parse_number(value.substr(0, colon), whole);
     result.high.number = std::numeric_limits<double>::infinity();
@@ -120,14 +132,19 @@ LatentArgument parse_latent(const std::string& text) {
 
 void LatentOptions::add_to(Driver& driver, bool with_sae) {
   auto add = driver.options();
-  if (with_sae) add("sae", po::value(&sae)->value_name("PATH"), "the autoencoder whose latents are changed");
+  if (with_sae)
+    add("sae", po::value(&sae)->value_name("PATH"), "the autoencoder whose latents are changed");
   add("latent", po::value(&latents)->composing()->value_name("I=VALUE"),
-      "change a latent: 3.5 sets it, 10x to 10 times its largest activation on training data; +2 and -1x add; *0.5 scales; clamp:0:4 and "
-      "clamp:1x: keep it within bounds; set:-2; several may be given");
-  add("when", po::value(&when)->value_name("J>VALUE"), "change latents only at tokens where latent J is above VALUE");
+      "change a latent: 3.5 sets it, 10x to 10 times its largest activation on training data; +2 "
+      "and -1x add; *0.5 scales; clamp:0:4 and clamp:1x: keep it within bounds; set:-2; several "
+      "may be given");
+  add("when", po::value(&when)->value_name("J>VALUE"),
+      "change latents only at tokens where latent J is above VALUE");
   add("without-error", po::bool_switch(&without_error),
-      "replace the activation by the changed reconstruction: what the autoencoder does not explain is lost");
-  add("sae-site", po::value(&site)->value_name("SITE"), "where the autoencoder belongs, if its file does not say");
+      "replace the activation by the changed reconstruction: what the autoencoder does not explain "
+      "is lost");
+  add("sae-site", po::value(&site)->value_name("SITE"),
+      "where the autoencoder belongs, if its file does not say");
 }
 
 void LatentOptions::check(bool needs_values) const {
@@ -136,7 +153,9 @@ void LatentOptions::check(bool needs_values) const {
                                       {!when.empty(), "--when"},
                                       {without_error, "--without-error"},
                                       {!site.empty(), "--sae-site"}})
-      if (given) throw UsageError(fmt::format("{} without --sae; expected the autoencoder that it is about", name));
+      if (given)
+        throw UsageError(
+            fmt::format("{} without --sae; expected the autoencoder that it is about", name));
     return;
   }
   for (const std::string& text : latents)
@@ -149,14 +168,17 @@ void LatentOptions::check(bool needs_values) const {
 }
 
 LatentIntervention LatentOptions::read(models::LanguageModel& model) const {
-  LatentIntervention result{.autoencoder = sae::load_autoencoder(sae), .options = {.keep_error = !without_error}};
+  LatentIntervention result{.autoencoder = sae::load_autoencoder(sae),
+                            .options = {.keep_error = !without_error}};
   auto& config = result.autoencoder.config;
   if (!site.empty()) config.sites = {site};
   if (config.sites.size() != 1)
-    fail("{}: found {} sites in it, expected the one that it was trained on; {}", sae, config.sites.size(),
+    fail("{}: found {} sites in it, expected the one that it was trained on; {}", sae,
+         config.sites.size(),
          config.sites.empty() ? "give --sae-site" : "a crosscoder's latents are at several");
   const std::vector<Site> sites = model.module().match(config.sites.front());
-  if (sites.size() != 1) fail("--sae-site {}: found {} sites, expected one", config.sites.front(), sites.size());
+  if (sites.size() != 1)
+    fail("--sae-site {}: found {} sites, expected one", config.sites.front(), sites.size());
   result.site = sites.front();
   result.autoencoder = sae::to_device(result.autoencoder, model.device());
 

@@ -1,9 +1,11 @@
-// --sae, --latent, --when and --without-error: how drivers are told which latents of an autoencoder to change.
+// --sae, --latent, --when and --without-error: how drivers are told which latents of an autoencoder
+// to change.
 //
-//     --latent 1234=3.5        set to 3.5                     --latent 1234=10x     set to 10 times its largest activation on training data
+//     --latent 1234=3.5        set to 3.5                     --latent 1234=10x     set to 10 times
+//     its largest activation on training data
 //     --latent 1234=+2         add 2; -1.5x takes 1.5 times its largest activation away
-//     --latent '1234=*0.5'     scale                          --latent 1234=clamp:0:4, clamp:1x:   keep within bounds; the upper may be
-//     left out
+//     --latent '1234=*0.5'     scale                          --latent 1234=clamp:0:4, clamp:1x:
+//     keep within bounds; the upper may be left out
 //     --latent 1234=set:-2     set to what has a sign
 //     --when '77>0.5'          change them only at tokens where latent 77 is above 0.5
 #pragma once
@@ -47,10 +49,13 @@ struct LatentOptions {
   std::vector<std::string> latents;
   bool without_error = false;
 
-  void add_to(Driver& driver, bool with_sae = true);  // `with_sae`: the driver has no --sae of its own
-  /// Throws UsageError for what is wrong before anything is read. `needs_values`: --latent I alone says too little.
+  void add_to(Driver& driver,
+              bool with_sae = true);  // `with_sae`: the driver has no --sae of its own
+  /// Throws UsageError for what is wrong before anything is read. `needs_values`: --latent I alone
+  /// says too little.
   void check(bool needs_values = true) const;
-  /// Reads the autoencoder, and the latents' largest activations if any number is a multiple of them. Latents without a value are set to 0.
+  /// Reads the autoencoder, and the latents' largest activations if any number is a multiple of
+  /// them. Latents without a value are set to 0.
   LatentIntervention read(models::LanguageModel& model) const;
 };
 

@@ -1,4 +1,5 @@
-// SIGINT and SIGTERM as a request: the first is remembered, so that the work can be saved; the second ends the process at once.
+// SIGINT and SIGTERM as a request: the first is remembered, so that the work can be saved; the
+// second ends the process at once.
 #pragma once
 
 namespace vyx::apps {

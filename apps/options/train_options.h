@@ -1,4 +1,5 @@
-// The options of vyx-sae-train: an architecture, its size, and what differs from its published recipe.
+// The options of vyx-sae-train: an architecture, its size, and what differs from its published
+// recipe.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -22,7 +23,8 @@ class RecipeOptions {
   /// Throws UsageError for what is wrong whatever the activations are, before they are opened.
   void check() const { (void)options(1, uint64_t{1} << 40, 0); }
   int64_t batch() const { return recipe_.batch; }  // tokens a step
-  /// The run on these activations: one pass over them when neither --tokens nor --steps is given. Throws UsageError.
+  /// The run on these activations: one pass over them when neither --tokens nor --steps is given.
+  /// Throws UsageError.
   sae::TrainOptions options(const sae::ActivationSource& source, uint64_t seed) const;
 
  private:
@@ -32,9 +34,11 @@ class RecipeOptions {
   po::typed_value<T>* overriding(Field field, const char* unit);
 
   sae::RecipeInput recipe_;
-  std::string architecture_{sae::name_of(recipe_.architecture)}, sparsity_form_{sae::name_of(recipe_.jump_relu)}, prefixes_;
+  std::string architecture_{sae::name_of(recipe_.architecture)},
+      sparsity_form_{sae::name_of(recipe_.jump_relu)}, prefixes_;
   std::optional<uint64_t> tokens_, steps_;
-  std::vector<std::function<void(sae::TrainOptions&)>> overrides_;  // of the recipe, in the order they were given
+  std::vector<std::function<void(sae::TrainOptions&)>>
+      overrides_;  // of the recipe, in the order they were given
 };
 
 }  // namespace vyx::apps

@@ -16,7 +16,8 @@ struct VectorOptions {
   void add_to(Driver& driver, bool with_positions = true);
   steering::SteerOptions steer_options() const;  // throws UsageError
   /// Reads the files; what they warn of goes to stderr.
-  std::vector<steering::WeightedVector> read(const models::LanguageModel& model, const CommonOptions& common) const;
+  std::vector<steering::WeightedVector> read(const models::LanguageModel& model,
+                                             const CommonOptions& common) const;
 };
 
 }  // namespace vyx::apps

@@ -1,5 +1,5 @@
-// How vyx fails: an exception that says, in one line, which file or module, what was found, what was expected, and
-// the likely fix. Drivers print it and exit 1 (2 for UsageError).
+// How vyx fails: an exception that says, in one line, which file or module, what was found, what
+// was expected, and the likely fix. Drivers print it and exit 1 (2 for UsageError).
 #pragma once
 #include <fmt/format.h>
 
@@ -21,7 +21,8 @@ class UsageError : public Error {
   using Error::Error;
 };
 
-/// Throws Error with a formatted message: `fail("{}: found version {}, expected 2 or 3", path, version)`.
+/// Throws Error with a formatted message: `fail("{}: found version {}, expected 2 or 3", path,
+/// version)`.
 template <class... Args>
 [[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) {
   throw Error(fmt::format(format, std::forward<Args>(args)...));

@@ -33,8 +33,8 @@ class CountingIterator {
   const char** furthest_;
 };
 
-// Builds the tree and guards it in one pass: a value that is too deep is refused before anything recurses
-// into it.
+// Builds the tree and guards it in one pass: a value that is too deep is refused before anything
+// recurses into it.
 class GuardedBuilder final : public nlohmann::json_sax<Json> {
  public:
   GuardedBuilder(std::string_view text, std::string_view source, const JsonLimits& limits)
@@ -53,7 +53,8 @@ class GuardedBuilder final : public nlohmann::json_sax<Json> {
 
   bool number_float(double value, const std::string& digits) override {
     // nlohmann makes a float of an integer that is too large for 64 bits.
-    if (digits.find_first_of(".eE") == std::string::npos) refuse(fmt::format("number {}", quote(digits)), "an integer that fits 64 bits");
+    if (digits.find_first_of(".eE") == std::string::npos)
+      refuse(fmt::format("number {}", quote(digits)), "an integer that fits 64 bits");
     return add(value);
   }
 
@@ -70,26 +71,31 @@ class GuardedBuilder final : public nlohmann::json_sax<Json> {
   }
 
   bool parse_error(size_t position, const std::string&, const Json::exception& error) override {
-    // "[json.exception.parse_error.101] parse error at line 1, column 2: why; last read: 'token'; expected
-    // what": the token may be as long as the file.
+    // "[json.exception.parse_error.101] parse error at line 1, column 2: why; last read: 'token';
+    // expected what": the token may be as long as the file.
     std::string_view reason = error.what();
     for (const std::string_view prefix : {"] ", "parse error at", ": "})
-      if (const size_t at = reason.find(prefix); at != std::string_view::npos) reason.remove_prefix(at + prefix.size());
+      if (const size_t at = reason.find(prefix); at != std::string_view::npos)
+        reason.remove_prefix(at + prefix.size());
     const size_t cut = std::min(reason.find("; last read: '"), reason.find(" parsing '"));
     std::string brief(reason.substr(0, cut));
     if (cut != std::string_view::npos) brief += reason.substr(reason.rfind('\'') + 1);
-    const size_t at = position == 0 ? 0 : position - 1;  // nlohmann has counted the offending character
-    fail("{}: at byte {}: found {}: {}", source_, at, at < text_.size() ? quote(text_.substr(at, 1)) : "the end of the text", brief);
+    const size_t at =
+        position == 0 ? 0 : position - 1;  // nlohmann has counted the offending character
+    fail("{}: at byte {}: found {}: {}", source_, at,
+         at < text_.size() ? quote(text_.substr(at, 1)) : "the end of the text", brief);
   }
 
  private:
   [[noreturn]] void refuse(std::string_view found, std::string_view expected) const {
-    fail("{}: at byte {}: found {}, expected {}", source_, furthest_ - text_.data() - 1, found, expected);
+    fail("{}: at byte {}: found {}, expected {}", source_, furthest_ - text_.data() - 1, found,
+         expected);
   }
 
   // Where the next value goes: the root, the member whose key was read, or the end of an array.
   Json* place(Json&& value) {
-    if (++values_ > limits_.max_values) refuse(fmt::format("more than {} values", limits_.max_values), "at most that");
+    if (++values_ > limits_.max_values)
+      refuse(fmt::format("more than {} values", limits_.max_values), "at most that");
     if (open_.empty()) return &(root_ = std::move(value));
     Json& parent = *open_.back();
     if (parent.is_object()) return &(*member_ = std::move(value));
@@ -123,8 +129,10 @@ class GuardedBuilder final : public nlohmann::json_sax<Json> {
   size_t values_ = 0;
 };
 
-const Json& member(const Json& object, const char* key, std::string_view source, std::string_view expected) {
-  if (!object.is_object()) fail("{}: found {}, expected an object with the key \"{}\"", source, object.type_name(), key);
+const Json& member(const Json& object, const char* key, std::string_view source,
+                   std::string_view expected) {
+  if (!object.is_object())
+    fail("{}: found {}, expected an object with the key \"{}\"", source, object.type_name(), key);
   const auto found = object.find(key);
   if (found == object.end()) fail("{}: \"{}\": found nothing, expected {}", source, key, expected);
   return *found;
@@ -137,14 +145,16 @@ std::string describe(const Json& value) {
   return value.dump();
 }
 
-[[noreturn]] void refuse_member(const Json& value, const char* key, std::string_view source, std::string_view expected) {
+[[noreturn]] void refuse_member(const Json& value, const char* key, std::string_view source,
+                                std::string_view expected) {
   fail("{}: \"{}\": found {}, expected {}", source, key, describe(value), expected);
 }
 
 }  // namespace
 
 Json parse_json(std::string_view text, std::string_view source, const JsonLimits& limits) {
-  if (text.size() > limits.max_bytes) fail("{}: found {} bytes of JSON, expected at most {}", source, text.size(), limits.max_bytes);
+  if (text.size() > limits.max_bytes)
+    fail("{}: found {} bytes of JSON, expected at most {}", source, text.size(), limits.max_bytes);
   // nlohmann takes a NUL for the end and would ignore what follows it.
   if (const size_t nul = text.find('\0'); nul != std::string_view::npos)
     fail("{}: at byte {}: found a NUL byte, expected JSON text", source, nul);
@@ -159,11 +169,15 @@ std::string json_string(const Json& object, const char* key, std::string_view so
   return value.get<std::string>();
 }
 
-int64_t json_integer(const Json& object, const char* key, std::string_view source, int64_t min, int64_t max) {
+int64_t json_integer(const Json& object, const char* key, std::string_view source, int64_t min,
+                     int64_t max) {
   const std::string expected = fmt::format("an integer from {} to {}", min, max);
   const Json& value = member(object, key, source, expected);
-  const bool fits = value.is_number_unsigned() ? value.get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX) : value.is_number_integer();
-  if (!fits || value.get<int64_t>() < min || value.get<int64_t>() > max) refuse_member(value, key, source, expected);
+  const bool fits = value.is_number_unsigned()
+                        ? value.get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX)
+                        : value.is_number_integer();
+  if (!fits || value.get<int64_t>() < min || value.get<int64_t>() > max)
+    refuse_member(value, key, source, expected);
   return value.get<int64_t>();
 }
 
@@ -179,11 +193,14 @@ bool json_bool(const Json& object, const char* key, std::string_view source) {
   return value.get<bool>();
 }
 
-std::optional<std::string> differing_key(const Json& a, const Json& b, std::initializer_list<std::string> first) {
+std::optional<std::string> differing_key(const Json& a, const Json& b,
+                                         std::initializer_list<std::string> first) {
   std::vector<std::string> keys(first);
   for (const Json* object : {&a, &b})
     for (const auto& item : object->items()) keys.push_back(item.key());
-  const auto differs = [&](const std::string& key) { return a.value(key, Json()) != b.value(key, Json()); };
+  const auto differs = [&](const std::string& key) {
+    return a.value(key, Json()) != b.value(key, Json());
+  };
   const auto found = std::find_if(keys.begin(), keys.end(), differs);
   return found == keys.end() ? std::nullopt : std::optional(*found);
 }

@@ -23,11 +23,13 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-std::vector<std::string> nearest(std::string_view name, std::span<const std::string> names, size_t count) {
+std::vector<std::string> nearest(std::string_view name, std::span<const std::string> names,
+                                 size_t count) {
   std::vector<std::pair<size_t, size_t>> ranked;  // distance, index: ties keep their order
   for (size_t i = 0; i < names.size(); ++i) ranked.emplace_back(edit_distance(name, names[i]), i);
   count = std::min(count, ranked.size());
-  std::partial_sort(ranked.begin(), ranked.begin() + static_cast<std::ptrdiff_t>(count), ranked.end());
+  std::partial_sort(ranked.begin(), ranked.begin() + static_cast<std::ptrdiff_t>(count),
+                    ranked.end());
   std::vector<std::string> result;
   for (size_t i = 0; i < count; ++i) result.push_back(names[ranked[i].second]);
   return result;

@@ -9,6 +9,7 @@
 namespace vyx {
 
 /// Those of `names` that are most like `name`, by edit distance: for "did you mean".
-std::vector<std::string> nearest(std::string_view name, std::span<const std::string> names, size_t count = 3);
+std::vector<std::string> nearest(std::string_view name, std::span<const std::string> names,
+                                 size_t count = 3);
 
 }  // namespace vyx

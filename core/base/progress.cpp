@@ -27,14 +27,19 @@ std::string duration_text(double seconds) {
 
 }  // namespace
 
-std::string progress_line(std::string_view label, uint64_t done, uint64_t total, std::string_view unit, double seconds) {
+std::string progress_line(std::string_view label, uint64_t done, uint64_t total,
+                          std::string_view unit, double seconds) {
   std::string line = fmt::format("{}  {}", label, with_commas(done));
   if (total > 0) line += fmt::format("/{}", with_commas(total));
   line += fmt::format(" {}", unit);
   if (done == 0 || !(seconds > 0)) return line;
   const double rate = static_cast<double>(done) / seconds;
-  line += fmt::format("  {} {}/s", rate < 10 ? fmt::format("{:.1f}", rate) : with_commas(static_cast<uint64_t>(rate + 0.5)), unit);
-  if (done < total) line += fmt::format("  {} left", duration_text(static_cast<double>(total - done) / rate));
+  line += fmt::format(
+      "  {} {}/s",
+      rate < 10 ? fmt::format("{:.1f}", rate) : with_commas(static_cast<uint64_t>(rate + 0.5)),
+      unit);
+  if (done < total)
+    line += fmt::format("  {} left", duration_text(static_cast<double>(total - done) / rate));
   return line;
 }
 
@@ -65,8 +70,11 @@ double Progress::seconds() const {
 
 void Progress::draw() {
   shown_ = true;
-  // One write, so that lines of other threads do not fall in between; \x1b[K clears what a longer line left.
-  std::fputs(fmt::format("\r{}\x1b[K", progress_line(label_, done_, total_, unit_, seconds())).c_str(), stderr);
+  // One write, so that lines of other threads do not fall in between; \x1b[K clears what a longer
+  // line left.
+  std::fputs(
+      fmt::format("\r{}\x1b[K", progress_line(label_, done_, total_, unit_, seconds())).c_str(),
+      stderr);
 }
 
 }  // namespace vyx

@@ -1,4 +1,5 @@
-// A progress line on stderr: only on a terminal, only after two seconds, with a rate and the time left.
+// A progress line on stderr: only on a terminal, only after two seconds, with a rate and the time
+// left.
 #pragma once
 #include <chrono>
 #include <cstdint>
@@ -28,7 +29,9 @@ class Progress {
   std::chrono::steady_clock::time_point start_, last_drawn_;
 };
 
-/// The text of the line, without the terminal: "Extracting  1,024/4,096 tokens  512 tokens/s  6 s left".
-std::string progress_line(std::string_view label, uint64_t done, uint64_t total, std::string_view unit, double seconds);
+/// The text of the line, without the terminal: "Extracting  1,024/4,096 tokens  512 tokens/s  6 s
+/// left".
+std::string progress_line(std::string_view label, uint64_t done, uint64_t total,
+                          std::string_view unit, double seconds);
 
 }  // namespace vyx

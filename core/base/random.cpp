@@ -8,10 +8,12 @@
 namespace vyx {
 namespace {
 
-constexpr uint64_t kGolden = 0x9e3779b97f4a7c15;  // 2⁶⁴ / golden ratio: distinct, well-spread offsets
-constexpr uint64_t kRounds = 6;                   // four suffice for large halves; small ones mix less a round
+constexpr uint64_t kGolden =
+    0x9e3779b97f4a7c15;          // 2⁶⁴ / golden ratio: distinct, well-spread offsets
+constexpr uint64_t kRounds = 6;  // four suffice for large halves; small ones mix less a round
 
-/// Stafford's 13th variant of MurmurHash3's finaliser, as in SplitMix64 (Steele, Lea and Flood 2014): a bijection.
+/// Stafford's 13th variant of MurmurHash3's finaliser, as in SplitMix64 (Steele, Lea and Flood
+/// 2014): a bijection.
 uint64_t mix(uint64_t z) {
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
   z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
@@ -32,7 +34,8 @@ Permutation::Permutation(uint64_t size, uint64_t seed) : size_(size), seed_(seed
 
 uint64_t Permutation::operator()(uint64_t index) const {
   const uint64_t mask = (uint64_t{1} << half_bits_) - 1;
-  do {  // at most 4 times on average: the network's domain 4^half_bits is less than 4·size (16 for the smallest)
+  do {  // at most 4 times on average: the network's domain 4^half_bits is less than 4·size (16 for
+        // the smallest)
     uint64_t left = index >> half_bits_, right = index & mask;
     for (uint64_t round = 0; round < kRounds; ++round) {
       const uint64_t next = left ^ (mix(mix(seed_ + round * kGolden) ^ right) & mask);

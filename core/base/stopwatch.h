@@ -17,7 +17,9 @@ class Stopwatch {
 
  private:
   using Clock = std::chrono::steady_clock;
-  double seconds_until(Clock::time_point now) const { return std::chrono::duration<double>(now - start_).count(); }
+  double seconds_until(Clock::time_point now) const {
+    return std::chrono::duration<double>(now - start_).count();
+  }
 
   Clock::time_point start_ = Clock::now();
 };

@@ -14,7 +14,8 @@ constexpr size_t kMaxQuote = 80;
 // C0 and C1 controls, which a terminal would obey.
 bool is_control(std::string_view character) {
   const auto first = static_cast<uint8_t>(character[0]);
-  return character.size() == 1 ? first < 0x20 || first == 0x7F : first == 0xC2 && static_cast<uint8_t>(character[1]) < 0xA0;
+  return character.size() == 1 ? first < 0x20 || first == 0x7F
+                               : first == 0xC2 && static_cast<uint8_t>(character[1]) < 0xA0;
 }
 
 }  // namespace

@@ -7,8 +7,8 @@ namespace vyx {
 
 class Utf8Stream {
  public:
-  /// Takes bytes, returns those that end a character. Bytes that can't begin or continue a character are
-  /// given on as U+FFFD as soon as that is certain.
+  /// Takes bytes, returns those that end a character. Bytes that can't begin or continue a
+  /// character are given on as U+FFFD as soon as that is certain.
   std::string push(std::string_view bytes);
   /// What is left at the end: U+FFFD for an unfinished character.
   std::string finish();
@@ -17,8 +17,8 @@ class Utf8Stream {
   std::string pending_;
 };
 
-/// `text` with every ill-formed sequence replaced by U+FFFD (the maximal-subpart rule of Unicode, as Python's
-/// errors="replace").
+/// `text` with every ill-formed sequence replaced by U+FFFD (the maximal-subpart rule of Unicode,
+/// as Python's errors="replace").
 std::string valid_utf8(std::string_view text);
 
 }  // namespace vyx

@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "core/hooks/activation.h"
 #include "core/base/error.h"
+#include "core/hooks/activation.h"
 #include "core/hooks/token_mask.h"
 
 namespace vyx {
@@ -37,8 +37,10 @@ Edit on_device(const Edit& edit, c10::Device device) {
 /// `mask` [batch, seq] against x [batch, seq, .., d].
 at::Tensor broadcast_mask(const at::Tensor& mask, const at::Tensor& x) {
   if (x.dim() < 3 || x.size(0) != mask.size(0) || x.size(1) != mask.size(1)) {
-    fail("the activation is {}, the token mask is {}; expected [batch, seq, .., d] to go with [batch, seq]", fmt::streamed(x.sizes()),
-         fmt::streamed(mask.sizes()));
+    fail(
+        "the activation is {}, the token mask is {}; expected [batch, seq, .., d] to go with "
+        "[batch, seq]",
+        fmt::streamed(x.sizes()), fmt::streamed(mask.sizes()));
   }
   std::vector<int64_t> shape(static_cast<size_t>(x.dim()), 1);
   shape[0] = mask.size(0);
@@ -68,7 +70,8 @@ struct AttachedEdit::State {
       if (!given.defined()) return;
       const auto terms = static_cast<int64_t>(edit.terms().size());
       if (given.dim() > 2 || (given.dim() == 2 && given.size(1) != terms)) {
-        fail("the coefficients are {}, expected a scalar, [batch] or [batch, {}]", fmt::streamed(given.sizes()), terms);
+        fail("the coefficients are {}, expected a scalar, [batch] or [batch, {}]",
+             fmt::streamed(given.sizes()), terms);
       }
       if (!given.isfinite().all().item<bool>()) fail("the coefficients are not all finite");
       if (given.dim() == 0 && !given.requires_grad()) {
@@ -87,7 +90,8 @@ struct AttachedEdit::State {
       : site(std::move(at)),
         positions(options.positions),
         edit_(std::make_shared<const Edit>(std::move(to_apply))),
-        coefficients_(at_site(site, [&] { return Coefficients(std::move(options.coefficients), *edit_); })) {}
+        coefficients_(
+            at_site(site, [&] { return Coefficients(std::move(options.coefficients), *edit_); })) {}
 
   void set_coefficients(at::Tensor given) {
     const std::lock_guard lock(mutex_);
@@ -121,7 +125,8 @@ struct AttachedEdit::State {
   /// What to apply now; the edit moves to the activation's device once, and not at each call.
   std::pair<std::shared_ptr<const Edit>, Coefficients> at_work(c10::Device device) {
     const std::lock_guard lock(mutex_);
-    if (edit_->terms().front().writer.device() != device) edit_ = std::make_shared<const Edit>(on_device(*edit_, device));
+    if (edit_->terms().front().writer.device() != device)
+      edit_ = std::make_shared<const Edit>(on_device(*edit_, device));
     return {edit_, coefficients_};
   }
 
@@ -132,9 +137,11 @@ struct AttachedEdit::State {
 
 AttachedEdit attach(HookedModule& module, const Site& site, Edit edit, AttachOptions options) {
   AttachedEdit attached;
-  attached.state_ = std::make_shared<AttachedEdit::State>(site, std::move(edit), std::move(options));
-  attached.handle_ =
-      module.hook(std::span(&site, 1), [state = attached.state_](const Site&, const c10::IValue& value) { return (*state)(value); });
+  attached.state_ =
+      std::make_shared<AttachedEdit::State>(site, std::move(edit), std::move(options));
+  attached.handle_ = module.hook(
+      std::span(&site, 1),
+      [state = attached.state_](const Site&, const c10::IValue& value) { return (*state)(value); });
   return attached;
 }
 
@@ -149,7 +156,8 @@ void AttachedEdit::set_coefficients(at::Tensor coefficients) {
 void AttachedEdit::require_fired() const {
   if (firings() > 0) return;
   fail("{}: the edit never fired; no run called this site with a token to edit{}", site().name(),
-       state_->positions == Positions::generated ? " (only generated tokens were to be edited)" : "");
+       state_->positions == Positions::generated ? " (only generated tokens were to be edited)"
+                                                 : "");
 }
 
 const Site& AttachedEdit::site() const {

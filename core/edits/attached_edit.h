@@ -17,7 +17,8 @@ struct AttachOptions {
   Positions positions = Positions::all;
 };
 
-/// An edit at work in a module; ends with the handle. Counts its firings, because an edit that never fired steers nothing.
+/// An edit at work in a module; ends with the handle. Counts its firings, because an edit that
+/// never fired steers nothing.
 class [[nodiscard]] AttachedEdit {
  public:
   /// How many calls of the site were edited. Calls without a token to edit do not count.
@@ -35,8 +36,9 @@ class [[nodiscard]] AttachedEdit {
   HookHandle handle_;
 };
 
-/// Edits the activation at `site` in every run from now on; tokens that the current TokenMask calls padding are left alone. Throws
-/// Error at run time when the activation's last dimension is not edit.width().
+/// Edits the activation at `site` in every run from now on; tokens that the current TokenMask calls
+/// padding are left alone. Throws Error at run time when the activation's last dimension is not
+/// edit.width().
 AttachedEdit attach(HookedModule& module, const Site& site, Edit edit, AttachOptions options = {});
 
 }  // namespace vyx

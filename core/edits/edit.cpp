@@ -19,7 +19,8 @@ at::Tensor unit(const at::Tensor& direction) {
   if (!direction.defined()) fail("edit: the direction is undefined");
   const at::Tensor wide = direction.detach().to(at::kDouble);
   const double norm = wide.norm().item<double>();
-  if (!(norm > 0) || !std::isfinite(norm)) fail("edit: found a direction of norm {}, expected one that is not zero", norm);
+  if (!(norm > 0) || !std::isfinite(norm))
+    fail("edit: found a direction of norm {}, expected one that is not zero", norm);
   return wide / norm;
 }
 
@@ -27,10 +28,12 @@ at::Tensor unit(const at::Tensor& direction) {
 at::Tensor checked(const at::Tensor& vector, const char* role, size_t term, int64_t width) {
   if (!vector.defined()) fail("edit: term {} has no {}", term, role);
   if (vector.dim() != 1 || vector.size(0) != width || width == 0) {
-    fail("edit: the {} of term {} has shape {}, expected [{}], as the first writer", role, term, fmt::streamed(vector.sizes()), width);
+    fail("edit: the {} of term {} has shape {}, expected [{}], as the first writer", role, term,
+         fmt::streamed(vector.sizes()), width);
   }
   at::Tensor wide = vector.detach().to(at::kDouble);
-  if (!wide.isfinite().all().item<bool>()) fail("edit: the {} of term {} has values that are not finite", role, term);
+  if (!wide.isfinite().all().item<bool>())
+    fail("edit: the {} of term {} has values that are not finite", role, term);
   return wide;
 }
 
@@ -56,10 +59,12 @@ class Rows {
   Rows(const std::optional<Readout>& readout, int64_t width) : readout_(readout), width_(width) {}
 
   /// A row of its own, for a term.
-  int64_t append(const at::Tensor& reader, int64_t column, double bias, const char* role, size_t term) {
+  int64_t append(const at::Tensor& reader, int64_t column, double bias, const char* role,
+                 size_t term) {
     if (readout_) {
       if (column < 0 || column >= readout_->columns) {
-        fail("edit: the {} of term {} has column {}, expected one of the readout's {}", role, term, column, readout_->columns);
+        fail("edit: the {} of term {} has column {}, expected one of the readout's {}", role, term,
+             column, readout_->columns);
       }
       columns_.push_back(column);
     } else {
@@ -72,7 +77,8 @@ class Rows {
   /// The row of a condition: that of an equal one, if there is any.
   int64_t find_or_append(const Condition& condition, size_t term) {
     for (size_t row = 0; row < biases_.size(); ++row) {
-      const bool same = readout_ ? columns_[row] == condition.column : given_[row].is_same(condition.reader);
+      const bool same =
+          readout_ ? columns_[row] == condition.column : given_[row].is_same(condition.reader);
       if (same && biases_[row] == condition.bias) return static_cast<int64_t>(row);
     }
     return append(condition.reader, condition.column, condition.bias, "condition's reader", term);
@@ -128,7 +134,8 @@ Term clamp(const at::Tensor& direction, double value) {
   return {.reader = v, .gate = {.constant = value, .rectified = -1}, .writer = v};
 }
 
-Edit::Edit(std::vector<Term> terms, std::optional<Readout> readout) : terms_(std::move(terms)), readout_(std::move(readout)) {
+Edit::Edit(std::vector<Term> terms, std::optional<Readout> readout)
+    : terms_(std::move(terms)), readout_(std::move(readout)) {
   if (terms_.empty()) fail("edit: found no term, expected at least one");
   const at::Tensor& first = terms_.front().writer;
   width_ = first.defined() && first.dim() == 1 ? first.size(0) : 0;
@@ -136,7 +143,8 @@ Edit::Edit(std::vector<Term> terms, std::optional<Readout> readout) : terms_(std
   std::vector<at::Tensor> constants, writers, gates;
   for (size_t k = 0; k < terms_.size(); ++k) {
     const auto& [reader, bias, gate, writer, condition, column] = terms_[k];
-    for (const double number : {bias, gate.constant, gate.linear, gate.rectified, gate.step, condition ? condition->bias : 0}) {
+    for (const double number : {bias, gate.constant, gate.linear, gate.rectified, gate.step,
+                                condition ? condition->bias : 0}) {
       if (!std::isfinite(number)) fail("edit: term {} has a bias or gate of {}", k, number);
     }
     at::Tensor v = checked(writer, "writer", k, width_);  // [d] float64
@@ -147,10 +155,12 @@ Edit::Edit(std::vector<Term> terms, std::optional<Readout> readout) : terms_(std
       continue;
     }
     // A constant under a condition reads what the condition reads.
-    rows.append(gate.reads() ? reader : condition->reader, gate.reads() ? column : condition->column, gate.reads() ? bias : condition->bias,
+    rows.append(gate.reads() ? reader : condition->reader,
+                gate.reads() ? column : condition->column, gate.reads() ? bias : condition->bias,
                 "reader", k);
     writers.push_back(std::move(v));
-    gates.push_back(at::tensor({gate.constant, gate.linear, gate.rectified, gate.step}, at::kDouble));
+    gates.push_back(
+        at::tensor({gate.constant, gate.linear, gate.rectified, gate.step}, at::kDouble));
     table_.reading_terms.push_back(static_cast<int64_t>(k));
     table_.uses.constant += gate.constant != 0;
     table_.uses.linear += gate.linear != 0;
@@ -183,7 +193,8 @@ Edit::Edit(std::vector<Term> terms, std::optional<Readout> readout) : terms_(std
       table_.floors = at::tensor(floors, at::kDouble).to(device, at::kFloat);
     }
   }
-  for (double* part : {&table_.uses.constant, &table_.uses.linear, &table_.uses.rectified, &table_.uses.step}) {
+  for (double* part :
+       {&table_.uses.constant, &table_.uses.linear, &table_.uses.rectified, &table_.uses.step}) {
     *part = *part != 0;
   }
 }
@@ -194,14 +205,16 @@ struct Edit::Reading {
   at::Tensor spread, base;  // [.., 1], [.., d]; undefined: 1, 0
 };
 
-// bake.cpp writes the operators of the next four functions, one by one, as TorchScript: change them together.
+// bake.cpp writes the operators of the next four functions, one by one, as TorchScript: change them
+// together.
 Edit::Reading Edit::read(const at::Tensor& x) const {
   Reading reading;
   if (readout_) {
     const auto [z, spread, base] = run(*readout_, x);  // [.., columns], [.., 1], [.., d]
     reading.spread = spread;
     reading.base = base;
-    if (table_.gates.defined()) reading.gates = gate(z.index_select(-1, on(table_.columns, z)) + on(table_.biases, z));
+    if (table_.gates.defined())
+      reading.gates = gate(z.index_select(-1, on(table_.columns, z)) + on(table_.biases, z));
   } else if (table_.gates.defined()) {
     reading.gates = gate(at::linear(x.to(at::kFloat), on(table_.readers, x), on(table_.biases, x)));
   }
@@ -218,10 +231,12 @@ at::Tensor Edit::gate(const at::Tensor& rows) const {  // [.., rows] → [.., re
   if (table_.uses.step != 0) plus(at::gt(z, 0).to(at::kFloat) * gates[3]);
   if (table_.uses.constant != 0) plus(gates[0]);
   if (!table_.conditions.defined()) return sum;
-  return sum * at::gt(rows.index_select(-1, on(table_.conditions, rows)), on(table_.floors, rows)).to(at::kFloat);
+  return sum * at::gt(rows.index_select(-1, on(table_.conditions, rows)), on(table_.floors, rows))
+                   .to(at::kFloat);
 }
 
-at::Tensor Edit::sum(const Reading& reading, const at::Tensor& gates, const at::Tensor& constant) const {
+at::Tensor Edit::sum(const Reading& reading, const at::Tensor& gates,
+                     const at::Tensor& constant) const {
   at::Tensor v;  // [.., d], or what is broadcast to it; undefined: 0
   const auto plus = [&](const at::Tensor& part) { v = v.defined() ? v + part : part; };
   if (gates.defined()) plus(at::matmul(gates, on(table_.writers, gates)));
@@ -233,12 +248,14 @@ at::Tensor Edit::sum(const Reading& reading, const at::Tensor& gates, const at::
 
 at::Tensor Edit::vector_at(const at::Tensor& x) const {
   const Reading reading = read(x);
-  return sum(reading, reading.gates, table_.constant.defined() ? on(table_.constant, x) : table_.constant);
+  return sum(reading, reading.gates,
+             table_.constant.defined() ? on(table_.constant, x) : table_.constant);
 }
 
 at::Tensor Edit::apply_scaled(const at::Tensor& x, double coefficient) const {
   if (x.dim() == 0 || x.size(-1) != width_) {
-    fail("the activation is {}, expected {} values in its last dimension", fmt::streamed(x.sizes()), width_);
+    fail("the activation is {}, expected {} values in its last dimension", fmt::streamed(x.sizes()),
+         width_);
   }
   if (!x.is_floating_point()) {
     fail("the activation is of type {}, expected floating point", c10::toString(x.scalar_type()));
@@ -250,17 +267,19 @@ at::Tensor Edit::apply_scaled(const at::Tensor& x, double coefficient) const {
 
 at::Tensor Edit::apply(const at::Tensor& x, const at::Tensor& coefficients) const {
   if (!coefficients.defined()) return apply_scaled(x, 1);
-  if (coefficients.dim() == 0 && !coefficients.requires_grad()) return apply_scaled(x, coefficients.item<double>());
+  if (coefficients.dim() == 0 && !coefficients.requires_grad())
+    return apply_scaled(x, coefficients.item<double>());
   apply_scaled(x, 0);  // the checks
   const at::Tensor c = coefficients.to(x.device(), at::kFloat);
   if (c.dim() > 0 && (c.dim() > 2 || x.dim() < 2 || c.size(0) != x.size(0))) {
     fail(
-        "the coefficients are {}, the activation is {}; expected a scalar, one a row [batch] or one a row "
-        "and term [batch, terms]",
+        "the coefficients are {}, the activation is {}; expected a scalar, one a row [batch] or "
+        "one a row and term [batch, terms]",
         fmt::streamed(c.sizes()), fmt::streamed(x.sizes()));
   }
   if (c.dim() == 2 && c.size(1) != static_cast<int64_t>(terms_.size())) {
-    fail("the coefficients are {}, expected [batch, {}], one for each term", fmt::streamed(c.sizes()), terms_.size());
+    fail("the coefficients are {}, expected [batch, {}], one for each term",
+         fmt::streamed(c.sizes()), terms_.size());
   }
 
   at::Tensor v;  // [batch, .., d]
@@ -270,8 +289,10 @@ at::Tensor Edit::apply(const at::Tensor& x, const at::Tensor& coefficients) cons
   } else {
     const Reading reading = read(x);
     at::Tensor gates, constant;  // [batch, .., reading], [batch, 1, .., d]
-    if (reading.gates.defined()) gates = reading.gates * by_row(c.index_select(1, on(reader_of_, x)), x);
-    if (constants_.defined()) constant = by_row(at::matmul(c.index_select(1, on(constant_of_, x)), on(constants_, x)), x);
+    if (reading.gates.defined())
+      gates = reading.gates * by_row(c.index_select(1, on(reader_of_, x)), x);
+    if (constants_.defined())
+      constant = by_row(at::matmul(c.index_select(1, on(constant_of_, x)), on(constants_, x)), x);
     v = sum(reading, gates, constant);
   }
   return v.defined() ? x + v.to(x.scalar_type()) : x;

@@ -11,14 +11,18 @@
 namespace vyx {
 
 ImplicitStatistics implicit_statistics(const at::Tensor& v) {
-  if (v.dim() != 2 || v.numel() == 0) fail("implicit vectors [{}], expected [tokens, d] with at least one", fmt::join(v.sizes(), ", "));
+  if (v.dim() != 2 || v.numel() == 0)
+    fail("implicit vectors [{}], expected [tokens, d] with at least one",
+         fmt::join(v.sizes(), ", "));
   const at::Tensor wide = v.detach().to(at::kCPU, at::kDouble);  // [tokens, d]
-  if (!wide.isfinite().all().item<bool>()) fail("the implicit vectors hold NaN or infinity, expected finite numbers");
+  if (!wide.isfinite().all().item<bool>())
+    fail("the implicit vectors hold NaN or infinity, expected finite numbers");
   const at::Tensor mean = wide.mean(0);                                     // [d]
   const at::Tensor squares = wide.square().sum(1), norms = squares.sqrt();  // [tokens]
   const double mean_norm = mean.norm().item<double>(), mean_square = squares.mean().item<double>();
   const at::Tensor lengths = norms * mean_norm;  // [tokens]
-  const at::Tensor cosines = at::where(lengths > 0, at::mv(wide, mean) / lengths.clamp_min(1e-300), at::zeros_like(lengths));
+  const at::Tensor cosines = at::where(lengths > 0, at::mv(wide, mean) / lengths.clamp_min(1e-300),
+                                       at::zeros_like(lengths));
   const int64_t moved = (norms > 0).sum().item<int64_t>();
   return {.tokens = v.size(0),
           .mean = mean.to(at::kFloat),

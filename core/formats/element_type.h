@@ -7,7 +7,8 @@
 
 namespace vyx {
 
-/// In safetensors' own order: its writer puts the data of later types first, so that all are aligned.
+/// In safetensors' own order: its writer puts the data of later types first, so that all are
+/// aligned.
 enum class ElementType : uint8_t {
   boolean,
   f4,
@@ -39,7 +40,8 @@ uint64_t bits_of(ElementType type);                                        // of
 
 /// The product of `shape`; nullopt when a size is negative or the product reaches 2^63.
 std::optional<uint64_t> element_count(std::span<const int64_t> shape);
-/// The bytes that `shape` takes; nullopt also when they reach 2^63 or are not whole (an odd number of 4-bit elements).
+/// The bytes that `shape` takes; nullopt also when they reach 2^63 or are not whole (an odd number
+/// of 4-bit elements).
 std::optional<uint64_t> byte_count(ElementType type, std::span<const int64_t> shape);
 
 }  // namespace vyx

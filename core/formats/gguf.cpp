@@ -14,7 +14,8 @@
 namespace vyx {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "GGUF files are little-endian and are read in place");
+static_assert(std::endian::native == std::endian::little,
+              "GGUF files are little-endian and are read in place");
 
 constexpr uint64_t kMaxKeys = 1u << 16;  // a model has some forty
 constexpr uint64_t kMaxTensors = 1u << 20;
@@ -22,13 +23,16 @@ constexpr uint64_t kMaxKeyLength = 1u << 16;
 constexpr uint64_t kMaxNameLength = 63;  // ggml's field has 64 bytes with its NUL
 constexpr uint64_t kMaxDimensions = 4;
 constexpr uint64_t kMaxAlignment = 1u << 16;
-constexpr uint64_t kMaxBytes = (uint64_t{1} << 63) - 1 - kMaxAlignment;  // of data: sums of two cannot wrap
-constexpr uint64_t kMinKeyBytes = 8 + 1 + 4 + 1;                         // length, key, type, value
-constexpr uint64_t kMinTensorBytes = 8 + 1 + 4 + 8 + 4 + 8;              // length, name, rank, dimension, type, offset
+constexpr uint64_t kMaxBytes =
+    (uint64_t{1} << 63) - 1 - kMaxAlignment;      // of data: sums of two cannot wrap
+constexpr uint64_t kMinKeyBytes = 8 + 1 + 4 + 1;  // length, key, type, value
+constexpr uint64_t kMinTensorBytes =
+    8 + 1 + 4 + 8 + 4 + 8;  // length, name, rank, dimension, type, offset
 
 constexpr uint32_t kStringType = 8;
 constexpr uint32_t kArrayType = 9;
-constexpr const char* kElementNames[] = {"u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "str", "u64", "i64", "f64"};
+constexpr const char* kElementNames[] = {"u8",  "i8",   "u16", "i16", "u32", "i32",
+                                         "f32", "bool", "str", "u64", "i64", "f64"};
 
 // What is being read, for errors: `metadata 3 "llama.block_count" value`.
 struct Subject {
@@ -39,7 +43,8 @@ struct Subject {
 
 class Reader {
  public:
-  Reader(std::span<const std::byte> bytes, std::string_view source) : bytes_(bytes), source_(source) {}
+  Reader(std::span<const std::byte> bytes, std::string_view source)
+      : bytes_(bytes), source_(source) {}
 
   Subject subject;
 
@@ -47,7 +52,8 @@ class Reader {
   uint64_t remaining() const { return bytes_.size() - at_; }
 
   template <class Found, class Expected>
-  [[noreturn]] void refuse(uint64_t at, std::string_view field, const Found& found, const Expected& expected) const {
+  [[noreturn]] void refuse(uint64_t at, std::string_view field, const Found& found,
+                           const Expected& expected) const {
     std::string where;
     if (*subject.kind != '\0') where = fmt::format("{} {} ", subject.kind, subject.index);
     if (!subject.name.empty()) where += quote(subject.name) + ' ';
@@ -62,10 +68,13 @@ class Reader {
   }
 
   /// A length and that many bytes.
-  std::string_view text(std::string_view field, uint64_t min = 0, uint64_t max = std::numeric_limits<uint64_t>::max()) {
+  std::string_view text(std::string_view field, uint64_t min = 0,
+                        uint64_t max = std::numeric_limits<uint64_t>::max()) {
     const uint64_t start = at_;
     const auto length = read<uint64_t>(field);
-    if (length < min || length > max) refuse(start, field, fmt::format("length {}", length), fmt::format("{} to {} bytes", min, max));
+    if (length < min || length > max)
+      refuse(start, field, fmt::format("length {}", length),
+             fmt::format("{} to {} bytes", min, max));
     const auto data = take(length, field);
     return {reinterpret_cast<const char*>(data.data()), data.size()};
   }
@@ -85,7 +94,8 @@ class Reader {
     const auto value = read<uint64_t>(field);
     if (value > limit) refuse(start, field, value, fmt::format("at most {}", limit));
     if (value > remaining() / min_bytes)
-      refuse(start, field, value, fmt::format("at most {} in the {} bytes left", remaining() / min_bytes, remaining()));
+      refuse(start, field, value,
+             fmt::format("at most {} in the {} bytes left", remaining() / min_bytes, remaining()));
     return value;
   }
 
@@ -105,21 +115,26 @@ class Reader {
 };
 
 uint32_t read_version(Reader& reader) {
-  if (reader.remaining() < 4) reader.refuse(0, "magic", fmt::format("the end of the file after {} bytes", reader.remaining()), "\"GGUF\"");
+  if (reader.remaining() < 4)
+    reader.refuse(0, "magic", fmt::format("the end of the file after {} bytes", reader.remaining()),
+                  "\"GGUF\"");
   const auto magic = reader.take(4, "magic");
   if (std::memcmp(magic.data(), "GGUF", 4) != 0)
-    reader.refuse(0, "magic", quote({reinterpret_cast<const char*>(magic.data()), 4}), "\"GGUF\"; is this a GGUF file?");
+    reader.refuse(0, "magic", quote({reinterpret_cast<const char*>(magic.data()), 4}),
+                  "\"GGUF\"; is this a GGUF file?");
   const auto version = reader.read<uint32_t>("version");
   if (version == 2 || version == 3) return version;
   if ((version & 0xFFFF) == 0 && version != 0)
-    reader.refuse(4, "version", "a big-endian file", "a little-endian one; convert it with gguf-py's gguf_convert_endian");
+    reader.refuse(4, "version", "a big-endian file",
+                  "a little-endian one; convert it with gguf-py's gguf_convert_endian");
   reader.refuse(4, "version", version, "2 or 3; convert the model again with a current llama.cpp");
 }
 
 bool read_bool(Reader& reader) {
   const uint64_t start = reader.position();
   const auto byte = reader.read<uint8_t>("value");
-  if (byte > 1) reader.refuse(start, "value", fmt::format("the byte {}", byte), "0 or 1 for a bool");
+  if (byte > 1)
+    reader.refuse(start, "value", fmt::format("the byte {}", byte), "0 or 1 for a bool");
   return byte == 1;
 }
 
@@ -174,7 +189,8 @@ std::vector<T> read_elements(Reader& reader) {
   constexpr bool kIsString = std::is_same_v<T, std::string>;
   constexpr uint64_t kMinBytes = kIsString ? 8 : sizeof(T);  // a string has at least its length
   static_assert(sizeof(bool) == 1);
-  const uint64_t count = reader.count("array length", kMinBytes, std::numeric_limits<uint64_t>::max());
+  const uint64_t count =
+      reader.count("array length", kMinBytes, std::numeric_limits<uint64_t>::max());
   std::vector<T> elements;
   if constexpr (kIsString || std::is_same_v<T, bool>) {
     elements.reserve(count);
@@ -190,12 +206,15 @@ std::vector<T> read_elements(Reader& reader) {
 GgufValue read_value(Reader& reader) {
   const uint64_t start = reader.position();
   const auto type = reader.read<uint32_t>("value type");
-  if (is_scalar_type(type)) return visit_type(type, [&]<class T>() -> GgufValue { return read_scalar<T>(reader); });
+  if (is_scalar_type(type))
+    return visit_type(type, [&]<class T>() -> GgufValue { return read_scalar<T>(reader); });
   if (type != kArrayType) reader.refuse(start, "value type", type, "0 to 12");
   const auto element = reader.read<uint32_t>("element type");
-  if (element == kArrayType) reader.refuse(start + 4, "element type", "an array of arrays", "an array of plain values");
+  if (element == kArrayType)
+    reader.refuse(start + 4, "element type", "an array of arrays", "an array of plain values");
   if (!is_scalar_type(element)) reader.refuse(start + 4, "element type", element, "0 to 12");
-  return visit_type(element, [&]<class T>() -> GgufValue { return GgufArray(read_elements<T>(reader)); });
+  return visit_type(element,
+                    [&]<class T>() -> GgufValue { return GgufArray(read_elements<T>(reader)); });
 }
 
 // Metadata that says how the file itself is laid out.
@@ -203,7 +222,8 @@ uint64_t read_alignment(const Reader& reader, const GgufValue& value, uint64_t a
   const auto* alignment = std::get_if<uint32_t>(&value);
   if (alignment == nullptr) reader.refuse(at, "value", "the type " + type_name(value), "u32");
   if (*alignment < 8 || *alignment > kMaxAlignment || !std::has_single_bit(*alignment))
-    reader.refuse(at, "value", *alignment, fmt::format("a power of two from 8 to {}", kMaxAlignment));
+    reader.refuse(at, "value", *alignment,
+                  fmt::format("a power of two from 8 to {}", kMaxAlignment));
   return *alignment;
 }
 
@@ -225,23 +245,27 @@ TensorType read_tensor_type(Reader& reader) {
   const auto type = reader.read<uint32_t>("type");
   if (const auto block = block_of(type)) return {static_cast<GgmlType>(type), *block};
   // 4 and 5 were Q4_2 and Q4_3; 31 to 33 and 36 to 38 were layouts that are now made at run time.
-  const bool removed = type == 4 || type == 5 || (type >= 31 && type <= 33) || (type >= 36 && type <= 38);
-  reader.refuse(start, "type", fmt::format("{}{}", type, removed ? ", a type that ggml has removed" : ""),
+  const bool removed =
+      type == 4 || type == 5 || (type >= 31 && type <= 33) || (type >= 36 && type <= 38);
+  reader.refuse(start, "type",
+                fmt::format("{}{}", type, removed ? ", a type that ggml has removed" : ""),
                 "a type that ggml has; convert the model again with a current llama.cpp");
 }
 
-// A tensor's entry in the directory. Its data begin at `offset`, which is where the last tensor's padded data
-// ended.
+// A tensor's entry in the directory. Its data begin at `offset`, which is where the last tensor's
+// padded data ended.
 GgufTensor read_tensor(Reader& reader, uint64_t expected_offset) {
   GgufTensor tensor;
   const uint64_t name_start = reader.position();
   reader.subject.name = reader.identifier("name", kMaxNameLength);
   tensor.name = reader.subject.name;
-  if (tensor.name.find("../") != std::string::npos) reader.refuse(name_start, "name", "\"../\"", "a name, not a path");
+  if (tensor.name.find("../") != std::string::npos)
+    reader.refuse(name_start, "name", "\"../\"", "a name, not a path");
 
   const uint64_t rank_start = reader.position();
   const auto rank = reader.read<uint32_t>("number of dimensions");
-  if (rank < 1 || rank > kMaxDimensions) reader.refuse(rank_start, "number of dimensions", rank, fmt::format("1 to {}", kMaxDimensions));
+  if (rank < 1 || rank > kMaxDimensions)
+    reader.refuse(rank_start, "number of dimensions", rank, fmt::format("1 to {}", kMaxDimensions));
   uint64_t elements = 1;
   for (uint32_t i = 0; i < rank; ++i) {
     const uint64_t start = reader.position();
@@ -256,16 +280,19 @@ GgufTensor read_tensor(Reader& reader, uint64_t expected_offset) {
   const auto [type, block] = read_tensor_type(reader);
   tensor.type = type;
   if (tensor.shape[0] % block.elements != 0)
-    reader.refuse(type_start, "type", fmt::format("{} for rows of {}", name_of(type), tensor.shape[0]),
+    reader.refuse(type_start, "type",
+                  fmt::format("{} for rows of {}", name_of(type), tensor.shape[0]),
                   fmt::format("rows of a multiple of {}", block.elements));
   uint64_t size = 0;
   if (__builtin_mul_overflow(elements / block.elements, block.bytes, &size) || size > kMaxBytes)
-    reader.refuse(type_start, "type", fmt::format("{} for {} elements", name_of(type), elements), "fewer than 2^63 bytes");
+    reader.refuse(type_start, "type", fmt::format("{} for {} elements", name_of(type), elements),
+                  "fewer than 2^63 bytes");
 
   const uint64_t offset_start = reader.position();
   tensor.offset = reader.read<uint64_t>("data offset");
   if (tensor.offset != expected_offset)
-    reader.refuse(offset_start, "data offset", tensor.offset, fmt::format("{}, where the tensors before it end", expected_offset));
+    reader.refuse(offset_start, "data offset", tensor.offset,
+                  fmt::format("{}, where the tensors before it end", expected_offset));
   return tensor;
 }
 
@@ -287,7 +314,8 @@ std::optional<uint64_t> unsigned_of(const GgufValue& value) {
 std::optional<double> number_of(const GgufValue& value) {
   return std::visit(
       []<class T>(const T& held) -> std::optional<double> {
-        if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) return static_cast<double>(held);
+        if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>)
+          return static_cast<double>(held);
         return std::nullopt;
       },
       value);
@@ -308,14 +336,16 @@ std::string describe(const GgufValue* value) {
       *value);
 }
 
-[[noreturn]] void refuse_metadata(std::string_view source, std::string_view key, const GgufValue* value, std::string_view expected) {
+[[noreturn]] void refuse_metadata(std::string_view source, std::string_view key,
+                                  const GgufValue* value, std::string_view expected) {
   fail("{}: metadata {}: found {}, expected {}", source, quote(key), describe(value), expected);
 }
 
 }  // namespace
 
 std::string type_name(const GgufValue& value) {
-  if (const auto* array = std::get_if<GgufArray>(&value)) return fmt::format("[{}]", kElementNames[array->index()]);
+  if (const auto* array = std::get_if<GgufArray>(&value))
+    return fmt::format("[{}]", kElementNames[array->index()]);
   return kElementNames[value.index()];
 }
 
@@ -332,11 +362,13 @@ uint64_t GgufTensor::bytes() const {
 
 Gguf Gguf::parse(std::span<const std::byte> bytes, std::string source) {
   Gguf gguf = parse_directory(bytes, bytes.size(), std::move(source));
-  for (GgufTensor& tensor : gguf.tensors_) tensor.data = bytes.subspan(tensor.offset, tensor.bytes());
+  for (GgufTensor& tensor : gguf.tensors_)
+    tensor.data = bytes.subspan(tensor.offset, tensor.bytes());
   return gguf;
 }
 
-Gguf Gguf::parse_directory(std::span<const std::byte> bytes, uint64_t file_size, std::string source) {
+Gguf Gguf::parse_directory(std::span<const std::byte> bytes, uint64_t file_size,
+                           std::string source) {
   Gguf gguf;
   gguf.source_ = std::move(source);
   Reader reader(bytes, gguf.source_);
@@ -350,7 +382,8 @@ Gguf Gguf::parse_directory(std::span<const std::byte> bytes, uint64_t file_size,
     reader.subject = {"metadata", i, {}};
     const uint64_t start = reader.position();
     const std::string_view key = reader.identifier("key", kMaxKeyLength);
-    if (!gguf.key_index_.try_emplace(std::string(key), i).second) reader.refuse(start, "key", quote(key) + " again", "each key once");
+    if (!gguf.key_index_.try_emplace(std::string(key), i).second)
+      reader.refuse(start, "key", quote(key) + " again", "each key once");
     reader.subject.name = key;
     const uint64_t value_start = reader.position();
     const GgufValue& value = gguf.metadata_.emplace_back(key, read_value(reader)).second;
@@ -378,7 +411,8 @@ Gguf Gguf::parse_directory(std::span<const std::byte> bytes, uint64_t file_size,
     if (tensor.offset > file_size || tensor.bytes() > file_size - tensor.offset) {
       reader.subject = {"tensor", i, tensor.name};
       reader.refuse(file_size, "data", "the end of the file",
-                    fmt::format("{} bytes from byte {}; is the file complete?", tensor.bytes(), tensor.offset));
+                    fmt::format("{} bytes from byte {}; is the file complete?", tensor.bytes(),
+                                tensor.offset));
     }
   }
   return gguf;
@@ -396,7 +430,8 @@ const GgufTensor* Gguf::find_tensor(std::string_view name) const {
 
 const GgufTensor& Gguf::tensor(std::string_view name) const {
   const GgufTensor* tensor = find_tensor(name);
-  if (tensor == nullptr) fail("{}: tensor {}: found nothing, expected it in the file", source_, quote(name));
+  if (tensor == nullptr)
+    fail("{}: tensor {}: found nothing, expected it in the file", source_, quote(name));
   return *tensor;
 }
 
@@ -410,7 +445,8 @@ std::string Gguf::string(std::string_view key) const {
 uint64_t Gguf::unsigned_integer(std::string_view key, uint64_t min, uint64_t max) const {
   const GgufValue* value = find(key);
   const std::optional<uint64_t> integer = value == nullptr ? std::nullopt : unsigned_of(*value);
-  if (!integer || *integer < min || *integer > max) refuse_metadata(source_, key, value, fmt::format("an integer from {} to {}", min, max));
+  if (!integer || *integer < min || *integer > max)
+    refuse_metadata(source_, key, value, fmt::format("an integer from {} to {}", min, max));
   return *integer;
 }
 
@@ -426,7 +462,8 @@ const std::vector<T>& Gguf::array(std::string_view key) const {
   const GgufValue* value = find(key);
   const auto* array = value == nullptr ? nullptr : std::get_if<GgufArray>(value);
   const auto* elements = array == nullptr ? nullptr : std::get_if<std::vector<T>>(array);
-  if (elements == nullptr) refuse_metadata(source_, key, value, "an array " + type_name(GgufArray(std::vector<T>())));
+  if (elements == nullptr)
+    refuse_metadata(source_, key, value, "an array " + type_name(GgufArray(std::vector<T>())));
   return *elements;
 }
 

@@ -1,6 +1,6 @@
-// GGUF, versions 2 and 3 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md): read without trust, and
-// written. A Gguf is a view: it holds the directory, and its tensors' data stay in the bytes that it was
-// parsed from.
+// GGUF, versions 2 and 3 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md): read without
+// trust, and written. A Gguf is a view: it holds the directory, and its tensors' data stay in the
+// bytes that it was parsed from.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -17,8 +17,8 @@
 
 namespace vyx {
 
-/// ggml's tensor types, with ggml's numbers. All that ggml has are known by name and size; `can_dequantize`
-/// says which vyx reads.
+/// ggml's tensor types, with ggml's numbers. All that ggml has are known by name and size;
+/// `can_dequantize` says which vyx reads.
 // clang-format off
 enum class GgmlType : uint32_t {
   f32 = 0, f16 = 1, q4_0 = 2, q4_1 = 3, q5_0 = 6, q5_1 = 7, q8_0 = 8, q8_1 = 9, q2_k = 10, q3_k = 11, q4_k = 12,
@@ -32,21 +32,24 @@ std::string_view name_of(GgmlType type);  // "Q4_1"
 struct GgmlBlock {
   uint64_t elements, bytes;
 };
-std::optional<GgmlBlock> block_of(uint32_t type);  // nullopt: no such type (or one that ggml removed)
+std::optional<GgmlBlock> block_of(
+    uint32_t type);  // nullopt: no such type (or one that ggml removed)
 bool can_dequantize(GgmlType type);
 
-/// Expands `data` of `type` to `out` (data.size() == out.size() / block elements × block bytes, or Error).
-/// Bit for bit what the Python package gguf gives, but for the payload of a sum of two NaNs.
+/// Expands `data` of `type` to `out` (data.size() == out.size() / block elements × block bytes, or
+/// Error). Bit for bit what the Python package gguf gives, but for the payload of a sum of two
+/// NaNs.
 void dequantize(GgmlType type, std::span<const std::byte> data, std::span<float> out);
 
 /// A metadata value. Arrays hold one element type; arrays of arrays are refused.
-using GgufArray = std::variant<std::vector<uint8_t>, std::vector<int8_t>, std::vector<uint16_t>, std::vector<int16_t>,
-                               std::vector<uint32_t>, std::vector<int32_t>, std::vector<float>, std::vector<bool>, std::vector<std::string>,
+using GgufArray = std::variant<std::vector<uint8_t>, std::vector<int8_t>, std::vector<uint16_t>,
+                               std::vector<int16_t>, std::vector<uint32_t>, std::vector<int32_t>,
+                               std::vector<float>, std::vector<bool>, std::vector<std::string>,
                                std::vector<uint64_t>, std::vector<int64_t>, std::vector<double>>;
-using GgufValue =
-    std::variant<uint8_t, int8_t, uint16_t, int16_t, uint32_t, int32_t, float, bool, std::string, uint64_t, int64_t, double, GgufArray>;
+using GgufValue = std::variant<uint8_t, int8_t, uint16_t, int16_t, uint32_t, int32_t, float, bool,
+                               std::string, uint64_t, int64_t, double, GgufArray>;
 using GgufMetadata = std::vector<std::pair<std::string, GgufValue>>;  // in file order
-std::string type_name(const GgufValue& value);                        // "u32", "[str]": for messages and vyx-inspect
+std::string type_name(const GgufValue& value);  // "u32", "[str]": for messages and vyx-inspect
 
 struct GgufTensor {
   std::string name;
@@ -61,13 +64,14 @@ struct GgufTensor {
 
 class Gguf {
  public:
-  /// Parses and checks the whole directory. `source` names the file in errors, which give the byte offset,
-  /// the field, what was found and what was expected. Allocates in proportion to bytes.size(), whatever the
-  /// file claims.
+  /// Parses and checks the whole directory. `source` names the file in errors, which give the byte
+  /// offset, the field, what was found and what was expected. Allocates in proportion to
+  /// bytes.size(), whatever the file claims.
   static Gguf parse(std::span<const std::byte> bytes, std::string source);
-  /// The same for the first bytes of a file of `file_size` bytes, the directory at least: the tensors have no
-  /// data.
-  static Gguf parse_directory(std::span<const std::byte> bytes, uint64_t file_size, std::string source);
+  /// The same for the first bytes of a file of `file_size` bytes, the directory at least: the
+  /// tensors have no data.
+  static Gguf parse_directory(std::span<const std::byte> bytes, uint64_t file_size,
+                              std::string source);
 
   const std::string& source() const { return source_; }
   uint32_t version() const { return version_; }
@@ -78,8 +82,8 @@ class Gguf {
   const GgufTensor* find_tensor(std::string_view name) const;
   const GgufTensor& tensor(std::string_view name) const;  // throws Error naming the tensor
 
-  /// Required metadata, of any numeric width that holds the value; throws Error naming the key, its type and
-  /// the range.
+  /// Required metadata, of any numeric width that holds the value; throws Error naming the key, its
+  /// type and the range.
   std::string string(std::string_view key) const;
   uint64_t unsigned_integer(std::string_view key, uint64_t min, uint64_t max) const;
   double number(std::string_view key) const;  // finite
@@ -97,7 +101,8 @@ class Gguf {
 /// A mapped GGUF file with its directory.
 class GgufFile {
  public:
-  explicit GgufFile(const std::filesystem::path& path) : file_(path), gguf_(Gguf::parse(file_.bytes(), path.string())) {}
+  explicit GgufFile(const std::filesystem::path& path)
+      : file_(path), gguf_(Gguf::parse(file_.bytes(), path.string())) {}
   const Gguf& operator*() const { return gguf_; }
   const Gguf* operator->() const { return &gguf_; }
   std::span<const std::byte> bytes() const { return file_.bytes(); }
@@ -115,8 +120,10 @@ struct GgufTensorData {
   std::span<const std::byte> data;
 };
 
-/// Writes GGUF version 3, aligned to 32 bytes, atomically. What Gguf::parse would refuse is not written.
-void write_gguf(const std::filesystem::path& path, const GgufMetadata& metadata, const std::vector<GgufTensorData>& tensors);
+/// Writes GGUF version 3, aligned to 32 bytes, atomically. What Gguf::parse would refuse is not
+/// written.
+void write_gguf(const std::filesystem::path& path, const GgufMetadata& metadata,
+                const std::vector<GgufTensorData>& tensors);
 /// The same bytes in memory, for tests.
 std::string gguf_bytes(const GgufMetadata& metadata, const std::vector<GgufTensorData>& tensors);
 

@@ -1,5 +1,5 @@
-// ggml's tensor types: their names and block sizes, and how a block becomes floats. A type is read by giving
-// it a Block struct, an `expand` function, and its struct's name in kTypes.
+// ggml's tensor types: their names and block sizes, and how a block becomes floats. A type is read
+// by giving it a Block struct, an `expand` function, and its struct's name in kTypes.
 #include <array>
 #include <bit>
 #include <cstring>
@@ -10,16 +10,19 @@
 namespace vyx {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "GGUF data are little-endian and are read in place");
+static_assert(std::endian::native == std::endian::little,
+              "GGUF data are little-endian and are read in place");
 
-// Without branches and in signed integers, so that it vectorises. NaNs keep their payload, as in NumPy.
+// Without branches and in signed integers, so that it vectorises. NaNs keep their payload, as in
+// NumPy.
 float float_of_half(uint16_t half) {
   const int32_t magnitude = half & 0x7FFF;
   const int32_t normal = (magnitude << 13) + ((127 - 15) << 23);
   const int32_t special = (magnitude << 13) + ((255 - 31) << 23);  // infinity and NaN
   const auto subnormal = std::bit_cast<int32_t>(static_cast<float>(magnitude) * 0x1p-24f);
   const int32_t bits = magnitude >= 0x7C00 ? special : magnitude < 0x0400 ? subnormal : normal;
-  return std::bit_cast<float>(static_cast<uint32_t>(half & 0x8000) << 16 | static_cast<uint32_t>(bits));
+  return std::bit_cast<float>(static_cast<uint32_t>(half & 0x8000) << 16 |
+                              static_cast<uint32_t>(bits));
 }
 
 struct BlockF32 {
@@ -66,7 +69,8 @@ void expand(const BlockQ4_1& block, float* out) {
   const float scale = float_of_half(block.scale);
   const float minimum = float_of_half(block.minimum);
   for (int i = 0; i < 16; ++i) out[i] = scale * static_cast<float>(block.quants[i] & 15) + minimum;
-  for (int i = 0; i < 16; ++i) out[16 + i] = scale * static_cast<float>(block.quants[i] >> 4) + minimum;
+  for (int i = 0; i < 16; ++i)
+    out[16 + i] = scale * static_cast<float>(block.quants[i] >> 4) + minimum;
 }
 
 struct BlockQ8_0 {
@@ -146,7 +150,8 @@ const TypeTraits* find_type(uint32_t type) {
 
 const TypeTraits& traits_of(GgmlType type) {
   const TypeTraits* traits = find_type(static_cast<uint32_t>(type));
-  if (traits == nullptr) fail("ggml type: found {}, expected one that ggml has", static_cast<uint32_t>(type));
+  if (traits == nullptr)
+    fail("ggml type: found {}, expected one that ggml has", static_cast<uint32_t>(type));
   return *traits;
 }
 
@@ -169,13 +174,14 @@ void dequantize(GgmlType type, std::span<const std::byte> data, std::span<float>
   const TypeTraits& traits = traits_of(type);
   if (traits.expand_all == nullptr)
     fail(
-        "dequantize: found type {}, expected F32, F16, BF16, Q4_0, Q4_1 or Q8_0; quantize the model to one "
-        "of these",
+        "dequantize: found type {}, expected F32, F16, BF16, Q4_0, Q4_1 or Q8_0; quantize the "
+        "model to one of these",
         traits.name);
   const size_t blocks = out.size() / traits.block.elements;
-  if (out.size() % traits.block.elements != 0 || data.size() / traits.block.bytes != blocks || data.size() % traits.block.bytes != 0)
-    fail("dequantize: found {} bytes of {} for {} elements, expected {} bytes for each {} elements", data.size(), traits.name, out.size(),
-         traits.block.bytes, traits.block.elements);
+  if (out.size() % traits.block.elements != 0 || data.size() / traits.block.bytes != blocks ||
+      data.size() % traits.block.bytes != 0)
+    fail("dequantize: found {} bytes of {} for {} elements, expected {} bytes for each {} elements",
+         data.size(), traits.name, out.size(), traits.block.bytes, traits.block.elements);
   traits.expand_all(data.data(), blocks, out.data());
 }
 

@@ -2,8 +2,8 @@
 #include <type_traits>
 
 #include "core/base/error.h"
-#include "core/formats/gguf.h"
 #include "core/base/text.h"
+#include "core/formats/gguf.h"
 
 namespace vyx {
 namespace {
@@ -11,7 +11,8 @@ namespace {
 constexpr size_t kAlignment = 32;
 constexpr uint32_t kArrayType = 9;
 
-// GGUF numbers its types in the order of our variants, but for the array, which it has in the middle.
+// GGUF numbers its types in the order of our variants, but for the array, which it has in the
+// middle.
 uint32_t type_number(size_t index) {
   return static_cast<uint32_t>(index < kArrayType ? index : index + 1);
 }
@@ -21,7 +22,7 @@ size_t padding_after(size_t size) {
 }
 
 template <class T>
-  requires std::is_arithmetic_v<T>
+requires std::is_arithmetic_v<T>
 void put(std::string& out, T value) {
   char bytes[sizeof(T)];
   std::memcpy(bytes, &value, sizeof(T));
@@ -80,26 +81,32 @@ std::string directory(const GgufMetadata& metadata, const std::vector<GgufTensor
 void check_tensor(const GgufTensorData& tensor, const std::string& source) {
   const auto block = block_of(static_cast<uint32_t>(tensor.type));
   if (!block)
-    fail("{}: tensor {}: found type {}, expected one that ggml has", source, quote(tensor.name), static_cast<uint32_t>(tensor.type));
+    fail("{}: tensor {}: found type {}, expected one that ggml has", source, quote(tensor.name),
+         static_cast<uint32_t>(tensor.type));
   uint64_t elements = 1;
   bool fits = tensor.data.size() % block->bytes == 0;
-  for (const uint64_t size : tensor.shape) fits = fits && !__builtin_mul_overflow(elements, size, &elements);
+  for (const uint64_t size : tensor.shape)
+    fits = fits && !__builtin_mul_overflow(elements, size, &elements);
   if (!fits || tensor.data.size() / block->bytes * block->elements != elements)
-    fail("{}: tensor {}: found {} bytes of {}, expected what its shape [{}] takes", source, quote(tensor.name), tensor.data.size(),
-         name_of(tensor.type), fmt::join(tensor.shape, ", "));
+    fail("{}: tensor {}: found {} bytes of {}, expected what its shape [{}] takes", source,
+         quote(tensor.name), tensor.data.size(), name_of(tensor.type),
+         fmt::join(tensor.shape, ", "));
 }
 
-// Hands the file to `write` piece by piece. The parser itself checks the directory first: what we write can
-// be read.
+// Hands the file to `write` piece by piece. The parser itself checks the directory first: what we
+// write can be read.
 template <class Write>
-void emit(const std::string& source, const GgufMetadata& metadata, const std::vector<GgufTensorData>& tensors, Write&& write) {
+void emit(const std::string& source, const GgufMetadata& metadata,
+          const std::vector<GgufTensorData>& tensors, Write&& write) {
   for (const auto& [key, value] : metadata)
     if (key == "general.alignment" && value != GgufValue(uint32_t{kAlignment}))
-      fail("{}: metadata {}: expected u32 {}, which is what vyx writes; leave it out", source, quote(key), kAlignment);
+      fail("{}: metadata {}: expected u32 {}, which is what vyx writes; leave it out", source,
+           quote(key), kAlignment);
   for (const GgufTensorData& tensor : tensors) check_tensor(tensor, source);
   const std::string head = directory(metadata, tensors);
   uint64_t size = head.size();
-  for (const GgufTensorData& tensor : tensors) size += tensor.data.size() + padding_after(tensor.data.size());
+  for (const GgufTensorData& tensor : tensors)
+    size += tensor.data.size() + padding_after(tensor.data.size());
   Gguf::parse_directory(std::as_bytes(std::span(head)), size, source);
 
   write(head);
@@ -112,7 +119,8 @@ void emit(const std::string& source, const GgufMetadata& metadata, const std::ve
 
 }  // namespace
 
-void write_gguf(const std::filesystem::path& path, const GgufMetadata& metadata, const std::vector<GgufTensorData>& tensors) {
+void write_gguf(const std::filesystem::path& path, const GgufMetadata& metadata,
+                const std::vector<GgufTensorData>& tensors) {
   AtomicFile file(path);
   emit(path.string(), metadata, tensors, [&](std::string_view bytes) { file.write(bytes); });
   file.commit();

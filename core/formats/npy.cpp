@@ -15,18 +15,21 @@
 namespace vyx {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "only little-endian arrays are read, in place");
+static_assert(std::endian::native == std::endian::little,
+              "only little-endian arrays are read, in place");
 
 constexpr std::string_view kMagic = "\x93NUMPY";
 constexpr uint64_t kMaxHeaderBytes = 10'000;  // as numpy.load has it
 constexpr size_t kMaxDimensions = 8;
 
 constexpr std::pair<std::string_view, ElementType> kTypes[] = {
-    {"<f4", ElementType::f32}, {"<f2", ElementType::f16}, {"<f8", ElementType::f64}, {"<i8", ElementType::i64},
-    {"<i4", ElementType::i32}, {"<i2", ElementType::i16}, {"|i1", ElementType::i8},  {"<u8", ElementType::u64},
-    {"<u4", ElementType::u32}, {"<u2", ElementType::u16}, {"|u1", ElementType::u8},  {"|b1", ElementType::boolean}};
+    {"<f4", ElementType::f32}, {"<f2", ElementType::f16}, {"<f8", ElementType::f64},
+    {"<i8", ElementType::i64}, {"<i4", ElementType::i32}, {"<i2", ElementType::i16},
+    {"|i1", ElementType::i8},  {"<u8", ElementType::u64}, {"<u4", ElementType::u32},
+    {"<u2", ElementType::u16}, {"|u1", ElementType::u8},  {"|b1", ElementType::boolean}};
 
-// The header is a Python dictionary, {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }: just that is read, in any order.
+// The header is a Python dictionary, {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }:
+// just that is read, in any order.
 class HeaderReader {
  public:
   HeaderReader(std::string_view text, std::string_view source) : rest_(text), source_(source) {}
@@ -41,7 +44,11 @@ class HeaderReader {
       if (key == "descr") {
         array.type = type(quoted());
       } else if (key == "fortran_order") {
-        if (accept("True")) fail("{}: found an array in Fortran order, expected C order; write it with numpy.ascontiguousarray", source_);
+        if (accept("True"))
+          fail(
+              "{}: found an array in Fortran order, expected C order; write it with "
+              "numpy.ascontiguousarray",
+              source_);
         expect("False");
       } else if (key == "shape") {
         array.shape = shape();
@@ -63,10 +70,13 @@ class HeaderReader {
 
  private:
   [[noreturn]] void refuse(std::string_view expected) const {
-    fail("{}: found {} in the header, expected {}", source_, rest_.empty() ? "its end" : quote(rest_.substr(0, 20)), expected);
+    fail("{}: found {} in the header, expected {}", source_,
+         rest_.empty() ? "its end" : quote(rest_.substr(0, 20)), expected);
   }
 
-  void skip_spaces() { rest_.remove_prefix(std::min(rest_.find_first_not_of(" \n"), rest_.size())); }
+  void skip_spaces() {
+    rest_.remove_prefix(std::min(rest_.find_first_not_of(" \n"), rest_.size()));
+  }
 
   bool accept(std::string_view token) {
     skip_spaces();
@@ -88,9 +98,13 @@ class HeaderReader {
   }
 
   ElementType type(std::string_view name) const {
-    const auto* found = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const auto& each) { return each.first == name; });
+    const auto* found = std::find_if(std::begin(kTypes), std::end(kTypes),
+                                     [&](const auto& each) { return each.first == name; });
     if (found == std::end(kTypes))
-      fail("{}: found elements of type {}, expected little-endian floats, integers or booleans, such as \"<f4\"", source_, quote(name));
+      fail(
+          "{}: found elements of type {}, expected little-endian floats, integers or booleans, "
+          "such as \"<f4\"",
+          source_, quote(name));
     return found->second;
   }
 
@@ -120,28 +134,35 @@ class HeaderReader {
 
 NpyArray parse_npy(std::span<const std::byte> bytes, std::string_view source) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  if (!text.starts_with(kMagic) || text.size() < 12) fail("{}: found no \"\\x93NUMPY\", expected an .npy array", source);
+  if (!text.starts_with(kMagic) || text.size() < 12)
+    fail("{}: found no \"\\x93NUMPY\", expected an .npy array", source);
   const int version = text[6];
-  if (version < 1 || version > 3) fail("{}: found version {} of .npy, expected 1 to 3", source, version);
+  if (version < 1 || version > 3)
+    fail("{}: found version {} of .npy, expected 1 to 3", source, version);
   uint64_t length = 0;
   const uint64_t length_bytes = version == 1 ? 2 : 4, start = kMagic.size() + 2 + length_bytes;
   std::memcpy(&length, bytes.data() + kMagic.size() + 2, length_bytes);
   if (length > std::min<uint64_t>(kMaxHeaderBytes, text.size() - start))
-    fail("{}: found a header of {} bytes, expected at most {}", source, length, std::min<uint64_t>(kMaxHeaderBytes, text.size() - start));
+    fail("{}: found a header of {} bytes, expected at most {}", source, length,
+         std::min<uint64_t>(kMaxHeaderBytes, text.size() - start));
   NpyArray array = HeaderReader(text.substr(start, length), source).read();
   array.data = bytes.subspan(start + length);
   if (byte_count(array.type, array.shape) != array.data.size())
-    fail("{}: found {} bytes of data, expected what [{}] of {} takes", source, array.data.size(), fmt::join(array.shape, ", "),
-         name_of(array.type));
+    fail("{}: found {} bytes of data, expected what [{}] of {} takes", source, array.data.size(),
+         fmt::join(array.shape, ", "), name_of(array.type));
   return array;
 }
 
 std::string npy_header(ElementType type, std::span<const int64_t> shape) {
-  const auto* found = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const auto& each) { return each.second == type; });
-  if (found == std::end(kTypes)) fail("npy: found {}, expected a type that NumPy has", name_of(type));
-  std::string header = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}{}), }}", found->first, fmt::join(shape, ", "),
-                                   shape.size() == 1 ? "," : "");
-  constexpr size_t kPrefix = 10, kAlignment = 64;  // magic, version and length; the data begin at a multiple
+  const auto* found = std::find_if(std::begin(kTypes), std::end(kTypes),
+                                   [&](const auto& each) { return each.second == type; });
+  if (found == std::end(kTypes))
+    fail("npy: found {}, expected a type that NumPy has", name_of(type));
+  std::string header =
+      fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}{}), }}", found->first,
+                  fmt::join(shape, ", "), shape.size() == 1 ? "," : "");
+  constexpr size_t kPrefix = 10,
+                   kAlignment = 64;  // magic, version and length; the data begin at a multiple
   header.append(kAlignment - 1 - (kPrefix + header.size()) % kAlignment, ' ');
   header += '\n';
   const auto length = static_cast<uint16_t>(header.size());

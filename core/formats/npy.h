@@ -1,4 +1,5 @@
-// NumPy's .npy files (numpy.lib.format, versions 1 to 3): one array of numbers, little-endian, in C order.
+// NumPy's .npy files (numpy.lib.format, versions 1 to 3): one array of numbers, little-endian, in C
+// order.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -17,7 +18,8 @@ struct NpyArray {
   std::span<const std::byte> data;  // in the bytes that it was parsed from
 };
 
-/// Throws Error naming `source` for anything else: big-endian numbers, Fortran order, objects, data that the shape does not take.
+/// Throws Error naming `source` for anything else: big-endian numbers, Fortran order, objects, data
+/// that the shape does not take.
 NpyArray parse_npy(std::span<const std::byte> bytes, std::string_view source);
 
 /// The header of an array, whose data follow: float16, float32, float64, integers or booleans.

@@ -75,8 +75,10 @@ class Pickler {
 
   void put_tensor(const TorchTensor& tensor, const std::string& record) {
     const auto* type =
-        std::find_if(std::begin(kStorages), std::end(kStorages), [&](const auto& storage) { return storage.second == tensor.type; });
-    if (type == std::end(kStorages)) fail("a tensor of {} cannot be written for torch.load", name_of(tensor.type));
+        std::find_if(std::begin(kStorages), std::end(kStorages),
+                     [&](const auto& storage) { return storage.second == tensor.type; });
+    if (type == std::end(kStorages))
+      fail("a tensor of {} cannot be written for torch.load", name_of(tensor.type));
     put_global(kRebuildTensor);
     put(kMark);
     put(kMark);

@@ -14,7 +14,8 @@
 namespace vyx {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "safetensors files are little-endian and are read in place");
+static_assert(std::endian::native == std::endian::little,
+              "safetensors files are little-endian and are read in place");
 
 constexpr uint64_t kLengthBytes = 8;               // of the header, in front of it
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // as safetensors has it
@@ -22,11 +23,13 @@ constexpr uint64_t kMaxTensors = 1u << 18;
 constexpr size_t kMaxDimensions = 8;
 constexpr const char* kMetadata = "__metadata__";
 // The object, a tensor's object, its arrays; and a tensor has some seven values.
-constexpr JsonLimits kHeaderLimits = {.max_bytes = kMaxHeaderBytes, .max_depth = 3, .max_values = 8 * kMaxTensors};
+constexpr JsonLimits kHeaderLimits = {
+    .max_bytes = kMaxHeaderBytes, .max_depth = 3, .max_values = 8 * kMaxTensors};
 
 struct Header {
   SafetensorsMetadata metadata;
-  std::vector<SafetensorsEntry> entries;  // in the order of their data, which follow one another from the first byte on
+  std::vector<SafetensorsEntry>
+      entries;  // in the order of their data, which follow one another from the first byte on
   uint64_t data_size = 0;
 };
 
@@ -40,7 +43,8 @@ std::string describe(const Json& value) {
 // One tensor's object in the header.
 class EntryReader {
  public:
-  EntryReader(const std::string& name, const Json& object, std::string_view source) : name_(name), object_(object), source_(source) {}
+  EntryReader(const std::string& name, const Json& object, std::string_view source)
+      : name_(name), object_(object), source_(source) {}
 
   SafetensorsEntry entry() const {
     if (!object_.is_object()) refuse("", describe(object_), "an object");
@@ -53,21 +57,30 @@ class EntryReader {
   // [begin, end) of the data, counted from the end of the header; as large as the entry says.
   std::pair<uint64_t, uint64_t> range(const SafetensorsEntry& entry) const {
     const Json& offsets = array("data_offsets");
-    if (offsets.size() != 2) refuse("data_offsets", fmt::format("{} numbers", offsets.size()), "2, where the data begin and end");
-    const uint64_t begin = number(offsets[0], "data_offsets"), end = number(offsets[1], "data_offsets");
-    if (begin > end) refuse("data_offsets", fmt::format("{} to {}", begin, end), "a begin that is not after the end");
+    if (offsets.size() != 2)
+      refuse("data_offsets", fmt::format("{} numbers", offsets.size()),
+             "2, where the data begin and end");
+    const uint64_t begin = number(offsets[0], "data_offsets"),
+                   end = number(offsets[1], "data_offsets");
+    if (begin > end)
+      refuse("data_offsets", fmt::format("{} to {}", begin, end),
+             "a begin that is not after the end");
     const auto size = byte_count(entry.type, entry.shape);
     if (!size)
-      refuse("shape", fmt::format("[{}] of {}", fmt::join(entry.shape, ", "), name_of(entry.type)), "whole bytes, fewer than 2^61");
+      refuse("shape", fmt::format("[{}] of {}", fmt::join(entry.shape, ", "), name_of(entry.type)),
+             "whole bytes, fewer than 2^61");
     if (end - begin != *size)
       refuse("data_offsets", fmt::format("{} bytes, from {} to {}", end - begin, begin, end),
-             fmt::format("the {} that [{}] of {} takes", *size, fmt::join(entry.shape, ", "), name_of(entry.type)));
+             fmt::format("the {} that [{}] of {} takes", *size, fmt::join(entry.shape, ", "),
+                         name_of(entry.type)));
     return {begin, end};
   }
 
   template <class Expected>
-  [[noreturn]] void refuse(std::string_view field, std::string_view found, const Expected& expected) const {
-    fail("{}: tensor {}{}{}: found {}, expected {}", source_, quote(name_), field.empty() ? "" : " ", field, found, expected);
+  [[noreturn]] void refuse(std::string_view field, std::string_view found,
+                           const Expected& expected) const {
+    fail("{}: tensor {}{}{}: found {}, expected {}", source_, quote(name_),
+         field.empty() ? "" : " ", field, found, expected);
   }
 
  private:
@@ -91,15 +104,19 @@ class EntryReader {
 
   ElementType type() const {
     const Json& value = member("dtype", "a type's name");
-    const auto type = value.is_string() ? element_type_from_name(value.get_ref<const std::string&>()) : std::nullopt;
-    if (!type) refuse("dtype", describe(value), "a type of safetensors, such as F32, BF16, F16 or I64");
+    const auto type = value.is_string()
+                          ? element_type_from_name(value.get_ref<const std::string&>())
+                          : std::nullopt;
+    if (!type)
+      refuse("dtype", describe(value), "a type of safetensors, such as F32, BF16, F16 or I64");
     return *type;
   }
 
   std::vector<int64_t> shape() const {
     const Json& sizes = array("shape");
     if (sizes.size() > kMaxDimensions)
-      refuse("shape", fmt::format("{} dimensions", sizes.size()), fmt::format("at most {}", kMaxDimensions));
+      refuse("shape", fmt::format("{} dimensions", sizes.size()),
+             fmt::format("at most {}", kMaxDimensions));
     std::vector<int64_t> shape;
     for (const Json& size : sizes) shape.push_back(static_cast<int64_t>(number(size, "shape")));
     return shape;
@@ -111,10 +128,13 @@ class EntryReader {
 };
 
 SafetensorsMetadata read_metadata(const Json& object, std::string_view source) {
-  if (!object.is_object()) fail("{}: {}: found {}, expected an object of strings", source, kMetadata, describe(object));
+  if (!object.is_object())
+    fail("{}: {}: found {}, expected an object of strings", source, kMetadata, describe(object));
   SafetensorsMetadata metadata;
   for (const auto& [key, value] : object.items()) {
-    if (!value.is_string()) fail("{}: {} {}: found {}, expected a string", source, kMetadata, quote(key), describe(value));
+    if (!value.is_string())
+      fail("{}: {} {}: found {}, expected a string", source, kMetadata, quote(key),
+           describe(value));
     metadata.emplace(key, value.get<std::string>());
   }
   return metadata;
@@ -122,12 +142,14 @@ SafetensorsMetadata read_metadata(const Json& object, std::string_view source) {
 
 Header parse_header(std::string_view text, std::string_view source) {
   if (!text.starts_with('{'))
-    fail("{}: at byte {}: found {}, expected the header's \"{{\"; is this a safetensors file?", source, kLengthBytes,
-         quote(text.substr(0, 1)));
+    fail("{}: at byte {}: found {}, expected the header's \"{{\"; is this a safetensors file?",
+         source, kLengthBytes, quote(text.substr(0, 1)));
   if (const size_t last = text.find_last_not_of(' '); text[last] != '}')
-    fail("{}: at byte {}: found {}, expected the header's \"}}\" and spaces", source, kLengthBytes + last, quote(text.substr(last, 1)));
+    fail("{}: at byte {}: found {}, expected the header's \"}}\" and spaces", source,
+         kLengthBytes + last, quote(text.substr(last, 1)));
   const Json json = parse_json(text, fmt::format("{}: header", source), kHeaderLimits);
-  if (json.size() > kMaxTensors) fail("{}: found {} tensors, expected at most {}", source, json.size(), kMaxTensors);
+  if (json.size() > kMaxTensors)
+    fail("{}: found {} tensors, expected at most {}", source, json.size(), kMaxTensors);
 
   Header header;
   struct Placed {
@@ -152,8 +174,10 @@ Header parse_header(std::string_view text, std::string_view source) {
   });
   for (Placed& each : placed) {
     if (each.begin != header.data_size)
-      fail("{}: tensor {} data_offsets: found {} as the begin, expected {}, where the tensor before it ends", source,
-           quote(each.entry.name), each.begin, header.data_size);
+      fail(
+          "{}: tensor {} data_offsets: found {} as the begin, expected {}, where the tensor before "
+          "it ends",
+          source, quote(each.entry.name), each.begin, header.data_size);
     header.data_size = each.end;
     header.entries.push_back(std::move(each.entry));
   }
@@ -161,7 +185,8 @@ Header parse_header(std::string_view text, std::string_view source) {
 }
 
 // The length and the header's text, padded so that the data begin at a multiple of 8 bytes.
-std::string header_bytes(const std::vector<SafetensorsEntry>& entries, const SafetensorsMetadata& metadata, std::string_view source) {
+std::string header_bytes(const std::vector<SafetensorsEntry>& entries,
+                         const SafetensorsMetadata& metadata, std::string_view source) {
   const auto json_text = [&](const std::string& text) {
     if (!is_utf8(text)) fail("{}: found {}, expected UTF-8", source, quote(text));
     return Json(text).dump();
@@ -169,15 +194,17 @@ std::string header_bytes(const std::vector<SafetensorsEntry>& entries, const Saf
   std::string text = "{";
   if (!metadata.empty()) {
     std::vector<std::string> members;
-    for (const auto& [key, value] : metadata) members.push_back(json_text(key) + ':' + json_text(value));
+    for (const auto& [key, value] : metadata)
+      members.push_back(json_text(key) + ':' + json_text(value));
     text += fmt::format("\"{}\":{{{}}},", kMetadata, fmt::join(members, ","));
   }
   uint64_t offset = 0;
   for (const SafetensorsEntry& entry : entries) {
     const auto size = byte_count(entry.type, entry.shape);
     const uint64_t end = offset + size.value_or(0);  // the parser below refuses what has no size
-    text += fmt::format("{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}},", json_text(entry.name), name_of(entry.type),
-                        fmt::join(entry.shape, ","), offset, end);
+    text += fmt::format("{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}},",
+                        json_text(entry.name), name_of(entry.type), fmt::join(entry.shape, ","),
+                        offset, end);
     offset = end;
   }
   if (text.back() == ',') text.pop_back();
@@ -194,19 +221,25 @@ std::string header_bytes(const std::vector<SafetensorsEntry>& entries, const Saf
 
 Safetensors Safetensors::parse(std::span<const std::byte> bytes, std::string source) {
   if (bytes.size() < kLengthBytes)
-    fail("{}: found {} bytes, expected a safetensors file, which has {} and more; is it complete?", source, bytes.size(), kLengthBytes + 2);
+    fail("{}: found {} bytes, expected a safetensors file, which has {} and more; is it complete?",
+         source, bytes.size(), kLengthBytes + 2);
   uint64_t length = 0;
   std::memcpy(&length, bytes.data(), kLengthBytes);
   const uint64_t rest = bytes.size() - kLengthBytes;
   if (length < 2 || length > std::min(rest, kMaxHeaderBytes))
-    fail("{}: at byte 0: header length: found {}, expected 2 to {}; is this a complete safetensors file?", source, length,
-         std::min(rest, kMaxHeaderBytes));
-  Header header = parse_header({reinterpret_cast<const char*>(bytes.data()) + kLengthBytes, length}, source);
+    fail(
+        "{}: at byte 0: header length: found {}, expected 2 to {}; is this a complete safetensors "
+        "file?",
+        source, length, std::min(rest, kMaxHeaderBytes));
+  Header header =
+      parse_header({reinterpret_cast<const char*>(bytes.data()) + kLengthBytes, length}, source);
 
   std::span<const std::byte> data = bytes.subspan(kLengthBytes + length);
   if (header.data_size != data.size())
-    fail("{}: found {} bytes of data, expected {}, where the last tensor ends; is the file complete?", source, data.size(),
-         header.data_size);
+    fail(
+        "{}: found {} bytes of data, expected {}, where the last tensor ends; is the file "
+        "complete?",
+        source, data.size(), header.data_size);
   Safetensors file;
   file.source_ = std::move(source);
   file.metadata_ = std::move(header.metadata);
@@ -227,11 +260,13 @@ const SafetensorsTensor* Safetensors::find(std::string_view name) const {
 
 const SafetensorsTensor& Safetensors::tensor(std::string_view name) const {
   const SafetensorsTensor* tensor = find(name);
-  if (tensor == nullptr) fail("{}: tensor {}: found nothing, expected it in the file", source_, quote(name));
+  if (tensor == nullptr)
+    fail("{}: tensor {}: found nothing, expected it in the file", source_, quote(name));
   return *tensor;
 }
 
-SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, const std::vector<SafetensorsEntry>& entries,
+SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
+                                     const std::vector<SafetensorsEntry>& entries,
                                      const SafetensorsMetadata& metadata, FileSystem& fs)
     : path_(path.string()), file_(path, fs) {
   const std::string bytes = header_bytes(entries, metadata, path_);
@@ -241,7 +276,8 @@ SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, const st
 }
 
 void SafetensorsWriter::write(std::span<const std::byte> data) {
-  if (data.size() > missing_) fail("{}: found {} bytes of data, expected at most {} more", path_, data.size(), missing_);
+  if (data.size() > missing_)
+    fail("{}: found {} bytes of data, expected at most {} more", path_, data.size(), missing_);
   missing_ -= data.size();
   file_.write(data);
 }
@@ -251,14 +287,18 @@ void SafetensorsWriter::commit() {
   file_.commit();
 }
 
-void write_safetensors(const std::filesystem::path& path, std::vector<SafetensorsTensor> tensors, const SafetensorsMetadata& metadata) {
+void write_safetensors(const std::filesystem::path& path, std::vector<SafetensorsTensor> tensors,
+                       const SafetensorsMetadata& metadata) {
   std::sort(tensors.begin(), tensors.end(),
-            [](const SafetensorsTensor& a, const SafetensorsTensor& b) { return std::tie(b.type, a.name) < std::tie(a.type, b.name); });
+            [](const SafetensorsTensor& a, const SafetensorsTensor& b) {
+              return std::tie(b.type, a.name) < std::tie(a.type, b.name);
+            });
   SafetensorsWriter writer(path, {tensors.begin(), tensors.end()}, metadata);
   for (const SafetensorsTensor& tensor : tensors) {
     if (tensor.data.size() != byte_count(tensor.type, tensor.shape))
-      fail("{}: tensor {}: found {} bytes, expected what [{}] of {} takes", path.string(), quote(tensor.name), tensor.data.size(),
-           fmt::join(tensor.shape, ", "), name_of(tensor.type));
+      fail("{}: tensor {}: found {} bytes, expected what [{}] of {} takes", path.string(),
+           quote(tensor.name), tensor.data.size(), fmt::join(tensor.shape, ", "),
+           name_of(tensor.type));
     writer.write(tensor.data);
   }
   writer.commit();

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "core/base/error.h"
-#include "core/formats/npy.h"
 #include "core/base/text.h"
+#include "core/formats/npy.h"
 #include "core/formats/torch_archive.h"
 #include "core/formats/zip.h"
 
@@ -18,27 +18,44 @@ namespace vyx {
 namespace {
 
 constexpr std::pair<ElementType, at::ScalarType> kTypes[] = {
-    {ElementType::f32, at::kFloat},          {ElementType::f64, at::kDouble},       {ElementType::f16, at::kHalf},
-    {ElementType::bf16, at::kBFloat16},      {ElementType::i64, at::kLong},         {ElementType::i32, at::kInt},
-    {ElementType::i16, at::kShort},          {ElementType::i8, at::kChar},          {ElementType::u8, at::kByte},
-    {ElementType::u16, at::kUInt16},         {ElementType::u32, at::kUInt32},       {ElementType::u64, at::kUInt64},
-    {ElementType::boolean, at::kBool},       {ElementType::c64, at::kComplexFloat}, {ElementType::f8_e4m3, at::kFloat8_e4m3fn},
+    {ElementType::f32, at::kFloat},
+    {ElementType::f64, at::kDouble},
+    {ElementType::f16, at::kHalf},
+    {ElementType::bf16, at::kBFloat16},
+    {ElementType::i64, at::kLong},
+    {ElementType::i32, at::kInt},
+    {ElementType::i16, at::kShort},
+    {ElementType::i8, at::kChar},
+    {ElementType::u8, at::kByte},
+    {ElementType::u16, at::kUInt16},
+    {ElementType::u32, at::kUInt32},
+    {ElementType::u64, at::kUInt64},
+    {ElementType::boolean, at::kBool},
+    {ElementType::c64, at::kComplexFloat},
+    {ElementType::f8_e4m3, at::kFloat8_e4m3fn},
     {ElementType::f8_e5m2, at::kFloat8_e5m2}};
 
 /// A copy: data in a file may begin at any byte, and their file may go.
-at::Tensor copy(ElementType type, at::IntArrayRef shape, std::span<const std::byte> data, std::string_view source, std::string_view name) {
+at::Tensor copy(ElementType type, at::IntArrayRef shape, std::span<const std::byte> data,
+                std::string_view source, std::string_view name) {
   const std::optional<at::ScalarType> scalar_type = scalar_type_of(type);
-  if (!scalar_type) fail("{}: tensor {}: found {}, expected a type that LibTorch computes with", source, quote(name), name_of(type));
+  if (!scalar_type)
+    fail("{}: tensor {}: found {}, expected a type that LibTorch computes with", source,
+         quote(name), name_of(type));
   at::Tensor tensor = at::empty(shape, *scalar_type);
-  if (tensor.nbytes() != data.size()) fail("{}: tensor {}: found {} bytes, expected {}", source, quote(name), data.size(), tensor.nbytes());
+  if (tensor.nbytes() != data.size())
+    fail("{}: tensor {}: found {} bytes, expected {}", source, quote(name), data.size(),
+         tensor.nbytes());
   if (!data.empty()) std::memcpy(tensor.mutable_data_ptr(), data.data(), data.size());
   return tensor;
 }
 
-ElementType type_to_write(const at::Tensor& tensor, std::string_view source, const std::string& name) {
+ElementType type_to_write(const at::Tensor& tensor, std::string_view source,
+                          const std::string& name) {
   const std::optional<ElementType> type = element_type_of(tensor.scalar_type());
   if (!type)
-    fail("{}: tensor {}: found {}, expected a type that such files have", source, quote(name), c10::toString(tensor.scalar_type()));
+    fail("{}: tensor {}: found {}, expected a type that such files have", source, quote(name),
+         c10::toString(tensor.scalar_type()));
   return *type;
 }
 
@@ -46,22 +63,26 @@ std::span<const std::byte> bytes_of(const at::Tensor& contiguous) {
   return {static_cast<const std::byte*>(contiguous.const_data_ptr()), contiguous.nbytes()};
 }
 
-/// The tensors as they are written: on the CPU, contiguous. The result must live as long as views of it.
+/// The tensors as they are written: on the CPU, contiguous. The result must live as long as views
+/// of it.
 TensorMap packed(const TensorMap& tensors) {
   TensorMap result;
-  for (const auto& [name, tensor] : tensors) result.emplace(name, tensor.detach().to(at::kCPU).contiguous());
+  for (const auto& [name, tensor] : tensors)
+    result.emplace(name, tensor.detach().to(at::kCPU).contiguous());
   return result;
 }
 
 }  // namespace
 
 std::optional<at::ScalarType> scalar_type_of(ElementType type) {
-  const auto* found = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const auto& each) { return each.first == type; });
+  const auto* found = std::find_if(std::begin(kTypes), std::end(kTypes),
+                                   [&](const auto& each) { return each.first == type; });
   return found == std::end(kTypes) ? std::nullopt : std::optional(found->second);
 }
 
 std::optional<ElementType> element_type_of(at::ScalarType type) {
-  const auto* found = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const auto& each) { return each.second == type; });
+  const auto* found = std::find_if(std::begin(kTypes), std::end(kTypes),
+                                   [&](const auto& each) { return each.second == type; });
   return found == std::end(kTypes) ? std::nullopt : std::optional(found->first);
 }
 
@@ -73,15 +94,18 @@ SafetensorsContent read_safetensors(const std::filesystem::path& path) {
   const SafetensorsFile file(path);
   SafetensorsContent content;
   content.metadata = file->metadata();
-  for (const SafetensorsTensor& entry : file->tensors()) content.tensors.emplace(entry.name, to_tensor(entry, file->source()));
+  for (const SafetensorsTensor& entry : file->tensors())
+    content.tensors.emplace(entry.name, to_tensor(entry, file->source()));
   return content;
 }
 
-void write_safetensors(const std::filesystem::path& path, const TensorMap& tensors, const SafetensorsMetadata& metadata) {
+void write_safetensors(const std::filesystem::path& path, const TensorMap& tensors,
+                       const SafetensorsMetadata& metadata) {
   const TensorMap contiguous = packed(tensors);
   std::vector<SafetensorsTensor> entries;
   for (const auto& [name, tensor] : contiguous)
-    entries.push_back({{name, type_to_write(tensor, path.string(), name), tensor.sizes().vec()}, bytes_of(tensor)});
+    entries.push_back({{name, type_to_write(tensor, path.string(), name), tensor.sizes().vec()},
+                       bytes_of(tensor)});
   write_safetensors(path, std::move(entries), metadata);
 }
 
@@ -91,7 +115,9 @@ TensorMap read_npz(const std::filesystem::path& path) {
   const ZipArchive zip = ZipArchive::parse(file.bytes(), path.string());
   TensorMap tensors;
   for (const ZipEntry& entry : zip.entries()) {
-    if (!entry.name.ends_with(kSuffix)) fail("{}: found the entry {}, expected arrays in .npy files", path.string(), quote(entry.name));
+    if (!entry.name.ends_with(kSuffix))
+      fail("{}: found the entry {}, expected arrays in .npy files", path.string(),
+           quote(entry.name));
     const ZipContent content = zip.read(entry);
     const std::string source = fmt::format("{}: entry {}", path.string(), quote(entry.name));
     const NpyArray array = parse_npy(content.bytes, source);
@@ -120,7 +146,8 @@ TorchContent read_torch(const std::filesystem::path& path) {
   for (const auto& [name, view] : archive.tensors) {
     const auto elements = static_cast<int64_t>(view.storage.size() * 8 / bits_of(view.type));
     const at::Tensor storage = copy(view.type, {elements}, view.storage, path.string(), name);
-    content.tensors.emplace(name, storage.as_strided(view.shape, view.strides, view.offset).clone(at::MemoryFormat::Contiguous));
+    content.tensors.emplace(name, storage.as_strided(view.shape, view.strides, view.offset)
+                                      .clone(at::MemoryFormat::Contiguous));
   }
   return content;
 }
@@ -130,7 +157,8 @@ void write_torch(const std::filesystem::path& path, const TorchContent& content)
   TorchArchive archive;
   archive.values = content.values;
   for (const auto& [name, tensor] : contiguous)
-    archive.tensors[name] = {type_to_write(tensor, path.string(), name), tensor.sizes().vec(), tensor.strides().vec(), 0, bytes_of(tensor)};
+    archive.tensors[name] = {type_to_write(tensor, path.string(), name), tensor.sizes().vec(),
+                             tensor.strides().vec(), 0, bytes_of(tensor)};
   write_torch_archive(path, archive);
 }
 

@@ -1,5 +1,6 @@
-// Tensors in files: safetensors, NumPy's .npz and PyTorch's .pt as maps from names to at::Tensor. The parsers, which trust nothing, are
-// core/formats/safetensors.h, core/formats/npy.h and core/formats/torch_archive.h.
+// Tensors in files: safetensors, NumPy's .npz and PyTorch's .pt as maps from names to at::Tensor.
+// The parsers, which trust nothing, are core/formats/safetensors.h, core/formats/npy.h and
+// core/formats/torch_archive.h.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -8,8 +9,8 @@
 #include <optional>
 #include <string>
 
-#include "core/formats/element_type.h"
 #include "core/base/json_guard.h"
+#include "core/formats/element_type.h"
 #include "core/formats/safetensors.h"
 
 namespace vyx {
@@ -21,7 +22,8 @@ using TensorMap = std::map<std::string, at::Tensor>;
 std::optional<at::ScalarType> scalar_type_of(ElementType type);
 std::optional<ElementType> element_type_of(at::ScalarType type);
 
-/// A copy of the entry's data, of the entry's type and shape. Throws Error naming `source` for a type that LibTorch lacks.
+/// A copy of the entry's data, of the entry's type and shape. Throws Error naming `source` for a
+/// type that LibTorch lacks.
 at::Tensor to_tensor(const SafetensorsTensor& entry, std::string_view source);
 
 struct SafetensorsContent {
@@ -30,7 +32,8 @@ struct SafetensorsContent {
 };
 SafetensorsContent read_safetensors(const std::filesystem::path& path);
 /// Through AtomicFile; the same tensors give the same bytes.
-void write_safetensors(const std::filesystem::path& path, const TensorMap& tensors, const SafetensorsMetadata& metadata = {});
+void write_safetensors(const std::filesystem::path& path, const TensorMap& tensors,
+                       const SafetensorsMetadata& metadata = {});
 
 /// "W_enc.npy" in the archive is the tensor "W_enc".
 TensorMap read_npz(const std::filesystem::path& path);

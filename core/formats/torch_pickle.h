@@ -1,4 +1,5 @@
-// What the pickles of torch.save consist of: the opcodes of tensors and plain values, and the names that they may call by.
+// What the pickles of torch.save consist of: the opcodes of tensors and plain values, and the names
+// that they may call by.
 #pragma once
 #include <cstdint>
 #include <string_view>
@@ -9,15 +10,17 @@
 namespace vyx::torch_pickle {
 
 inline constexpr std::pair<std::string_view, ElementType> kStorages[] = {
-    {"torch FloatStorage", ElementType::f32},   {"torch DoubleStorage", ElementType::f64},    {"torch HalfStorage", ElementType::f16},
-    {"torch LongStorage", ElementType::i64},    {"torch BFloat16Storage", ElementType::bf16}, {"torch IntStorage", ElementType::i32},
-    {"torch ShortStorage", ElementType::i16},   {"torch CharStorage", ElementType::i8},       {"torch ByteStorage", ElementType::u8},
-    {"torch BoolStorage", ElementType::boolean}};
+    {"torch FloatStorage", ElementType::f32},     {"torch DoubleStorage", ElementType::f64},
+    {"torch HalfStorage", ElementType::f16},      {"torch LongStorage", ElementType::i64},
+    {"torch BFloat16Storage", ElementType::bf16}, {"torch IntStorage", ElementType::i32},
+    {"torch ShortStorage", ElementType::i16},     {"torch CharStorage", ElementType::i8},
+    {"torch ByteStorage", ElementType::u8},       {"torch BoolStorage", ElementType::boolean}};
 inline constexpr std::string_view kOrderedDict = "collections OrderedDict";
 inline constexpr std::string_view kRebuildTensor = "torch._utils _rebuild_tensor_v2";
 inline constexpr std::string_view kRebuildParameter = "torch._utils _rebuild_parameter";
 
-// Pickle's opcodes, protocol 2 (Python's pickletools.py): those that torch.save makes of tensors and plain values.
+// Pickle's opcodes, protocol 2 (Python's pickletools.py): those that torch.save makes of tensors
+// and plain values.
 enum Opcode : uint8_t {
   kProto = 0x80,
   kStop = '.',

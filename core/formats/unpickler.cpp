@@ -24,9 +24,22 @@ using namespace torch_pickle;
 
 constexpr size_t kMaxDepth = 64, kMaxValues = 100'000, kMaxDimensions = 8;
 
-enum class Kind { none, boolean, integer, number, text, tuple, list, dictionary, global, storage, tensor };
-constexpr const char* kKindNames[] = {"None",   "a bool", "an int", "a float",   "a str",   "a tuple",
-                                      "a list", "a dict", "a name", "a storage", "a tensor"};
+enum class Kind {
+  none,
+  boolean,
+  integer,
+  number,
+  text,
+  tuple,
+  list,
+  dictionary,
+  global,
+  storage,
+  tensor
+};
+constexpr const char* kKindNames[] = {"None",   "a bool",    "an int",  "a float",
+                                      "a str",  "a tuple",   "a list",  "a dict",
+                                      "a name", "a storage", "a tensor"};
 
 using Ref = uint32_t;  // of a value
 struct Value {
@@ -43,7 +56,8 @@ struct Storage {
   std::span<const std::byte> bytes;
 };
 
-// Runs the pickle's stack machine over values of ours. Nothing recurses, so that nesting costs memory only, in proportion to the file.
+// Runs the pickle's stack machine over values of ours. Nothing recurses, so that nesting costs
+// memory only, in proportion to the file.
 class Unpickler {
  public:
   Unpickler(std::span<const std::byte> pickle, const ZipArchive& zip, std::string folder)
@@ -58,7 +72,8 @@ class Unpickler {
       step(opcode);
     } while (opcode != kStop);
     if (stack_.size() != 1 || !marks_.empty()) refuse("an unfinished value", "one value");
-    if (values_[stack_[0]].kind != Kind::dictionary) refuse(kind_name(stack_[0]), "a dict of tensors, such as a state_dict");
+    if (values_[stack_[0]].kind != Kind::dictionary)
+      refuse(kind_name(stack_[0]), "a dict of tensors, such as a state_dict");
     TorchArchive archive;
     archive.values = flatten(stack_[0], "", 0, archive);
     return archive;
@@ -68,10 +83,13 @@ class Unpickler {
   [[noreturn]] void refuse(std::string_view found, std::string_view expected) const {
     fail("{}: data.pkl: at byte {}: found {}, expected {}", zip_.source(), at_, found, expected);
   }
-  const char* kind_name(Ref value) const { return kKindNames[static_cast<size_t>(values_[value].kind)]; }
+  const char* kind_name(Ref value) const {
+    return kKindNames[static_cast<size_t>(values_[value].kind)];
+  }
 
   std::string_view take_text(uint64_t size) {
-    if (size > bytes_.size() - at_) refuse(fmt::format("the end of the file before {} bytes", size), "them");
+    if (size > bytes_.size() - at_)
+      refuse(fmt::format("the end of the file before {} bytes", size), "them");
     const std::string_view text(reinterpret_cast<const char*>(bytes_.data()) + at_, size);
     at_ += size;
     return text;
@@ -85,7 +103,8 @@ class Unpickler {
   }
 
   std::string_view take_line() {
-    const std::string_view rest(reinterpret_cast<const char*>(bytes_.data()) + at_, bytes_.size() - at_);
+    const std::string_view rest(reinterpret_cast<const char*>(bytes_.data()) + at_,
+                                bytes_.size() - at_);
     const size_t end = rest.find('\n');
     if (end == std::string_view::npos) refuse("the end of the file", "the end of a line");
     at_ += end + 1;
@@ -114,7 +133,8 @@ class Unpickler {
   }
   Value& top(Kind kind) {
     if (available() < 1) refuse("an empty stack", "a value");
-    if (values_[stack_.back()].kind != kind) refuse(kind_name(stack_.back()), kKindNames[static_cast<size_t>(kind)]);
+    if (values_[stack_.back()].kind != kind)
+      refuse(kind_name(stack_.back()), kKindNames[static_cast<size_t>(kind)]);
     return values_[stack_.back()];
   }
   void extend(Kind kind, const std::vector<Ref>& parts) {
@@ -129,7 +149,8 @@ class Unpickler {
   }
   void get(uint32_t index) {
     const auto found = memo_.find(index);
-    if (found == memo_.end()) refuse(fmt::format("a reference to value {}", index), "one that was kept");
+    if (found == memo_.end())
+      refuse(fmt::format("a reference to value {}", index), "one that was kept");
     stack_.push_back(found->second);
   }
 
@@ -154,7 +175,8 @@ class Unpickler {
       case kLong1:
         return push_integer(take_long());
       case kFloat:
-        return push({.kind = Kind::number, .number = std::bit_cast<double>(__builtin_bswap64(take<uint64_t>()))});
+        return push({.kind = Kind::number,
+                     .number = std::bit_cast<double>(__builtin_bswap64(take<uint64_t>()))});
       case kText:
         return push({.kind = Kind::text, .text = std::string(take_text(take<uint32_t>()))});
       case kEmptyTuple:
@@ -199,7 +221,8 @@ class Unpickler {
       case kPersistent:
         return push_storage();
       default:
-        refuse(fmt::format("opcode {:#04x}", static_cast<uint8_t>(opcode)), "one that torch.save makes of tensors and plain values");
+        refuse(fmt::format("opcode {:#04x}", static_cast<uint8_t>(opcode)),
+               "one that torch.save makes of tensors and plain values");
     }
   }
 
@@ -215,10 +238,14 @@ class Unpickler {
   void push_global() {
     const std::string_view module = take_line(), name = take_line();
     std::string full = fmt::format("{} {}", module, name);
-    const bool known = full == kOrderedDict || full == kRebuildTensor || full == kRebuildParameter ||
-                       std::any_of(std::begin(kStorages), std::end(kStorages), [&](const auto& storage) { return storage.first == full; });
+    const bool known = full == kOrderedDict || full == kRebuildTensor ||
+                       full == kRebuildParameter ||
+                       std::any_of(std::begin(kStorages), std::end(kStorages),
+                                   [&](const auto& storage) { return storage.first == full; });
     if (!known)
-      refuse("the object " + quote(full), "tensors and plain values only; in Python, save the state_dict() of the module instead");
+      refuse(
+          "the object " + quote(full),
+          "tensors and plain values only; in Python, save the state_dict() of the module instead");
     push({.kind = Kind::global, .text = std::move(full)});
   }
 
@@ -226,24 +253,32 @@ class Unpickler {
     const std::vector<Ref> call = pop(2);
     const Value& function = values_[call[0]];
     const Value& arguments = values_[call[1]];
-    if (function.kind != Kind::global || arguments.kind != Kind::tuple) refuse(std::string("a call of ") + kind_name(call[0]), "a name");
-    if (function.text == kOrderedDict && arguments.parts.empty()) return push({.kind = Kind::dictionary});
-    if (function.text == kRebuildTensor && arguments.parts.size() >= 6) return push_tensor(arguments.parts);
-    if (function.text == kRebuildParameter && !arguments.parts.empty() && values_[arguments.parts[0]].kind == Kind::tensor)
+    if (function.kind != Kind::global || arguments.kind != Kind::tuple)
+      refuse(std::string("a call of ") + kind_name(call[0]), "a name");
+    if (function.text == kOrderedDict && arguments.parts.empty())
+      return push({.kind = Kind::dictionary});
+    if (function.text == kRebuildTensor && arguments.parts.size() >= 6)
+      return push_tensor(arguments.parts);
+    if (function.text == kRebuildParameter && !arguments.parts.empty() &&
+        values_[arguments.parts[0]].kind == Kind::tensor)
       return stack_.push_back(arguments.parts[0]);
-    refuse(fmt::format("a call of {} with {} arguments", quote(function.text), arguments.parts.size()), "a tensor or an empty OrderedDict");
+    refuse(
+        fmt::format("a call of {} with {} arguments", quote(function.text), arguments.parts.size()),
+        "a tensor or an empty OrderedDict");
   }
 
   // ('storage', type, record, location, elements) → the record, which holds just as many.
   void push_storage() {
     const std::vector<Ref> popped = pop(1);
     const std::vector<Ref>& parts = values_[popped[0]].parts;
-    const bool good = values_[popped[0]].kind == Kind::tuple && parts.size() == 5 && values_[parts[0]].text == "storage" &&
-                      values_[parts[1]].kind == Kind::global && values_[parts[2]].kind == Kind::text &&
-                      values_[parts[4]].kind == Kind::integer;
+    const bool good =
+        values_[popped[0]].kind == Kind::tuple && parts.size() == 5 &&
+        values_[parts[0]].text == "storage" && values_[parts[1]].kind == Kind::global &&
+        values_[parts[2]].kind == Kind::text && values_[parts[4]].kind == Kind::integer;
     if (!good) refuse("a reference of another kind", "one to a tensor's storage");
-    const auto* type = std::find_if(std::begin(kStorages), std::end(kStorages),
-                                    [&](const auto& storage) { return storage.first == values_[parts[1]].text; });
+    const auto* type =
+        std::find_if(std::begin(kStorages), std::end(kStorages),
+                     [&](const auto& storage) { return storage.first == values_[parts[1]].text; });
     if (type == std::end(kStorages)) refuse(quote(values_[parts[1]].text), "a type of storage");
     const std::string name = folder_ + "data/" + values_[parts[2]].text;
     const int64_t elements = values_[parts[4]].integer;
@@ -255,7 +290,8 @@ class Unpickler {
       refuse(fmt::format("{} bytes in the record {}", record->size, quote(name)),
              fmt::format("{} elements of {}", elements, name_of(type->second)));
     auto bytes = read_records_.find(name);
-    if (bytes == read_records_.end()) bytes = read_records_.emplace(name, zip_.read(*record).bytes).first;
+    if (bytes == read_records_.end())
+      bytes = read_records_.emplace(name, zip_.read(*record).bytes).first;
     push({.kind = Kind::storage, .integer = static_cast<int64_t>(storages_.size())});
     storages_.push_back({type->second, static_cast<uint64_t>(elements), bytes->second});
   }
@@ -264,8 +300,10 @@ class Unpickler {
     std::vector<int64_t> numbers;
     if (values_[tuple].kind != Kind::tuple) refuse(kind_name(tuple), "a tuple of sizes");
     for (const Ref part : values_[tuple].parts) {
-      if (values_[part].kind != Kind::integer || values_[part].integer < 0 || numbers.size() == kMaxDimensions)
-        refuse("something else in a tensor's sizes or strides", fmt::format("up to {} integers that are not negative", kMaxDimensions));
+      if (values_[part].kind != Kind::integer || values_[part].integer < 0 ||
+          numbers.size() == kMaxDimensions)
+        refuse("something else in a tensor's sizes or strides",
+               fmt::format("up to {} integers that are not negative", kMaxDimensions));
       numbers.push_back(values_[part].integer);
     }
     return numbers;
@@ -276,10 +314,12 @@ class Unpickler {
     if (values_[arguments[0]].kind != Kind::storage || values_[arguments[1]].kind != Kind::integer)
       refuse("a tensor of something else", "of a storage");
     const Storage& storage = storages_[static_cast<size_t>(values_[arguments[0]].integer)];
-    TorchTensor tensor = {storage.type, integers(arguments[2]), integers(arguments[3]), values_[arguments[1]].integer, storage.bytes};
+    TorchTensor tensor = {storage.type, integers(arguments[2]), integers(arguments[3]),
+                          values_[arguments[1]].integer, storage.bytes};
     if (!fits(tensor, storage.elements))
-      refuse(fmt::format("a tensor [{}] with strides [{}] at {} of a storage of {} elements", fmt::join(tensor.shape, ", "),
-                         fmt::join(tensor.strides, ", "), tensor.offset, storage.elements),
+      refuse(fmt::format("a tensor [{}] with strides [{}] at {} of a storage of {} elements",
+                         fmt::join(tensor.shape, ", "), fmt::join(tensor.strides, ", "),
+                         tensor.offset, storage.elements),
              "one that lies within it, no two elements at one place");
     push({.kind = Kind::tensor, .integer = static_cast<int64_t>(tensors_.size())});
     tensors_.push_back(std::move(tensor));
@@ -298,18 +338,24 @@ class Unpickler {
     uint64_t reach = 0;  // of the last element
     for (const auto& [stride, times] : steps) {
       uint64_t further = 0;
-      if (stride <= reach || __builtin_mul_overflow(stride, times, &further) || __builtin_add_overflow(reach, further, &reach))
+      if (stride <= reach || __builtin_mul_overflow(stride, times, &further) ||
+          __builtin_add_overflow(reach, further, &reach))
         return false;
     }
-    return static_cast<uint64_t>(tensor.offset) < elements && reach < elements - static_cast<uint64_t>(tensor.offset);
+    return static_cast<uint64_t>(tensor.offset) < elements &&
+           reach < elements - static_cast<uint64_t>(tensor.offset);
   }
 
   // The value without its tensors, which go to `archive` by their paths.
   Json flatten(Ref ref, const std::string& path, size_t depth, TorchArchive& archive) {
-    if (depth > kMaxDepth) refuse(fmt::format("values nested deeper than {}", kMaxDepth), "at most that");
-    if (++flattened_ > kMaxValues) refuse(fmt::format("more than {} values", kMaxValues), "at most that");
+    if (depth > kMaxDepth)
+      refuse(fmt::format("values nested deeper than {}", kMaxDepth), "at most that");
+    if (++flattened_ > kMaxValues)
+      refuse(fmt::format("more than {} values", kMaxValues), "at most that");
     const Value& value = values_[ref];
-    const auto member = [&](const std::string& key) { return path.empty() ? key : path + '.' + key; };
+    const auto member = [&](const std::string& key) {
+      return path.empty() ? key : path + '.' + key;
+    };
     switch (value.kind) {
       case Kind::none:
         return nullptr;
@@ -325,7 +371,8 @@ class Unpickler {
       case Kind::tuple:
       case Kind::list: {
         Json list = Json::array();
-        for (const Ref part : value.parts) list.push_back(flatten(part, member(std::to_string(list.size())), depth + 1, archive));
+        for (const Ref part : value.parts)
+          list.push_back(flatten(part, member(std::to_string(list.size())), depth + 1, archive));
         return list;
       }
       case Kind::dictionary: {
@@ -338,7 +385,8 @@ class Unpickler {
           if (!is_utf8(name)) refuse(quote(name), "UTF-8");
           const bool is_tensor = values_[value.parts[i + 1]].kind == Kind::tensor;
           Json part = flatten(value.parts[i + 1], member(name), depth + 1, archive);
-          if (!is_tensor && !object.emplace(name, std::move(part)).second) refuse("the key " + quote(name) + " again", "each once");
+          if (!is_tensor && !object.emplace(name, std::move(part)).second)
+            refuse("the key " + quote(name) + " again", "each once");
         }
         return object;
       }
@@ -367,7 +415,8 @@ class Unpickler {
 
 }  // namespace
 
-TorchArchive unpickle(std::span<const std::byte> pickle, const ZipArchive& zip, std::string folder) {
+TorchArchive unpickle(std::span<const std::byte> pickle, const ZipArchive& zip,
+                      std::string folder) {
   return Unpickler(pickle, zip, std::move(folder)).read();
 }
 

@@ -9,7 +9,8 @@
 
 namespace vyx {
 
-/// The dictionary that `pickle` makes, with tensors that lie in the records `folder`data/… of `zip`. Throws Error as parse_torch_archive.
+/// The dictionary that `pickle` makes, with tensors that lie in the records `folder`data/… of
+/// `zip`. Throws Error as parse_torch_archive.
 TorchArchive unpickle(std::span<const std::byte> pickle, const ZipArchive& zip, std::string folder);
 
 }  // namespace vyx

@@ -1,5 +1,6 @@
-// Zip archives, as NumPy's .npz and PyTorch's .pt are: read without trust, and written. Of what a zip file can be, only what these
-// writers make is read: one disk, no encryption, no comment, nothing in front, between or behind the entries.
+// Zip archives, as NumPy's .npz and PyTorch's .pt are: read without trust, and written. Of what a
+// zip file can be, only what these writers make is read: one disk, no encryption, no comment,
+// nothing in front, between or behind the entries.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -30,16 +31,19 @@ struct ZipContent {
 
 class ZipArchive {
  public:
-  /// Checks the whole directory against the entries' own headers: same names, sizes and sums, no name twice, none that leaves the
-  /// folder, no overlap, no gap. Throws Error naming `source`, the entry, what was found and what was expected. Copies no content.
+  /// Checks the whole directory against the entries' own headers: same names, sizes and sums, no
+  /// name twice, none that leaves the folder, no overlap, no gap. Throws Error naming `source`, the
+  /// entry, what was found and what was expected. Copies no content.
   static ZipArchive parse(std::span<const std::byte> bytes, std::string source);
 
   const std::string& source() const { return source_; }
-  const std::vector<ZipEntry>& entries() const { return entries_; }  // in the order of the directory
+  const std::vector<ZipEntry>& entries() const {
+    return entries_;
+  }  // in the order of the directory
   const ZipEntry* find(std::string_view name) const;
 
-  /// The content, its CRC-32 checked. Throws Error for a damaged one, and for one that would grow to more than 64 MiB and 100 times its
-  /// packed size.
+  /// The content, its CRC-32 checked. Throws Error for a damaged one, and for one that would grow
+  /// to more than 64 MiB and 100 times its packed size.
   ZipContent read(const ZipEntry& entry) const;
 
  private:
@@ -48,8 +52,8 @@ class ZipArchive {
   std::map<std::string, size_t, std::less<>> index_;
 };
 
-/// Writes an archive of stored entries, whose contents begin at multiples of 64 bytes, so that they can be mapped. It appears whole at
-/// commit() or not at all; the same calls give the same bytes.
+/// Writes an archive of stored entries, whose contents begin at multiples of 64 bytes, so that they
+/// can be mapped. It appears whole at commit() or not at all; the same calls give the same bytes.
 class ZipWriter {
  public:
   explicit ZipWriter(const std::filesystem::path& path) : path_(path.string()), file_(path) {}

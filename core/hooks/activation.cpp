@@ -10,7 +10,8 @@ namespace {
 
 /// A copy of `value` in which the first tensor is `activation`, or nullopt when it holds no tensor.
 std::optional<c10::IValue> replace_first(const c10::IValue& value, const at::Tensor& activation) {
-  if (value.isTensor()) return value.toTensor().defined() ? std::optional<c10::IValue>(activation) : std::nullopt;
+  if (value.isTensor())
+    return value.toTensor().defined() ? std::optional<c10::IValue>(activation) : std::nullopt;
   if (value.isTuple()) {
     const c10::ivalue::Tuple& tuple = value.toTupleRef();
     for (size_t i = 0; i < tuple.size(); ++i) {
@@ -18,7 +19,8 @@ std::optional<c10::IValue> replace_first(const c10::IValue& value, const at::Ten
         std::vector<c10::IValue> elements = tuple.elements().vec();
         elements[i] = std::move(*member);
         const c10::TupleTypePtr type = tuple.type();
-        return type->schema() ? c10::ivalue::Tuple::createNamed(std::move(elements), type)  // a named tuple stays one
+        return type->schema() ? c10::ivalue::Tuple::createNamed(std::move(elements),
+                                                                type)  // a named tuple stays one
                               : c10::ivalue::Tuple::create(std::move(elements));
       }
     }
@@ -47,7 +49,8 @@ std::optional<c10::IValue> replace_first(const c10::IValue& value, const at::Ten
 }  // namespace
 
 std::optional<at::Tensor> activation_of(const c10::IValue& value) {
-  if (value.isTensor()) return value.toTensor().defined() ? std::optional(value.toTensor()) : std::nullopt;
+  if (value.isTensor())
+    return value.toTensor().defined() ? std::optional(value.toTensor()) : std::nullopt;
   if (value.isTuple()) {
     for (const c10::IValue& element : value.toTupleRef().elements()) {
       if (auto activation = activation_of(element)) return activation;

@@ -1,5 +1,6 @@
-// The activation in a module's value. A module may take and return tensors, tuples, lists, dicts and optionals of them; its
-// activation is the first tensor in it, depth first (a block that returns (hidden, cache) has activation `hidden`).
+// The activation in a module's value. A module may take and return tensors, tuples, lists, dicts
+// and optionals of them; its activation is the first tensor in it, depth first (a block that
+// returns (hidden, cache) has activation `hidden`).
 #pragma once
 #include <ATen/core/ivalue.h>
 
@@ -10,8 +11,8 @@ namespace vyx {
 /// nullopt when the value holds no tensor (a None output, a list of numbers).
 std::optional<at::Tensor> activation_of(const c10::IValue& value);
 
-/// `value` with its activation replaced; the containers around it are new, the other members are shared.
-/// Throws Error when the value holds no tensor.
+/// `value` with its activation replaced; the containers around it are new, the other members are
+/// shared. Throws Error when the value holds no tensor.
 c10::IValue with_activation(const c10::IValue& value, at::Tensor activation);
 
 }  // namespace vyx

@@ -21,7 +21,8 @@ void CallBounds::Calls::add(const Calls& other, int times) {
 
 void CallBounds::Calls::take_larger(const Calls& other) {
   unknown |= other.unknown;
-  for (const auto& [function, count] : other.at_most) at_most[function] = std::max(at_most[function], count);
+  for (const auto& [function, count] : other.at_most)
+    at_most[function] = std::max(at_most[function], count);
 }
 
 CallBounds::Calls CallBounds::calls_by(torch::jit::Node& node) {
@@ -49,7 +50,8 @@ CallBounds::Calls CallBounds::calls_by(torch::jit::Node& node) {
       for (torch::jit::Block* body : node.blocks()) calls.add(calls_in(*body), kMany);
   }
   // Forks run whenever and on whatever thread they like.
-  if (node.hasAttribute(c10::attr::Subgraph)) calls.add(calls_in(*node.g(c10::attr::Subgraph)->block()), kMany);
+  if (node.hasAttribute(c10::attr::Subgraph))
+    calls.add(calls_in(*node.g(c10::attr::Subgraph)->block()), kMany);
   return calls;
 }
 
@@ -61,7 +63,8 @@ CallBounds::Calls CallBounds::calls_in(torch::jit::Block& block) {
 
 const CallBounds::Calls& CallBounds::calls_of(torch::jit::Function& function) {
   if (const auto known = known_.find(&function); known != known_.end()) return known->second;
-  const auto* graph = torch::jit::tryToGraphFunction(function);  // nullptr: a builtin, which calls no module
+  const auto* graph =
+      torch::jit::tryToGraphFunction(function);  // nullptr: a builtin, which calls no module
   Calls calls = graph ? calls_in(*graph->graph()->block()) : Calls();
   return known_.emplace(&function, std::move(calls)).first->second;
 }

@@ -7,7 +7,8 @@
 
 namespace vyx {
 
-/// Bounds on calls in a module that unshare() made, where a function belongs to one object. Not thread-safe.
+/// Bounds on calls in a module that unshare() made, where a function belongs to one object. Not
+/// thread-safe.
 class CallBounds {
  public:
   /// At most how often a call of `entry` calls `callee`: 0, 1, or 2 for "perhaps more than once".
@@ -15,8 +16,9 @@ class CallBounds {
 
  private:
   struct Calls {
-    std::unordered_map<const torch::jit::Function*, int> at_most;  // 1 or 2; those that are not here are not called
-    bool unknown = false;                                          // something is called, but not known what
+    std::unordered_map<const torch::jit::Function*, int>
+        at_most;           // 1 or 2; those that are not here are not called
+    bool unknown = false;  // something is called, but not known what
 
     void add(const Calls& other, int times);
     void take_larger(const Calls& other);

@@ -11,8 +11,8 @@ namespace {
 
 using Registration = HookHandle::Registration;
 
-/// Announces a call of a hook while it is under way. Announcing comes before looking at `removed`, and
-/// remove() goes the other way round: one of the two always sees the other.
+/// Announces a call of a hook while it is under way. Announcing comes before looking at `removed`,
+/// and remove() goes the other way round: one of the two always sees the other.
 class HookCall {
  public:
   explicit HookCall(Registration& registration) : registration_(registration), outer_(innermost_) {
@@ -85,21 +85,24 @@ void HookSlot::run(c10::IValue& value) {
 
 void HookSlot::check(const c10::IValue& replacement, const Site& site) const {
   if (replacement.isTensor() && type_->kind() == c10::TypeKind::TensorType) {
-    if (!replacement.toTensor().defined()) fail("{}: a hook returned an undefined tensor", site.name());
+    if (!replacement.toTensor().defined())
+      fail("{}: a hook returned an undefined tensor", site.name());
     return;
   }
   const c10::TypePtr found = replacement.type();
   if (!found->isSubtypeOf(*type_)) {
     fail(
-        "{}: a hook returned {}, expected {}; a replacement has the type of the value that the hook was "
-        "given",
+        "{}: a hook returned {}, expected {}; a replacement has the type of the value that the "
+        "hook was given",
         site.name(), found->repr_str(), type_->repr_str());
   }
 }
 
-HookHandle::HookHandle(std::vector<std::shared_ptr<Registration>> registrations) : registrations_(std::move(registrations)) {}
+HookHandle::HookHandle(std::vector<std::shared_ptr<Registration>> registrations)
+    : registrations_(std::move(registrations)) {}
 
-HookHandle::HookHandle(HookHandle&& other) noexcept : registrations_(std::exchange(other.registrations_, {})) {}
+HookHandle::HookHandle(HookHandle&& other) noexcept
+    : registrations_(std::exchange(other.registrations_, {})) {}
 
 HookHandle& HookHandle::operator=(HookHandle&& other) noexcept {
   if (this != &other) {

@@ -1,5 +1,6 @@
-// The hooks at one port of one method of one module object. The method's tap owns its slot, as an attribute
-// of its node, so that a slot lives exactly as long as a graph that can reach it. Internal to core.
+// The hooks at one port of one method of one module object. The method's tap owns its slot, as an
+// attribute of its node, so that a slot lives exactly as long as a graph that can reach it.
+// Internal to core.
 #pragma once
 #include <ATen/core/ivalue.h>
 
@@ -22,8 +23,8 @@ class HookSlot final : public torch::CustomClassHolder {
   void add(std::shared_ptr<HookHandle::Registration> registration);
   void remove(const HookHandle::Registration& registration);
 
-  /// Runs the hooks in their order; `value` becomes what the last one made of it. Throws Error for a
-  /// replacement of another type.
+  /// Runs the hooks in their order; `value` becomes what the last one made of it. Throws Error for
+  /// a replacement of another type.
   void run(c10::IValue& value);
 
  private:

@@ -9,10 +9,10 @@
 #include <unordered_set>
 #include <utility>
 
+#include "core/base/error.h"
 #include "core/base/nearest.h"
 #include "core/hooks/activation.h"
 #include "core/hooks/call_bounds.h"
-#include "core/base/error.h"
 #include "core/hooks/run_frame.h"
 #include "core/hooks/script_error.h"
 #include "core/hooks/taps.h"
@@ -25,11 +25,12 @@ struct HookedModule::Impl {
 
   const std::vector<TappedMethod>& methods_at(const Site& site) const;
   torch::jit::Method method(const std::string& name) const;
-  c10::IValue run(const std::string& method, Arguments args, const KeywordArguments& kwargs, std::shared_ptr<Run> run);
+  c10::IValue run(const std::string& method, Arguments args, const KeywordArguments& kwargs,
+                  std::shared_ptr<Run> run);
   int calls_at_most(const torch::jit::Function& entry, const torch::jit::Function& callee);
 
-  torch::jit::Module original;                        // owns the functions and script classes that the copy uses
-  torch::jit::Module module;                          // the instrumented copy
+  torch::jit::Module original;  // owns the functions and script classes that the copy uses
+  torch::jit::Module module;    // the instrumented copy
   std::vector<std::vector<TappedMethod>> objects;     // that have a forward method
   std::unordered_map<std::string, size_t> object_at;  // path → index into objects
   std::vector<std::string> paths, site_names;         // of objects, in the order of the tree
@@ -63,14 +64,16 @@ HookedModule::Impl::Impl(const torch::jit::Module& to_hook)
     }
     object_at.emplace(path, known->second);
     paths.push_back(path);
-    for (const Port port : {Port::input, Port::output}) site_names.push_back(Site{path, port}.name());
+    for (const Port port : {Port::input, Port::output})
+      site_names.push_back(Site{path, port}.name());
   }
 }
 
 const std::vector<TappedMethod>& HookedModule::Impl::methods_at(const Site& site) const {
   const auto found = object_at.find(site.path);
   if (found == object_at.end()) {
-    fail("{}: no site {}; the nearest are {}", class_name(module), site.name(), join(nearest(site.name(), site_names)));
+    fail("{}: no site {}; the nearest are {}", class_name(module), site.name(),
+         join(nearest(site.name(), site_names)));
   }
   return objects[found->second];
 }
@@ -78,11 +81,13 @@ const std::vector<TappedMethod>& HookedModule::Impl::methods_at(const Site& site
 torch::jit::Method HookedModule::Impl::method(const std::string& name) const {
   if (auto found = module.find_method(name)) return *found;
   std::vector<std::string> names;
-  for (const torch::jit::Function* function : module.type()->methods()) names.push_back(function->name());
+  for (const torch::jit::Function* function : module.type()->methods())
+    names.push_back(function->name());
   fail("{}: no method {}; it has {}", class_name(module), name, join(names));
 }
 
-c10::IValue HookedModule::Impl::run(const std::string& name, Arguments args, const KeywordArguments& kwargs, std::shared_ptr<Run> run) {
+c10::IValue HookedModule::Impl::run(const std::string& name, Arguments args,
+                                    const KeywordArguments& kwargs, std::shared_ptr<Run> run) {
   const torch::jit::Method to_run = method(name);
   const RunFrameScope scope(run);
   try {
@@ -93,12 +98,14 @@ c10::IValue HookedModule::Impl::run(const std::string& name, Arguments args, con
   }
 }
 
-int HookedModule::Impl::calls_at_most(const torch::jit::Function& entry, const torch::jit::Function& callee) {
+int HookedModule::Impl::calls_at_most(const torch::jit::Function& entry,
+                                      const torch::jit::Function& callee) {
   const std::lock_guard lock(bounds_mutex);
   return bounds.at_most(entry, callee);
 }
 
-HookedModule::HookedModule(const torch::jit::Module& module) : impl_(std::make_shared<Impl>(module)) {}
+HookedModule::HookedModule(const torch::jit::Module& module)
+    : impl_(std::make_shared<Impl>(module)) {}
 
 const std::vector<std::string>& HookedModule::sites() const {
   return impl_->site_names;
@@ -116,7 +123,8 @@ std::vector<Site> HookedModule::match(std::string_view pattern) const {
     for (const Port port : {Port::input, Port::output}) {
       Site site{path, port};
       if (!chosen.matches(site)) continue;
-      if (taken[static_cast<int>(port)].insert(impl_->object_at.at(path)).second) sites.push_back(std::move(site));
+      if (taken[static_cast<int>(port)].insert(impl_->object_at.at(path)).second)
+        sites.push_back(std::move(site));
     }
   }
   if (sites.empty()) {
@@ -146,11 +154,13 @@ HookHandle HookedModule::hook(std::span<const Site> sites, Hook hook) {
   return handle;
 }
 
-c10::IValue HookedModule::run(const std::string& method, Arguments args, const KeywordArguments& kwargs) {
+c10::IValue HookedModule::run(const std::string& method, Arguments args,
+                              const KeywordArguments& kwargs) {
   return impl_->run(method, std::move(args), kwargs, std::make_shared<Run>());
 }
 
-void HookedModule::harvest(const std::string& method, Arguments args, const KeywordArguments& kwargs) {
+void HookedModule::harvest(const std::string& method, Arguments args,
+                           const KeywordArguments& kwargs) {
   const torch::jit::Method called = impl_->method(method);
   const torch::jit::Function& entry = called.function();
   std::unordered_set<const HookSlot*> awaited;
@@ -180,11 +190,13 @@ int HookedModule::calls_at_most(const std::string& method, const Site& site) con
   const torch::jit::Method called = impl_->method(method);
   const torch::jit::Function& entry = called.function();
   int calls = 0;
-  for (const TappedMethod& tapped : impl_->methods_at(site)) calls += impl_->calls_at_most(entry, *tapped.function);
+  for (const TappedMethod& tapped : impl_->methods_at(site))
+    calls += impl_->calls_at_most(entry, *tapped.function);
   return std::min(calls, 2);
 }
 
-std::map<std::string, std::vector<at::Tensor>> capture(HookedModule& module, std::string_view pattern, Arguments args,
+std::map<std::string, std::vector<at::Tensor>> capture(HookedModule& module,
+                                                       std::string_view pattern, Arguments args,
                                                        const std::string& method) {
   const std::vector<Site> sites = module.match(pattern);
   std::map<std::string, std::vector<at::Tensor>> captured;
@@ -193,15 +205,17 @@ std::map<std::string, std::vector<at::Tensor>> capture(HookedModule& module, std
   // Another thread may be running the module too; this run of it is the one inside this frame.
   const auto mine = std::make_shared<Run>();
   const RunFrameScope scope(mine);
-  const HookHandle handle = module.hook(sites, [&](const Site& site, const c10::IValue& value) -> std::optional<c10::IValue> {
-    const RunFrame* frame = current_frame();
-    if (!frame || frame->outer != mine) return std::nullopt;
-    auto activation = activation_of(value);
-    if (!activation) fail("{}: found {}, expected a value that holds a tensor", site.name(), value.tagKind());
-    const std::lock_guard lock(mutex);
-    captured.at(site.name()).push_back(std::move(*activation));
-    return std::nullopt;
-  });
+  const HookHandle handle = module.hook(
+      sites, [&](const Site& site, const c10::IValue& value) -> std::optional<c10::IValue> {
+        const RunFrame* frame = current_frame();
+        if (!frame || frame->outer != mine) return std::nullopt;
+        auto activation = activation_of(value);
+        if (!activation)
+          fail("{}: found {}, expected a value that holds a tensor", site.name(), value.tagKind());
+        const std::lock_guard lock(mutex);
+        captured.at(site.name()).push_back(std::move(*activation));
+        return std::nullopt;
+      });
   module.harvest(method, std::move(args));
   for (const auto& [site, activations] : captured) {
     if (activations.empty()) fail("{}: {} never called this site", site, method);

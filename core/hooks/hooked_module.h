@@ -19,35 +19,44 @@ namespace vyx {
 using Arguments = std::vector<c10::IValue>;
 using KeywordArguments = std::unordered_map<std::string, c10::IValue>;
 
-/// An instrumented copy of a module. The original is untouched and its tensors are shared. Scripted and traced modules alike;
-/// copies of a HookedModule are the same module. Thread-safe: several threads may run it and hook it at once.
+/// An instrumented copy of a module. The original is untouched and its tensors are shared. Scripted
+/// and traced modules alike; copies of a HookedModule are the same module. Thread-safe: several
+/// threads may run it and hook it at once.
 class HookedModule {
  public:
   explicit HookedModule(const torch::jit::Module& module);
 
-  /// All sites, in the order of the module tree, inputs before outputs. A submodule that several paths reach has them all.
+  /// All sites, in the order of the module tree, inputs before outputs. A submodule that several
+  /// paths reach has them all.
   const std::vector<std::string>& sites() const;
 
-  /// The sites that `pattern` (site_pattern.h) chooses, in the order of sites(), one name an object.
-  /// Throws Error naming the nearest sites when there is none.
+  /// The sites that `pattern` (site_pattern.h) chooses, in the order of sites(), one name an
+  /// object. Throws Error naming the nearest sites when there is none.
   std::vector<Site> match(std::string_view pattern) const;
 
-  /// Hooks every site that `pattern` chooses. Hooks of a site run in the order in which they were added.
+  /// Hooks every site that `pattern` chooses. Hooks of a site run in the order in which they were
+  /// added.
   HookHandle hook(std::string_view pattern, Hook hook);
   HookHandle hook(std::span<const Site> sites, Hook hook);
 
-  /// Runs a method. A hook's exception arrives as it was thrown; TorchScript's own errors as Error with the module's path.
-  c10::IValue forward(Arguments args, const KeywordArguments& kwargs = {}) { return run("forward", std::move(args), kwargs); }
+  /// Runs a method. A hook's exception arrives as it was thrown; TorchScript's own errors as Error
+  /// with the module's path.
+  c10::IValue forward(Arguments args, const KeywordArguments& kwargs = {}) {
+    return run("forward", std::move(args), kwargs);
+  }
   c10::IValue run(const std::string& method, Arguments args, const KeywordArguments& kwargs = {});
 
-  /// Runs a method for its hooks alone: it stops once every hooked site has had its only call. A site that the method may reach more than
-  /// once (a shared submodule, a loop, a fork) is never cut short: then it runs to the end. When nobody listens it does not run at all.
+  /// Runs a method for its hooks alone: it stops once every hooked site has had its only call. A
+  /// site that the method may reach more than once (a shared submodule, a loop, a fork) is never
+  /// cut short: then it runs to the end. When nobody listens it does not run at all.
   void harvest(const std::string& method, Arguments args, const KeywordArguments& kwargs = {});
 
-  /// At most how often `method` calls the submodule at `site`: 0, 1, or 2 for "perhaps more than once". From the graph.
+  /// At most how often `method` calls the submodule at `site`: 0, 1, or 2 for "perhaps more than
+  /// once". From the graph.
   int calls_at_most(const std::string& method, const Site& site) const;
 
-  /// The instrumented module itself, for attributes and parameters. Use it while this HookedModule lives; don't save it.
+  /// The instrumented module itself, for attributes and parameters. Use it while this HookedModule
+  /// lives; don't save it.
   const torch::jit::Module& module() const;
 
  private:
@@ -55,9 +64,11 @@ class HookedModule {
   std::shared_ptr<Impl> impl_;
 };
 
-/// Runs `method` and returns the activations (activation.h) at every site that `pattern` chooses, by site name, in order of their calls.
-/// The tensors are those that went through the module, not copies. Throws Error for a site that was never reached.
-std::map<std::string, std::vector<at::Tensor>> capture(HookedModule& module, std::string_view pattern, Arguments args,
+/// Runs `method` and returns the activations (activation.h) at every site that `pattern` chooses,
+/// by site name, in order of their calls. The tensors are those that went through the module, not
+/// copies. Throws Error for a site that was never reached.
+std::map<std::string, std::vector<at::Tensor>> capture(HookedModule& module,
+                                                       std::string_view pattern, Arguments args,
                                                        const std::string& method = "forward");
 
 }  // namespace vyx

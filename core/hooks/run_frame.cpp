@@ -7,7 +7,8 @@
 namespace vyx {
 namespace {
 
-// The kind that libtorch sets aside for programs that run models; who else uses it is told apart by type.
+// The kind that libtorch sets aside for programs that run models; who else uses it is told apart by
+// type.
 const c10::DebugInfoKind kFrameKind = c10::DebugInfoKind::INFERENCE_CONTEXT;
 
 /// A copy of the current frame, to be changed and put on top.
@@ -48,8 +49,10 @@ std::exception_ptr Run::kept(std::string_view message) const {
 
 void Run::fired(const HookSlot& slot) {
   const std::lock_guard lock(mutex_);
-  // On a thread of the pool nobody would catch the exception, and the run simply goes on to its end.
-  if (awaited_.erase(&slot) > 0 && awaited_.empty() && std::this_thread::get_id() == thread_) throw HarvestDone();
+  // On a thread of the pool nobody would catch the exception, and the run simply goes on to its
+  // end.
+  if (awaited_.erase(&slot) > 0 && awaited_.empty() && std::this_thread::get_id() == thread_)
+    throw HarvestDone();
 }
 
 const EditableTokens& ReducedTokenMask::editable(bool generated_only) const {
@@ -62,7 +65,8 @@ const EditableTokens& ReducedTokenMask::editable(bool generated_only) const {
     at::Tensor mask = mask_.real;  // [batch, seq] bool
     if (generated_only) mask = mask.defined() ? mask.logical_and(mask_.generated) : mask_.generated;
     if (!mask.defined()) return;
-    reduction.tokens = {.any = mask.any().item<bool>(), .mask = mask.all().item<bool>() ? at::Tensor() : mask};
+    reduction.tokens = {.any = mask.any().item<bool>(),
+                        .mask = mask.all().item<bool>() ? at::Tensor() : mask};
   });
   return reduction.tokens;
 }
@@ -71,8 +75,10 @@ const RunFrame* current_frame() {
   return dynamic_cast<const RunFrame*>(c10::ThreadLocalDebugInfo::get(kFrameKind));
 }
 
-RunFrameScope::RunFrameScope(std::shared_ptr<Run> run) : guard_(kFrameKind, frame_with(std::move(run))) {}
+RunFrameScope::RunFrameScope(std::shared_ptr<Run> run)
+    : guard_(kFrameKind, frame_with(std::move(run))) {}
 
-RunFrameScope::RunFrameScope(std::shared_ptr<const ReducedTokenMask> mask) : guard_(kFrameKind, frame_with(std::move(mask))) {}
+RunFrameScope::RunFrameScope(std::shared_ptr<const ReducedTokenMask> mask)
+    : guard_(kFrameKind, frame_with(std::move(mask))) {}
 
 }  // namespace vyx

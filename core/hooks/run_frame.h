@@ -1,6 +1,6 @@
-// What a thread is running: the run of a HookedModule, and the token mask around it. Frames travel with
-// libtorch's thread-local state, so that hooks in a forked branch, and after a wait, find them too. Internal
-// to core.
+// What a thread is running: the run of a HookedModule, and the token mask around it. Frames travel
+// with libtorch's thread-local state, so that hooks in a forked branch, and after a wait, find them
+// too. Internal to core.
 #pragma once
 #include <ATen/core/Tensor.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
@@ -22,23 +22,26 @@ namespace vyx {
 
 class HookSlot;
 
-/// Thrown by the last tap of a harvest. Not a std::exception: TorchScript's interpreter lets it through as it
-/// is.
+/// Thrown by the last tap of a harvest. Not a std::exception: TorchScript's interpreter lets it
+/// through as it is.
 struct HarvestDone {};
 
 /// One call of HookedModule::run.
 class Run {
  public:
-  /// `awaited`: the slots after which the run may stop, each called at most once; empty: it runs to its end.
+  /// `awaited`: the slots after which the run may stop, each called at most once; empty: it runs to
+  /// its end.
   explicit Run(std::unordered_set<const HookSlot*> awaited = {}) : awaited_(std::move(awaited)) {}
 
-  /// Keeps what a hook threw and returns what to throw through the interpreter, which would turn anything
-  /// else into text (and hang when it comes from a forked branch and is no std::exception).
+  /// Keeps what a hook threw and returns what to throw through the interpreter, which would turn
+  /// anything else into text (and hang when it comes from a forked branch and is no
+  /// std::exception).
   std::runtime_error keep(std::exception_ptr thrown);
   /// What keep() kept, when it is what became `message`; else nullptr.
   std::exception_ptr kept(std::string_view message) const;
 
-  /// Called after the hooks of `slot` have run; throws HarvestDone when it was the last one awaited.
+  /// Called after the hooks of `slot` have run; throws HarvestDone when it was the last one
+  /// awaited.
   void fired(const HookSlot& slot);
 
  private:

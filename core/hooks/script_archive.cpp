@@ -9,18 +9,21 @@
 #include <utility>
 
 #include "core/base/error.h"
-#include "core/io/files.h"
 #include "core/hooks/script_error.h"
+#include "core/io/files.h"
 
 namespace vyx {
 namespace {
 
-/// Throws Error for what is recognisably not a TorchScript archive; returns which of `extra_files` it has.
-torch::jit::ExtraFilesMap inspect(const std::filesystem::path& path, const std::vector<std::string>& extra_files) {
+/// Throws Error for what is recognisably not a TorchScript archive; returns which of `extra_files`
+/// it has.
+torch::jit::ExtraFilesMap inspect(const std::filesystem::path& path,
+                                  const std::vector<std::string>& extra_files) {
   const MappedFile file(path);
   const auto bytes = file.bytes();
   constexpr std::string_view kZip = "PK\x03\x04";
-  const std::string_view start(reinterpret_cast<const char*>(bytes.data()), std::min(bytes.size(), kZip.size()));
+  const std::string_view start(reinterpret_cast<const char*>(bytes.data()),
+                               std::min(bytes.size(), kZip.size()));
   if (start != kZip) {
     fail(
         "{}: not a TorchScript archive, which is a zip file; save one with "
@@ -31,11 +34,16 @@ torch::jit::ExtraFilesMap inspect(const std::filesystem::path& path, const std::
   try {
     archive.emplace(path.string());
   } catch (const std::exception& error) {
-    fail("{}: the zip file is truncated or damaged ({}); fetch or write it again", path.string(), reason_of(error));
+    fail("{}: the zip file is truncated or damaged ({}); fetch or write it again", path.string(),
+         reason_of(error));
   }
   if (!archive->hasRecord("constants.pkl")) {
-    fail("{}: found {}, expected a TorchScript archive; save one with torch.jit.script(model).save(path)", path.string(),
-         archive->hasRecord("data.pkl") ? "a pickle of torch.save (weights without code)" : "a zip file of another kind");
+    fail(
+        "{}: found {}, expected a TorchScript archive; save one with "
+        "torch.jit.script(model).save(path)",
+        path.string(),
+        archive->hasRecord("data.pkl") ? "a pickle of torch.save (weights without code)"
+                                       : "a zip file of another kind");
   }
   torch::jit::ExtraFilesMap present;
   for (const std::string& name : extra_files) {
@@ -46,12 +54,14 @@ torch::jit::ExtraFilesMap inspect(const std::filesystem::path& path, const std::
 
 }  // namespace
 
-ScriptArchive load_script(const std::filesystem::path& path, const std::vector<std::string>& extra_files, c10::Device device) {
+ScriptArchive load_script(const std::filesystem::path& path,
+                          const std::vector<std::string>& extra_files, c10::Device device) {
   ScriptArchive archive;
   torch::jit::ExtraFilesMap extra = inspect(path, extra_files);
   try {
     archive.module = torch::jit::load(path.string(), device, extra);
-  } catch (const std::exception& error) {  // not only c10::Error: its unpickler throws bad_alloc and bad_function_call too
+  } catch (const std::exception& error) {  // not only c10::Error: its unpickler throws bad_alloc
+                                           // and bad_function_call too
     fail("{}: not loadable as TorchScript: {}", path.string(), reason_of(error));
   }
   archive.module.eval();
@@ -63,8 +73,8 @@ void save_script(const torch::jit::Module& module, const std::filesystem::path& 
                  const std::map<std::string, std::string>& extra_files) {
   AtomicFile file(path);
   std::exception_ptr failure;
-  // The first error waits here and all later bytes go nowhere, so that libtorch's zip writer, which can fail
-  // in its destructor, never has to deal with it.
+  // The first error waits here and all later bytes go nowhere, so that libtorch's zip writer, which
+  // can fail in its destructor, never has to deal with it.
   const auto write = [&](const void* data, size_t size) {
     if (!failure) {
       try {
@@ -76,7 +86,8 @@ void save_script(const torch::jit::Module& module, const std::filesystem::path& 
     return size;
   };
   try {
-    torch::jit::ExportModule(module, write, torch::jit::ExtraFilesMap(extra_files.begin(), extra_files.end()));
+    torch::jit::ExportModule(module, write,
+                             torch::jit::ExtraFilesMap(extra_files.begin(), extra_files.end()));
   } catch (const std::exception& error) {
     if (!failure) fail("{}: the module could not be saved: {}", path.string(), reason_of(error));
   }

@@ -10,7 +10,8 @@ namespace vyx {
 std::string reason_of(const std::exception& error) {
   const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
   std::string_view text = torch_error ? torch_error->what_without_backtrace() : error.what();
-  // The interpreter's traceback ends in this word and the reason; those of forked branches are nested.
+  // The interpreter's traceback ends in this word and the reason; those of forked branches are
+  // nested.
   constexpr std::string_view kBeforeReason = "RuntimeError: ";
   if (const size_t at = text.rfind(kBeforeReason); at != std::string_view::npos) {
     text.remove_prefix(at + kBeforeReason.size());

@@ -11,7 +11,8 @@
 namespace vyx {
 namespace {
 
-constexpr size_t kMaxAlternatives = 4096;  // of one pattern: more is a slip of the pen, not a choice of sites
+constexpr size_t kMaxAlternatives =
+    4096;  // of one pattern: more is a slip of the pen, not a choice of sites
 
 /// "path:port" taken apart.
 std::pair<std::string_view, Port> split_port(std::string_view text) {
@@ -24,7 +25,8 @@ std::pair<std::string_view, Port> split_port(std::string_view text) {
 }
 
 /// The numbers of "8..20" as text; nullopt when `text` is not of that form.
-std::optional<std::vector<std::string>> expand_range(std::string_view text, std::string_view pattern) {
+std::optional<std::vector<std::string>> expand_range(std::string_view text,
+                                                     std::string_view pattern) {
   const size_t dots = text.find("..");
   if (dots == std::string_view::npos) return std::nullopt;
   const auto number = [](std::string_view digits) -> std::optional<uint64_t> {
@@ -36,10 +38,12 @@ std::optional<std::vector<std::string>> expand_range(std::string_view text, std:
   const auto first = number(text.substr(0, dots)), last = number(text.substr(dots + 2));
   if (!first || !last) return std::nullopt;
   if (*first > *last) {
-    fail("pattern '{}': the range {{{}}} runs downwards; write {{{}..{}}}", pattern, text, *last, *first);
+    fail("pattern '{}': the range {{{}}} runs downwards; write {{{}..{}}}", pattern, text, *last,
+         *first);
   }
   if (*last - *first >= kMaxAlternatives) {
-    fail("pattern '{}': the range {{{}}} has more than {} numbers", pattern, text, kMaxAlternatives);
+    fail("pattern '{}': the range {{{}}} has more than {} numbers", pattern, text,
+         kMaxAlternatives);
   }
   std::vector<std::string> numbers;
   for (uint64_t n = *first; n <= *last; ++n) numbers.push_back(std::to_string(n));
@@ -52,7 +56,8 @@ std::vector<std::string> expand(std::string_view text, std::string_view pattern)
   if (open == std::string_view::npos) return {std::string(text)};
   if (text[open] == '}') fail("pattern '{}': found '}}' without '{{'", pattern);
 
-  std::vector<std::string_view> parts;  // what stands between the braces, cut at the commas of this level
+  std::vector<std::string_view>
+      parts;  // what stands between the braces, cut at the commas of this level
   size_t depth = 1, start = open + 1, close = start;
   for (; close < text.size(); ++close) {
     const char c = text[close];
@@ -69,7 +74,8 @@ std::vector<std::string> expand(std::string_view text, std::string_view pattern)
   std::vector<std::string> choices;
   for (const std::string_view part : parts) {
     auto numbers = expand_range(part, pattern);
-    for (auto& choice : numbers ? *numbers : expand(part, pattern)) choices.push_back(std::move(choice));
+    for (auto& choice : numbers ? *numbers : expand(part, pattern))
+      choices.push_back(std::move(choice));
   }
   const std::vector<std::string> tails = expand(text.substr(close + 1), pattern);
   if (choices.size() * tails.size() > kMaxAlternatives) {
@@ -77,7 +83,8 @@ std::vector<std::string> expand(std::string_view text, std::string_view pattern)
   }
   std::vector<std::string> expanded;
   for (const std::string& choice : choices) {
-    for (const std::string& tail : tails) expanded.push_back(std::string(text.substr(0, open)) + choice + tail);
+    for (const std::string& tail : tails)
+      expanded.push_back(std::string(text.substr(0, open)) + choice + tail);
   }
   return expanded;
 }
@@ -93,8 +100,8 @@ std::vector<std::string_view> segments_of(std::string_view path) {
   return segments;
 }
 
-/// Matches two sequences where `is_star` pattern elements stand for any number of items. Going back to the
-/// last star is enough, so that no pattern costs more than the product of the lengths.
+/// Matches two sequences where `is_star` pattern elements stand for any number of items. Going back
+/// to the last star is enough, so that no pattern costs more than the product of the lengths.
 template <class Pattern, class Items, class IsStar, class Matches>
 bool glob(const Pattern& pattern, const Items& items, IsStar is_star, Matches matches) {
   size_t p = 0, i = 0, star = pattern.size(), star_item = 0;
@@ -116,13 +123,18 @@ bool glob(const Pattern& pattern, const Items& items, IsStar is_star, Matches ma
 }
 
 bool matches_segment(std::string_view pattern, std::string_view segment) {
-  return glob(pattern, segment, [](char c) { return c == '*'; }, [](char p, char c) { return p == '?' || p == c; });
+  return glob(
+      pattern, segment, [](char c) { return c == '*'; },
+      [](char p, char c) { return p == '?' || p == c; });
 }
 
 bool matches_path(std::string_view pattern, std::string_view path) {
   std::vector<std::string_view> parts = segments_of(pattern);
-  if (parts.size() > 1 && parts.front() == "*") parts.front() = "**";  // a leading `*.` is any prefix
-  return glob(parts, segments_of(path), [](std::string_view part) { return part == "**"; }, matches_segment);
+  if (parts.size() > 1 && parts.front() == "*")
+    parts.front() = "**";  // a leading `*.` is any prefix
+  return glob(
+      parts, segments_of(path), [](std::string_view part) { return part == "**"; },
+      matches_segment);
 }
 
 }  // namespace
@@ -144,7 +156,8 @@ SitePattern::SitePattern(std::string_view pattern) : text_(pattern) {
 
 bool SitePattern::matches(const Site& site) const {
   return site.port == port_ &&
-         std::any_of(alternatives_.begin(), alternatives_.end(), [&](const std::string& path) { return matches_path(path, site.path); });
+         std::any_of(alternatives_.begin(), alternatives_.end(),
+                     [&](const std::string& path) { return matches_path(path, site.path); });
 }
 
 }  // namespace vyx

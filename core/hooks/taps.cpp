@@ -42,10 +42,11 @@ c10::intrusive_ptr<HookSlot> slot_of(const Node* tap) {
 }
 
 // Note [Idle taps]
-// A tap's inputs are its outputs, so that an idle one leaves the stack as it is and costs one load and the
-// interpreter's moves. Both operators take any number of values: for such an operator the interpreter makes a
-// kernel a node, which has its slot at hand, where those of a fixed schema share one kernel and would have to
-// be told an id through the stack. The arguments are packed into a tuple only for hooks.
+// A tap's inputs are its outputs, so that an idle one leaves the stack as it is and costs one load
+// and the interpreter's moves. Both operators take any number of values: for such an operator the
+// interpreter makes a kernel a node, which has its slot at hand, where those of a fixed schema
+// share one kernel and would have to be told an id through the stack. The arguments are packed into
+// a tuple only for hooks.
 Operation input_tap(const Node* tap) {
   return [slot = slot_of(tap), arity = tap->inputs().size()](Stack& stack) {
     if (C10_LIKELY(!slot->hooked())) return;
@@ -63,14 +64,15 @@ Operation output_tap(const Node* tap) {
   };
 }
 
-// Any kind of alias analysis but CONSERVATIVE, and common subexpression or dead code elimination takes taps
-// away.
+// Any kind of alias analysis but CONSERVATIVE, and common subexpression or dead code elimination
+// takes taps away.
 const torch::jit::RegisterOperators kOperators({
     Operator(kInputTap, input_tap, c10::AliasAnalysisKind::CONSERVATIVE),
     Operator(kOutputTap, output_tap, c10::AliasAnalysisKind::CONSERVATIVE),
 });
 
-Node* insert_tap(Graph& graph, c10::Symbol kind, at::ArrayRef<Value*> values, const c10::intrusive_ptr<HookSlot>& slot) {
+Node* insert_tap(Graph& graph, c10::Symbol kind, at::ArrayRef<Value*> values,
+                 const c10::intrusive_ptr<HookSlot>& slot) {
   Node* tap = graph.insertNode(graph.create(kind, values, values.size()));
   tap->ival_(kSlot, IValue::make_capsule(slot));
   for (size_t i = 0; i < values.size(); ++i) tap->output(i)->setType(values[i]->type());
@@ -95,7 +97,8 @@ c10::intrusive_ptr<HookSlot> tap_input(Graph& graph) {
   const auto slot = c10::make_intrusive<HookSlot>(c10::TupleType::create(std::move(types)));
   const torch::jit::WithInsertPoint start(*graph.nodes().begin());
   Node* tap = insert_tap(graph, kInputTap, arguments, slot);
-  for (size_t i = 0; i < arguments.size(); ++i) arguments[i]->replaceAllUsesAfterNodeWith(tap, tap->output(i));
+  for (size_t i = 0; i < arguments.size(); ++i)
+    arguments[i]->replaceAllUsesAfterNodeWith(tap, tap->output(i));
   return slot;
 }
 
@@ -125,7 +128,8 @@ std::vector<TappedMethod> insert_taps(const torch::jit::Module& object) {
     auto input = tap_input(graph);
     auto output = tap_output(graph);
     graph.lint();
-    tapped.push_back({.function = function, .input = std::move(input), .output = std::move(output)});
+    tapped.push_back(
+        {.function = function, .input = std::move(input), .output = std::move(output)});
   }
   return tapped;
 }

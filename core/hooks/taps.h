@@ -10,19 +10,22 @@
 
 namespace vyx {
 
-/// A method that is called in a forward pass: forward; forward1, forward2 … of a traced module that is called
-/// several times; forward__0, forward__1 … where a scripted module overloads it, as LSTMs do.
+/// A method that is called in a forward pass: forward; forward1, forward2 … of a traced module that
+/// is called several times; forward__0, forward__1 … where a scripted module overloads it, as LSTMs
+/// do.
 bool is_forward(std::string_view method);
 
 struct TappedMethod {
   const torch::jit::Function* function;
   c10::intrusive_ptr<HookSlot> input, output;
 
-  const c10::intrusive_ptr<HookSlot>& slot(Port port) const { return port == Port::input ? input : output; }
+  const c10::intrusive_ptr<HookSlot>& slot(Port port) const {
+    return port == Port::input ? input : output;
+  }
 };
 
-/// Puts an input and an output tap into every forward method of `object`, whose class must be its own
-/// (unshare.h) and must not have run: a graph that changes after a run is silently stale.
+/// Puts an input and an output tap into every forward method of `object`, whose class must be its
+/// own (unshare.h) and must not have run: a graph that changes after a run is silently stale.
 std::vector<TappedMethod> insert_taps(const torch::jit::Module& object);
 
 }  // namespace vyx

@@ -12,8 +12,8 @@ namespace {
 void require_mask(const at::Tensor& mask, const char* name) {
   if (!mask.defined()) return;
   if (mask.dim() != 2 || mask.scalar_type() != at::kBool) {
-    fail("token mask: found {} {} of shape {}, expected bool [batch, seq]", name, c10::toString(mask.scalar_type()),
-         fmt::streamed(mask.sizes()));
+    fail("token mask: found {} {} of shape {}, expected bool [batch, seq]", name,
+         c10::toString(mask.scalar_type()), fmt::streamed(mask.sizes()));
   }
 }
 
@@ -22,11 +22,13 @@ void require_mask(const at::Tensor& mask, const char* name) {
 TokenMaskScope::TokenMaskScope(TokenMask mask) {
   require_mask(mask.real, "real");
   require_mask(mask.generated, "generated");
-  if (mask.real.defined() && mask.generated.defined() && mask.real.sizes() != mask.generated.sizes()) {
-    fail("token mask: real is {}, generated is {}; both are [batch, seq]", fmt::streamed(mask.real.sizes()),
-         fmt::streamed(mask.generated.sizes()));
+  if (mask.real.defined() && mask.generated.defined() &&
+      mask.real.sizes() != mask.generated.sizes()) {
+    fail("token mask: real is {}, generated is {}; both are [batch, seq]",
+         fmt::streamed(mask.real.sizes()), fmt::streamed(mask.generated.sizes()));
   }
-  scope_ = std::make_unique<RunFrameScope>(std::make_shared<const ReducedTokenMask>(std::move(mask)));
+  scope_ =
+      std::make_unique<RunFrameScope>(std::make_shared<const ReducedTokenMask>(std::move(mask)));
 }
 
 TokenMaskScope::~TokenMaskScope() = default;

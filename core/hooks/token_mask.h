@@ -1,5 +1,6 @@
-// Which tokens of the forward that is running are real, and which were generated. A language model says so around each of
-// its forwards; edits look here, so that padding is never edited and an edit can be kept to generated tokens.
+// Which tokens of the forward that is running are real, and which were generated. A language model
+// says so around each of its forwards; edits look here, so that padding is never edited and an edit
+// can be kept to generated tokens.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -14,8 +15,9 @@ struct TokenMask {
 
 class RunFrameScope;
 
-/// Sets the mask of this thread, and of the branches that a module forks from it, until the end of the scope. Scopes nest.
-/// Throws Error when the two masks are not bool, or not of one shape [batch, seq].
+/// Sets the mask of this thread, and of the branches that a module forks from it, until the end of
+/// the scope. Scopes nest. Throws Error when the two masks are not bool, or not of one shape
+/// [batch, seq].
 class TokenMaskScope {
  public:
   explicit TokenMaskScope(TokenMask mask);
@@ -35,7 +37,8 @@ struct EditableTokens {
   bool any = true;  // false: nothing
   at::Tensor mask;  // [batch, seq] bool; undefined: all tokens
 };
-/// Of the current mask, reduced once a scope (a reduction synchronises a GPU). Without a scope all tokens are real and none is generated.
+/// Of the current mask, reduced once a scope (a reduction synchronises a GPU). Without a scope all
+/// tokens are real and none is generated.
 EditableTokens editable_tokens(bool generated_only);
 
 }  // namespace vyx

@@ -36,16 +36,20 @@ class Unsharing {
     Module result = copy_object(root);
     // Methods come last: a traced method may take a module from anywhere in the tree.
     for (const auto& [from, to] : copies_) {
-      for (const Function* method : from.type()->methods()) to.type()->addMethod(copy_function(*method, to));
-      for (const Function* hook : from.type()->getForwardPreHooks()) to.type()->addForwardPreHook(copy_function(*hook, to));
-      for (const Function* hook : from.type()->getForwardHooks()) to.type()->addForwardHook(copy_function(*hook, to));
+      for (const Function* method : from.type()->methods())
+        to.type()->addMethod(copy_function(*method, to));
+      for (const Function* hook : from.type()->getForwardPreHooks())
+        to.type()->addForwardPreHook(copy_function(*hook, to));
+      for (const Function* hook : from.type()->getForwardHooks())
+        to.type()->addForwardHook(copy_function(*hook, to));
     }
     return result;
   }
 
  private:
   Module copy_object(const Module& from) {
-    if (const auto known = copy_of_.find(from._ivalue().get()); known != copy_of_.end()) return Module(known->second);
+    if (const auto known = copy_of_.find(from._ivalue().get()); known != copy_of_.end())
+      return Module(known->second);
     const ClassTypePtr cls = from.type();
     Module to(*cls->name(), unit_, /*shouldMangle=*/true);
     copy_of_.emplace(from._ivalue().get(), to._ivalue());
@@ -78,41 +82,47 @@ class Unsharing {
     const c10::FunctionSchema& schema = from.getSchema();
     std::vector<c10::Argument> arguments;
     for (const c10::Argument& argument : schema.arguments()) {
-      arguments.push_back(argument.cloneWithType(arguments.empty() ? TypePtr(self.type()) : renewed(argument.type())));
+      arguments.push_back(argument.cloneWithType(arguments.empty() ? TypePtr(self.type())
+                                                                   : renewed(argument.type())));
     }
-    Function* to = unit_->create_function(c10::QualifiedName(*self.type()->name(), from.name()), graph);
+    Function* to =
+        unit_->create_function(c10::QualifiedName(*self.type()->name(), from.name()), graph);
     to->setSchema(schema.cloneWithArguments(std::move(arguments)));
     return to;
   }
 
-  /// Gives values that are modules their new classes; all follow from self, which has its own already.
+  /// Gives values that are modules their new classes; all follow from self, which has its own
+  /// already.
   void renew_types(Block& block) {
     for (Node* node : block.nodes()) {
-      const bool from_module = node->kind() == c10::prim::GetAttr && module_class(node->input()->type());
+      const bool from_module =
+          node->kind() == c10::prim::GetAttr && module_class(node->input()->type());
       for (Value* output : node->outputs()) {
         if (!module_class(output->type())) continue;
-        output->setType(from_module ? module_class(node->input()->type())->getAttribute(node->s(c10::attr::name))
-                                    : renewed(output->type()));
+        output->setType(
+            from_module
+                ? module_class(node->input()->type())->getAttribute(node->s(c10::attr::name))
+                : renewed(output->type()));
       }
       for (Block* inner : node->blocks()) renew_types(*inner);
       if (node->hasAttribute(c10::attr::Subgraph)) {  // what a fork runs
         Graph& subgraph = *node->g(c10::attr::Subgraph);
-        for (size_t i = 0; i < subgraph.inputs().size(); ++i) subgraph.inputs()[i]->setType(node->input(i)->type());
+        for (size_t i = 0; i < subgraph.inputs().size(); ++i)
+          subgraph.inputs()[i]->setType(node->input(i)->type());
         renew_types(*subgraph.block());
       }
     }
   }
 
-  /// The new class of a module that comes as an argument: known when one object alone has the class, as in
-  /// traced modules.
+  /// The new class of a module that comes as an argument: known when one object alone has the
+  /// class, as in traced modules.
   TypePtr renewed(const TypePtr& type) const {
     const auto found = classes_of_.find(type.get());
     if (found == classes_of_.end()) return type;
     if (found->second.size() > 1) {
       fail(
-          "{}: a method takes a module of this class as an argument, and {} submodules have it; trace the "
-          "module, or give each "
-          "a class of its own",
+          "{}: a method takes a module of this class as an argument, and {} submodules have it; "
+          "trace the module, or give each a class of its own",
           type->repr_str(), found->second.size());
     }
     return found->second.front();

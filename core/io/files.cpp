@@ -131,11 +131,13 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   const Input input(path);
   if (input.size == 0) return;  // mmap refuses an empty range
   void* data = ::mmap(nullptr, input.size, PROT_READ, MAP_PRIVATE, input.fd, 0);
-  if (data == MAP_FAILED) fail("{}: cannot map {} bytes ({})", path.string(), input.size, std::strerror(errno));
+  if (data == MAP_FAILED)
+    fail("{}: cannot map {} bytes ({})", path.string(), input.size, std::strerror(errno));
   bytes_ = {static_cast<const std::byte*>(data), input.size};
 }
 
-MappedFile::MappedFile(MappedFile&& other) noexcept : path_(std::move(other.path_)), bytes_(std::exchange(other.bytes_, {})) {}
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)), bytes_(std::exchange(other.bytes_, {})) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
@@ -149,13 +151,16 @@ MappedFile::~MappedFile() {
 
 std::string read_text_file(const std::filesystem::path& path, uint64_t max_bytes) {
   const Input input(path);
-  // Read to the end, not to the size: a file may grow meanwhile, and those of /proc claim to be empty.
+  // Read to the end, not to the size: a file may grow meanwhile, and those of /proc claim to be
+  // empty.
   std::string text;
   for (uint64_t have = 0;;) {
     if (std::max(input.size, have) > max_bytes)
-      fail("{}: found {} bytes, expected at most {}", path.string(), std::max(input.size, have), max_bytes);
+      fail("{}: found {} bytes, expected at most {}", path.string(), std::max(input.size, have),
+           max_bytes);
     text.resize(have <= input.size ? input.size + 1 : 2 * have);
-    const long count = retry([&] { return ::read(input.fd, text.data() + have, text.size() - have); });
+    const long count =
+        retry([&] { return ::read(input.fd, text.data() + have, text.size() - have); });
     if (count < 0) fail("{}: cannot read ({})", path.string(), std::strerror(errno));
     have += static_cast<uint64_t>(count);
     if (count > 0) continue;
@@ -164,12 +169,14 @@ std::string read_text_file(const std::filesystem::path& path, uint64_t max_bytes
   }
 }
 
-AtomicFile::AtomicFile(std::filesystem::path path, FileSystem& fs) : path_(std::move(path)), target_(resolve_links(path_)), fs_(fs) {
+AtomicFile::AtomicFile(std::filesystem::path path, FileSystem& fs)
+    : path_(std::move(path)), target_(resolve_links(path_)), fs_(fs) {
   if (!target_.has_filename()) fail_unchanged(path_, "no file name, expected FOLDER/NAME");
   struct stat old = {};
   const bool exists = ::lstat(target_.c_str(), &old) == 0;
   if (exists) {
-    if (!S_ISREG(old.st_mode)) fail_unchanged(path_, fmt::format("{}, not a regular file", kind_of(old.st_mode)));
+    if (!S_ISREG(old.st_mode))
+      fail_unchanged(path_, fmt::format("{}, not a regular file", kind_of(old.st_mode)));
     // A rename would replace even a file that its owner protected.
     if (::access(target_.c_str(), W_OK) != 0) fail_unchanged(path_, std::strerror(errno));
   } else if (errno != ENOENT) {
@@ -222,7 +229,8 @@ void AtomicFile::write_through(std::span<const std::byte> bytes) {
 
 void AtomicFile::commit() {
   flush();
-  // A failed fsync is final: the kernel has dropped the pages, and a second call would claim success.
+  // A failed fsync is final: the kernel has dropped the pages, and a second call would claim
+  // success.
   if (retry([&] { return fs_.fsync(fd_); }) != 0) fail_and_discard();
   // Whatever close returns, the descriptor is gone. EINTR loses nothing, since the data are synced.
   if (fs_.close(std::exchange(fd_, -1)) != 0 && errno != EINTR) fail_and_discard();
@@ -231,7 +239,8 @@ void AtomicFile::commit() {
   // Some file systems cannot sync a folder (EINVAL); nothing more can be done there.
   const std::filesystem::path folder = folder_of(target_);
   if (retry([&] { return fs_.fsync_directory(folder.c_str()); }) != 0 && errno != EINVAL)
-    fail("{}: written, but its folder cannot be synced ({}); a power cut could undo it", path_.string(), std::strerror(errno));
+    fail("{}: written, but its folder cannot be synced ({}); a power cut could undo it",
+         path_.string(), std::strerror(errno));
 }
 
 void AtomicFile::fail_and_discard() {

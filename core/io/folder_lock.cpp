@@ -18,7 +18,9 @@ FolderLock::FolderLock(const std::filesystem::path& folder) : folder_(folder) {
   if (::flock(fd_, LOCK_EX | LOCK_NB) == 0) return;
   const int error = errno;
   ::close(fd_);
-  if (error == EWOULDBLOCK) fail("{}: another process is writing to this folder; wait for it, or choose another folder", folder.string());
+  if (error == EWOULDBLOCK)
+    fail("{}: another process is writing to this folder; wait for it, or choose another folder",
+         folder.string());
   fail("{}: cannot lock the folder ({})", folder.string(), std::strerror(error));
 }
 
@@ -29,7 +31,8 @@ FolderLock::~FolderLock() {
 void FolderLock::remove_leftovers() const {
   std::error_code ignored;  // what cannot be removed is in nobody's way
   for (const auto& entry : std::filesystem::directory_iterator(folder_))
-    if (entry.path().filename().string().starts_with(".tmp-")) std::filesystem::remove(entry.path(), ignored);
+    if (entry.path().filename().string().starts_with(".tmp-"))
+      std::filesystem::remove(entry.path(), ignored);
 }
 
 }  // namespace vyx

@@ -6,7 +6,8 @@ namespace vyx {
 
 class FolderLock {
  public:
-  /// Throws Error when another process (or this one, elsewhere) holds the folder, or when it is none.
+  /// Throws Error when another process (or this one, elsewhere) holds the folder, or when it is
+  /// none.
   explicit FolderLock(const std::filesystem::path& folder);
   FolderLock(const FolderLock&) = delete;
   FolderLock& operator=(const FolderLock&) = delete;

@@ -25,7 +25,8 @@ class LineReader::Inflater {
  public:
   explicit Inflater(const MappedFile& file) : path_(file.path()), rest_(file.bytes()) {
     constexpr int kGzipOnly = 16;
-    if (inflateInit2(&stream_, kGzipOnly + MAX_WBITS) != Z_OK) fail("{}: zlib cannot start; out of memory?", path_.string());
+    if (inflateInit2(&stream_, kGzipOnly + MAX_WBITS) != Z_OK)
+      fail("{}: zlib cannot start; out of memory?", path_.string());
   }
   Inflater(const Inflater&) = delete;
   Inflater& operator=(const Inflater&) = delete;
@@ -45,8 +46,10 @@ class LineReader::Inflater {
   void unpack_chunk() {
     const size_t before = buffer.size();
     buffer.resize(before + kChunk);
-    const auto available = static_cast<uInt>(std::min<size_t>(rest_.size(), std::numeric_limits<uInt>::max()));
-    stream_.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(rest_.data()));  // zlib does not write to it
+    const auto available =
+        static_cast<uInt>(std::min<size_t>(rest_.size(), std::numeric_limits<uInt>::max()));
+    stream_.next_in = reinterpret_cast<Bytef*>(
+        const_cast<std::byte*>(rest_.data()));  // zlib does not write to it
     stream_.avail_in = available;
     stream_.next_out = reinterpret_cast<Bytef*>(buffer.data() + before);
     stream_.avail_out = kChunk;
@@ -55,21 +58,25 @@ class LineReader::Inflater {
     buffer.resize(before + kChunk - stream_.avail_out);
     if (result == Z_STREAM_END) {
       end_member();
-    } else if (result == Z_BUF_ERROR || (result == Z_OK && rest_.empty() && stream_.avail_out > 0)) {
+    } else if (result == Z_BUF_ERROR ||
+               (result == Z_OK && rest_.empty() && stream_.avail_out > 0)) {
       fail("{}: found gzip data that end too early; the file is cut off", path_.string());
     } else if (result != Z_OK) {
-      fail("{}: found damaged gzip data ({}); fetch the file again", path_.string(), stream_.msg ? stream_.msg : zError(result));
+      fail("{}: found damaged gzip data ({}); fetch the file again", path_.string(),
+           stream_.msg ? stream_.msg : zError(result));
     }
   }
 
   void end_member() {
-    const auto padding = std::find_if(rest_.begin(), rest_.end(), [](std::byte byte) { return byte != std::byte{0}; });
+    const auto padding = std::find_if(rest_.begin(), rest_.end(),
+                                      [](std::byte byte) { return byte != std::byte{0}; });
     if (padding == rest_.end()) {
       done_ = true;  // some tapes and tools pad with zeros
     } else if (is_gzip(rest_)) {
       inflateReset(&stream_);
     } else {
-      fail("{}: found {} bytes behind the gzip data that are none; expected the end of the file", path_.string(), rest_.size());
+      fail("{}: found {} bytes behind the gzip data that are none; expected the end of the file",
+           path_.string(), rest_.size());
     }
   }
 
@@ -79,7 +86,8 @@ class LineReader::Inflater {
   bool done_ = false;
 };
 
-LineReader::LineReader(const std::filesystem::path& path, uint64_t max_line) : file_(path), max_line_(max_line) {
+LineReader::LineReader(const std::filesystem::path& path, uint64_t max_line)
+    : file_(path), max_line_(max_line) {
   if (is_gzip(file_.bytes())) inflater_ = std::make_unique<Inflater>(file_);
 }
 LineReader::LineReader(LineReader&&) noexcept = default;
@@ -95,10 +103,12 @@ bool LineReader::next(std::string_view& line) {
 }
 
 bool LineReader::next_plain(std::string_view& line) {
-  const std::string_view text(reinterpret_cast<const char*>(file_.bytes().data()), file_.bytes().size());
+  const std::string_view text(reinterpret_cast<const char*>(file_.bytes().data()),
+                              file_.bytes().size());
   if (offset_ >= text.size()) return false;
   line = text.substr(offset_, max_line_ + 1);  // no further: a huge file may hold no line end
-  if (const size_t end = line.find('\n'); end != std::string_view::npos) line = line.substr(0, end + 1);
+  if (const size_t end = line.find('\n'); end != std::string_view::npos)
+    line = line.substr(0, end + 1);
   offset_ += line.size();
   return true;
 }
@@ -129,7 +139,8 @@ bool LineReader::next_inflated(std::string_view& line) {
 }
 
 void LineReader::fail_too_long() const {
-  fail("{}:{}: found a line of more than {} bytes; expected text with shorter lines", file_.path().string(), number_, max_line_);
+  fail("{}:{}: found a line of more than {} bytes; expected text with shorter lines",
+       file_.path().string(), number_, max_line_);
 }
 
 }  // namespace vyx

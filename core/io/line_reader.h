@@ -1,5 +1,5 @@
-// The lines of a text file, plain or gzip (RFC 1952; dictzip's .dz is gzip), as a stream: memory is bounded by the longest line that is
-// allowed, whatever the file holds or unpacks to.
+// The lines of a text file, plain or gzip (RFC 1952; dictzip's .dz is gzip), as a stream: memory is
+// bounded by the longest line that is allowed, whatever the file holds or unpacks to.
 #pragma once
 #include <cstdint>
 #include <filesystem>
@@ -20,8 +20,9 @@ class LineReader {
   LineReader& operator=(LineReader&&) noexcept;
   ~LineReader();
 
-  /// The next line, with its '\n' when it has one; false at the end of the file. `line` is valid until the next call. Throws Error naming
-  /// file and line for one that is too long, and for gzip data that are damaged or cut off.
+  /// The next line, with its '\n' when it has one; false at the end of the file. `line` is valid
+  /// until the next call. Throws Error naming file and line for one that is too long, and for gzip
+  /// data that are damaged or cut off.
   bool next(std::string_view& line);
   uint64_t number() const { return number_; }  // of the line that next() gave last, from 1
   const std::filesystem::path& path() const { return file_.path(); }

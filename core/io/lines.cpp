@@ -6,7 +6,9 @@
 
 namespace vyx {
 
-void for_each_line(const std::filesystem::path& path, const std::function<void(std::string_view line, const std::string& where)>& take) {
+void for_each_line(
+    const std::filesystem::path& path,
+    const std::function<void(std::string_view line, const std::string& where)>& take) {
   const std::string text = read_text_file(path);
   std::string_view rest = text;
   for (int64_t number = 1; !rest.empty(); ++number) {

@@ -8,17 +8,18 @@
 #include <limits>
 #include <span>
 
-#include "core/io/digest.h"
 #include "core/base/error.h"
 #include "core/base/text.h"
 #include "core/base/utf8.h"
+#include "core/io/digest.h"
 
 namespace vyx {
 namespace {
 
 constexpr size_t kMaxPoints = 200;  // of a curve: more than the pixels can tell apart
 
-// Colours are Okabe and Ito's, which colour-blind readers can tell apart; text keeps a contrast above 4.5:1 in both themes.
+// Colours are Okabe and Ito's, which colour-blind readers can tell apart; text keeps a contrast
+// above 4.5:1 in both themes.
 constexpr std::string_view kStyle = R"(
 :root{color-scheme:light dark;--page:#fff;--ink:#1b1f24;--dim:#57606a;--line:#d0d7de;--c0:#0072b2;--c1:#b8500a;--c2:#00795a;--c3:#a5447f;--c4:#5b3fa8;--c5:#7a6000;--c6:#50575e;--c7:#b3261e}
 @media(prefers-color-scheme:dark){:root{--page:#14171b;--ink:#e6e9ed;--dim:#9aa4af;--line:#333b44;--c0:#56b4e9;--c1:#e69f00;--c2:#2fc79c;--c3:#e39ac4;--c4:#b39ddb;--c5:#d4c04a;--c6:#aeb6be;--c7:#ff8a80}}
@@ -56,14 +57,17 @@ constexpr size_t kNamesInDrawing = 4;  // more of them stand below it
 
 // The source of a style or script in a policy: 'sha256-…' in base64.
 std::string policy_hash(std::string_view text) {
-  static constexpr char kAlphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  static constexpr char kAlphabet[] =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   const std::string hex = sha256(text);
   std::string base64;
   for (size_t i = 0; i < hex.size(); i += 6) {  // three bytes, four letters
     const std::string group = hex.substr(i, 6);
     const size_t letters = group.size() * 4 / 6 + 1;
-    const auto bits = static_cast<uint32_t>(std::stoul(group, nullptr, 16)) << (24 - 4 * group.size());
-    for (size_t j = 0; j < 4; ++j) base64 += j < std::min<size_t>(letters, 4) ? kAlphabet[bits >> (18 - 6 * j) & 63] : '=';
+    const auto bits = static_cast<uint32_t>(std::stoul(group, nullptr, 16))
+                      << (24 - 4 * group.size());
+    for (size_t j = 0; j < 4; ++j)
+      base64 += j < std::min<size_t>(letters, 4) ? kAlphabet[bits >> (18 - 6 * j) & 63] : '=';
   }
   return "'sha256-" + base64 + "'";
 }
@@ -72,14 +76,16 @@ std::string policy_hash(std::string_view text) {
 uint32_t code_point(std::string_view character) {
   const auto lead = static_cast<unsigned char>(character[0]);
   uint32_t value = character.size() == 1 ? lead : lead & (0xffu >> (character.size() + 1));
-  for (const char byte : character.substr(1)) value = value << 6 | (static_cast<unsigned char>(byte) & 0x3f);
+  for (const char byte : character.substr(1))
+    value = value << 6 | (static_cast<unsigned char>(byte) & 0x3f);
   return value;
 }
 
-// Characters that change how what follows is shown: C1 controls, line separators, marks, embeddings, overrides and isolates of direction.
+// Characters that change how what follows is shown: C1 controls, line separators, marks,
+// embeddings, overrides and isolates of direction.
 bool is_invisible_control(uint32_t c) {
-  return (c >= 0x7f && c < 0xa0) || (c >= 0x200b && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) || (c >= 0x2060 && c <= 0x206f) ||
-         c == 0xfeff;
+  return (c >= 0x7f && c < 0xa0) || (c >= 0x200b && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) ||
+         (c >= 0x2060 && c <= 0x206f) || c == 0xfeff;
 }
 
 // 1234567 as "1.235M", 0.00012345 as "0.0001234".
@@ -98,7 +104,10 @@ struct Axis {
   bool logarithmic = false;
   std::vector<double> ticks;
 
-  double share(double value) const { return logarithmic ? std::log10(value / low) / std::log10(high / low) : (value - low) / (high - low); }
+  double share(double value) const {
+    return logarithmic ? std::log10(value / low) / std::log10(high / low)
+                       : (value - low) / (high - low);
+  }
 };
 
 Axis linear_axis(double low, double high, int intervals) {
@@ -118,7 +127,8 @@ Axis linear_axis(double low, double high, int intervals) {
   Axis axis{std::floor(low / step + 1e-9) * step, std::ceil(high / step - 1e-9) * step};
   const auto count = std::llround((axis.high - axis.low) / step);
   const double first = std::round(axis.low / step);
-  for (long long i = 0; i <= count; ++i) axis.ticks.push_back((first + static_cast<double>(i)) * step);
+  for (long long i = 0; i <= count; ++i)
+    axis.ticks.push_back((first + static_cast<double>(i)) * step);
   return axis;
 }
 
@@ -128,15 +138,18 @@ Axis logarithmic_axis(double low, double high) {
   Axis axis{std::pow(10.0, first), std::pow(10.0, last), true};
   for (double exponent = first; exponent <= last; ++exponent)
     for (const double factor : {1.0, 2.0, 5.0})
-      if ((factor == 1 || last - first <= 2) && (factor == 1 || exponent < last)) axis.ticks.push_back(factor * std::pow(10.0, exponent));
+      if ((factor == 1 || last - first <= 2) && (factor == 1 || exponent < last))
+        axis.ticks.push_back(factor * std::pow(10.0, exponent));
   return axis;
 }
 
-// The indices of at most kMaxPoints of `count` points, evenly chosen, the first and the last among them.
+// The indices of at most kMaxPoints of `count` points, evenly chosen, the first and the last among
+// them.
 std::vector<size_t> chosen_points(size_t count) {
   std::vector<size_t> chosen;
   const size_t wanted = std::min(count, kMaxPoints);
-  for (size_t i = 0; i < wanted; ++i) chosen.push_back(wanted == 1 ? 0 : i * (count - 1) / (wanted - 1));
+  for (size_t i = 0; i < wanted; ++i)
+    chosen.push_back(wanted == 1 ? 0 : i * (count - 1) / (wanted - 1));
   return chosen;
 }
 
@@ -171,21 +184,25 @@ class Drawing {
   }
 
   std::string svg() const {
-    std::string out = fmt::format(R"(<svg viewBox="0 0 {} {}" role="img" aria-label="{}">)", kWidth, kHeight,
-                                  escape_html(fmt::format("{}: {} over {}", chart_.title, chart_.y_label, chart_.x_label)));
+    std::string out = fmt::format(
+        R"(<svg viewBox="0 0 {} {}" role="img" aria-label="{}">)", kWidth, kHeight,
+        escape_html(fmt::format("{}: {} over {}", chart_.title, chart_.y_label, chart_.x_label)));
     if (empty_) {
-      out += fmt::format(R"(<text x="{}" y="{}" text-anchor="middle">no data</text></svg>)", kWidth / 2, kHeight / 2);
+      out += fmt::format(R"(<text x="{}" y="{}" text-anchor="middle">no data</text></svg>)",
+                         kWidth / 2, kHeight / 2);
       return out;
     }
     for (const double tick : y_.ticks) {
-      out += fmt::format(R"(<line class="grid" x1="{}" y1="{:.1f}" x2="{}" y2="{:.1f}"/>)", kLeft, at_y(tick), kWidth - kRight, at_y(tick));
-      out += fmt::format(R"(<text x="{}" y="{:.1f}" text-anchor="end">{}</text>)", kLeft - 6, at_y(tick) + 5, number_text(tick));
+      out += fmt::format(R"(<line class="grid" x1="{}" y1="{:.1f}" x2="{}" y2="{:.1f}"/>)", kLeft,
+                         at_y(tick), kWidth - kRight, at_y(tick));
+      out += fmt::format(R"(<text x="{}" y="{:.1f}" text-anchor="end">{}</text>)", kLeft - 6,
+                         at_y(tick) + 5, number_text(tick));
     }
     for (const double tick : x_.ticks)
-      out +=
-          fmt::format(R"(<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>)", at_x(tick), kHeight - kBottom + 18, number_text(tick));
-    out += fmt::format(R"(<text x="{}" y="{}" text-anchor="middle">{}</text>)", (kLeft + kWidth - kRight) / 2, kHeight - 4,
-                       escape_html(chart_.x_label));
+      out += fmt::format(R"(<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>)", at_x(tick),
+                         kHeight - kBottom + 18, number_text(tick));
+    out += fmt::format(R"(<text x="{}" y="{}" text-anchor="middle">{}</text>)",
+                       (kLeft + kWidth - kRight) / 2, kHeight - 4, escape_html(chart_.x_label));
     out += fmt::format(R"(<text x="{}" y="15">{}</text>)", 4, escape_html(chart_.y_label));
     for (size_t i = 0; i < chart_.curves.size(); ++i) draw(chart_.curves[i], i % kColours, out);
     if (chart_.curves.size() > 1 && chart_.curves.size() <= kNamesInDrawing) legend(out);
@@ -193,13 +210,17 @@ class Drawing {
   }
 
  private:
-  static constexpr int kWidth = 520, kHeight = 280, kLeft = 62, kRight = 14, kTop = 32, kBottom = 42;
+  static constexpr int kWidth = 520, kHeight = 280, kLeft = 62, kRight = 14, kTop = 32,
+                       kBottom = 42;
 
   bool drawn(const Curve& curve, size_t i) const {
-    return std::isfinite(curve.x[i]) && std::isfinite(curve.y[i]) && (!chart_.logarithmic || curve.y[i] > 0);
+    return std::isfinite(curve.x[i]) && std::isfinite(curve.y[i]) &&
+           (!chart_.logarithmic || curve.y[i] > 0);
   }
   double at_x(double x) const { return kLeft + x_.share(x) * (kWidth - kLeft - kRight); }
-  double at_y(double y) const { return kHeight - kBottom - y_.share(y) * (kHeight - kTop - kBottom); }
+  double at_y(double y) const {
+    return kHeight - kBottom - y_.share(y) * (kHeight - kTop - kBottom);
+  }
 
   void draw(const Curve& curve, size_t colour, std::string& out) const {
     std::string path, points;
@@ -209,11 +230,14 @@ class Drawing {
         pen_down = false;
         continue;
       }
-      path += fmt::format("{}{:.1f} {:.1f}", pen_down ? 'L' : 'M', at_x(curve.x[i]), at_y(curve.y[i]));
+      path +=
+          fmt::format("{}{:.1f} {:.1f}", pen_down ? 'L' : 'M', at_x(curve.x[i]), at_y(curve.y[i]));
       pen_down = true;
       // A point shows its numbers to a mouse, without a script.
-      points += fmt::format(R"(<circle class="point" cx="{:.1f}" cy="{:.1f}" r="4"><title>{}: {} at {}</title></circle>)", at_x(curve.x[i]),
-                            at_y(curve.y[i]), escape_html(curve.name), number_text(curve.y[i]), number_text(curve.x[i]));
+      points += fmt::format(
+          R"(<circle class="point" cx="{:.1f}" cy="{:.1f}" r="4"><title>{}: {} at {}</title></circle>)",
+          at_x(curve.x[i]), at_y(curve.y[i]), escape_html(curve.name), number_text(curve.y[i]),
+          number_text(curve.x[i]));
     }
     out += fmt::format(R"(<path class="curve s{}" d="{}"/>{})", colour, path, points);
   }
@@ -221,8 +245,10 @@ class Drawing {
   void legend(std::string& out) const {
     std::string names;
     for (size_t i = 0; i < chart_.curves.size(); ++i)
-      names += fmt::format(R"(<tspan class="l{}" dx="12">&#9632; {}</tspan>)", i % kColours, escape_html(chart_.curves[i].name));
-    out += fmt::format(R"(<text x="{}" y="15" text-anchor="end">{}</text>)", kWidth - kRight, names);
+      names += fmt::format(R"(<tspan class="l{}" dx="12">&#9632; {}</tspan>)", i % kColours,
+                           escape_html(chart_.curves[i].name));
+    out +=
+        fmt::format(R"(<text x="{}" y="15" text-anchor="end">{}</text>)", kWidth - kRight, names);
   }
 
   const Chart& chart_;
@@ -230,7 +256,8 @@ class Drawing {
   bool empty_ = true;
 };
 
-std::string table_html(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows) {
+std::string table_html(const std::vector<std::string>& header,
+                       const std::vector<std::vector<std::string>>& rows) {
   std::string out = "<table><thead><tr>";
   for (const std::string& cell : header) out += "<th scope=\"col\">" + escape_html(cell) + "</th>";
   out += "</tr></thead><tbody>\n";
@@ -246,7 +273,8 @@ std::string legend_below(const Chart& chart) {
   if (chart.curves.size() <= kNamesInDrawing) return {};
   std::string names;
   for (size_t i = 0; i < chart.curves.size(); ++i)
-    names += fmt::format("<span class=\"l{}\">{} {}</span> ", i % kColours, i % kColours < kNamesInDrawing ? "&#9632;" : "&#9633;",
+    names += fmt::format("<span class=\"l{}\">{} {}</span> ", i % kColours,
+                         i % kColours < kNamesInDrawing ? "&#9632;" : "&#9633;",
                          escape_html(chart.curves[i].name));
   return "<p class=\"legend\">" + names + "</p>";
 }
@@ -260,57 +288,76 @@ std::string interval_svg(const IntervalChart& chart) {
       if (std::isfinite(value)) range.include(value);
   const Axis axis = linear_axis(range.low, range.high, 8);
   const int height = kTop + kRow * static_cast<int>(chart.rows.size()) + kBottom;
-  const auto at = [&](double value) { return kLeft + axis.share(value) * (kWidth - kLeft - kRight); };
-  std::string out = fmt::format(R"(<svg viewBox="0 0 {} {}" role="img" aria-label="{}">)", kWidth, height, escape_html(chart.title));
+  const auto at = [&](double value) {
+    return kLeft + axis.share(value) * (kWidth - kLeft - kRight);
+  };
+  std::string out = fmt::format(R"(<svg viewBox="0 0 {} {}" role="img" aria-label="{}">)", kWidth,
+                                height, escape_html(chart.title));
   for (const double tick : axis.ticks)
-    out +=
-        fmt::format(R"(<line class="{}" x1="{:.1f}" y1="{}" x2="{:.1f}" y2="{}"/><text x="{:.1f}" y="{}" text-anchor="middle">{}</text>)",
-                    tick == 0 ? "zero" : "grid", at(tick), kTop, at(tick), height - kBottom, at(tick), height - 6, number_text(tick));
+    out += fmt::format(
+        R"(<line class="{}" x1="{:.1f}" y1="{}" x2="{:.1f}" y2="{}"/><text x="{:.1f}" y="{}" text-anchor="middle">{}</text>)",
+        tick == 0 ? "zero" : "grid", at(tick), kTop, at(tick), height - kBottom, at(tick),
+        height - 6, number_text(tick));
   for (size_t i = 0; i < chart.rows.size(); ++i) {
     const auto& row = chart.rows[i];
     const int y = kTop + kRow * static_cast<int>(i) + kRow / 2;
-    out += fmt::format(R"(<text class="name" x="{}" y="{}" text-anchor="end">{}</text>)", kLeft - 10, y + 5, escape_html(row.name));
+    out += fmt::format(R"(<text class="name" x="{}" y="{}" text-anchor="end">{}</text>)",
+                       kLeft - 10, y + 5, escape_html(row.name));
     if (std::isfinite(row.band_low) && std::isfinite(row.band_high))
-      out += fmt::format(R"(<rect class="band" x="{:.1f}" y="{}" width="{:.1f}" height="{}"><title>{} to {}</title></rect>)",
-                         at(row.band_low), y - 9, std::max(1.0, at(row.band_high) - at(row.band_low)), 18, number_text(row.band_low),
-                         number_text(row.band_high));
+      out += fmt::format(
+          R"(<rect class="band" x="{:.1f}" y="{}" width="{:.1f}" height="{}"><title>{} to {}</title></rect>)",
+          at(row.band_low), y - 9, std::max(1.0, at(row.band_high) - at(row.band_low)), 18,
+          number_text(row.band_low), number_text(row.band_high));
     if (std::isfinite(row.low) && std::isfinite(row.high))
-      out += fmt::format(R"(<line class="range" x1="{:.1f}" y1="{}" x2="{:.1f}" y2="{}"/>)", at(row.low), y, at(row.high), y);
+      out += fmt::format(R"(<line class="range" x1="{:.1f}" y1="{}" x2="{:.1f}" y2="{}"/>)",
+                         at(row.low), y, at(row.high), y);
     if (std::isfinite(row.value))
-      out += fmt::format(R"(<circle class="dot" cx="{:.1f}" cy="{}" r="5"><title>{}: {} [{}, {}]</title></circle>)", at(row.value), y,
-                         escape_html(row.name), number_text(row.value), number_text(row.low), number_text(row.high));
+      out += fmt::format(
+          R"(<circle class="dot" cx="{:.1f}" cy="{}" r="5"><title>{}: {} [{}, {}]</title></circle>)",
+          at(row.value), y, escape_html(row.name), number_text(row.value), number_text(row.low),
+          number_text(row.high));
   }
   return out + "</svg>";
 }
 
 std::string heat_svg(const HeatMap& map) {
-  constexpr int kLeft = 180, kCell = 62, kHeight = 34, kTop = 84, kRight = 110;  // the names above lean to the right
-  constexpr double kStrongest = 0.5;                                             // opacity at ±1: figures stay readable on it
+  constexpr int kLeft = 180, kCell = 62, kHeight = 34, kTop = 84,
+                kRight = 110;         // the names above lean to the right
+  constexpr double kStrongest = 0.5;  // opacity at ±1: figures stay readable on it
   const int n = static_cast<int>(map.names.size());
-  std::string out = fmt::format(R"(<svg viewBox="0 0 {} {}" role="img" aria-label="{}">)", kLeft + kCell * n + kRight,
-                                kTop + kHeight * n + 4, escape_html(map.title));
+  std::string out =
+      fmt::format(R"(<svg viewBox="0 0 {} {}" role="img" aria-label="{}">)",
+                  kLeft + kCell * n + kRight, kTop + kHeight * n + 4, escape_html(map.title));
   for (int i = 0; i < n; ++i) {
     const std::string name = escape_html(map.names[static_cast<size_t>(i)]);
-    out += fmt::format(R"(<text class="name" x="{}" y="{}" text-anchor="end">{}</text>)", kLeft - 8, kTop + kHeight * i + kHeight / 2 + 5,
-                       name);
-    out += fmt::format(R"svg(<text transform="translate({} {}) rotate(-24)">{}</text>)svg", kLeft + kCell * i + 8, kTop - 8, name);
+    out += fmt::format(R"(<text class="name" x="{}" y="{}" text-anchor="end">{}</text>)", kLeft - 8,
+                       kTop + kHeight * i + kHeight / 2 + 5, name);
+    out += fmt::format(R"svg(<text transform="translate({} {}) rotate(-24)">{}</text>)svg",
+                       kLeft + kCell * i + 8, kTop - 8, name);
     for (int j = 0; j < n; ++j) {
       const double value = map.values[static_cast<size_t>(i)][static_cast<size_t>(j)];
       const int x = kLeft + kCell * j, y = kTop + kHeight * i;
       if (std::isfinite(value))
-        out += fmt::format(R"(<rect class="cell {}" x="{}" y="{}" width="{}" height="{}" fill-opacity="{:.3f}"/>)",
-                           value < 0 ? "below" : "above", x, y, kCell, kHeight, kStrongest * std::min(1.0, std::fabs(value)));
-      out += fmt::format(R"(<text class="name" x="{}" y="{}" text-anchor="middle">{}</text>)", x + kCell / 2, y + kHeight / 2 + 5,
+        out += fmt::format(
+            R"(<rect class="cell {}" x="{}" y="{}" width="{}" height="{}" fill-opacity="{:.3f}"/>)",
+            value < 0 ? "below" : "above", x, y, kCell, kHeight,
+            kStrongest * std::min(1.0, std::fabs(value)));
+      out += fmt::format(R"(<text class="name" x="{}" y="{}" text-anchor="middle">{}</text>)",
+                         x + kCell / 2, y + kHeight / 2 + 5,
                          std::isfinite(value) ? fmt::format("{:.2f}", value) : "–");
     }
   }
   return out + "</svg>";
 }
 
-std::string wide_figure(const std::string& title, const std::string& label, const std::string& svg, const std::string& numbers) {
+std::string wide_figure(const std::string& title, const std::string& label, const std::string& svg,
+                        const std::string& numbers) {
   return fmt::format(
-      "<figure class=\"wide\"><figcaption>{}</figcaption>{}\n{}<details><summary>Numbers</summary><div>{}</div></details></figure>\n",
-      escape_html(title), svg, label.empty() ? "" : "<p class=\"legend\">" + escape_html(label) + "</p>", numbers);
+      "<figure "
+      "class=\"wide\"><figcaption>{}</figcaption>{}\n{}<details><summary>Numbers</summary><div>{}</"
+      "div></details></figure>\n",
+      escape_html(title), svg,
+      label.empty() ? "" : "<p class=\"legend\">" + escape_html(label) + "</p>", numbers);
 }
 
 }  // namespace
@@ -359,7 +406,8 @@ void Page::paragraph(std::string_view text) {
   body_ += "<p>" + escape_html(text) + "</p>\n";
 }
 
-void Page::table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows) {
+void Page::table(const std::vector<std::string>& header,
+                 const std::vector<std::vector<std::string>>& rows) {
   close_charts();
   body_ += "<div class=\"scroll\">" + table_html(header, rows) + "</div>\n";
 }
@@ -367,24 +415,28 @@ void Page::table(const std::vector<std::string>& header, const std::vector<std::
 void Page::chart(const Chart& chart) {
   for (const Curve& curve : chart.curves)
     if (curve.x.size() != curve.y.size())
-      fail("chart \"{}\": curve \"{}\": found {} x and {} y, expected as many", chart.title, curve.name, curve.x.size(), curve.y.size());
+      fail("chart \"{}\": curve \"{}\": found {} x and {} y, expected as many", chart.title,
+           curve.name, curve.x.size(), curve.y.size());
   if (!in_charts_) body_ += "<div class=\"charts\">\n";
   in_charts_ = true;
   std::vector<std::vector<std::string>> rows;
   for (const Curve& curve : chart.curves)
     for (const size_t i : chosen_points(curve.x.size()))
       rows.push_back({curve.name, fmt::format("{}", curve.x[i]), fmt::format("{}", curve.y[i])});
-  body_ += fmt::format("<figure><figcaption>{}</figcaption>{}{}\n<details><summary>Numbers</summary><div>{}</div></details></figure>\n",
-                       escape_html(chart.title), Drawing(chart).svg(), legend_below(chart),
-                       table_html({"curve", chart.x_label, chart.y_label}, rows));
+  body_ += fmt::format(
+      "<figure><figcaption>{}</figcaption>{}{}\n<details><summary>Numbers</summary><div>{}</div></"
+      "details></figure>\n",
+      escape_html(chart.title), Drawing(chart).svg(), legend_below(chart),
+      table_html({"curve", chart.x_label, chart.y_label}, rows));
 }
 
 void Page::chart(const IntervalChart& chart) {
   close_charts();
   std::vector<std::vector<std::string>> rows;
   for (const auto& row : chart.rows)
-    rows.push_back({row.name, fmt::format("{}", row.value), fmt::format("{}", row.low), fmt::format("{}", row.high),
-                    fmt::format("{}", row.band_low), fmt::format("{}", row.band_high)});
+    rows.push_back({row.name, fmt::format("{}", row.value), fmt::format("{}", row.low),
+                    fmt::format("{}", row.high), fmt::format("{}", row.band_low),
+                    fmt::format("{}", row.band_high)});
   body_ += wide_figure(chart.title, chart.label, interval_svg(chart),
                        table_html({"what", "value", "low", "high", "band from", "band to"}, rows));
 }
@@ -395,10 +447,12 @@ void Page::chart(const HeatMap& map) {
   std::vector<std::string> header = {""};
   header.insert(header.end(), map.names.begin(), map.names.end());
   if (map.values.size() != map.names.size())
-    fail("chart \"{}\": found {} rows of values and {} names, expected as many", map.title, map.values.size(), map.names.size());
+    fail("chart \"{}\": found {} rows of values and {} names, expected as many", map.title,
+         map.values.size(), map.names.size());
   for (size_t i = 0; i < map.names.size(); ++i) {
     if (map.values[i].size() != map.names.size())
-      fail("chart \"{}\": row {}: found {} values, expected {}", map.title, i, map.values[i].size(), map.names.size());
+      fail("chart \"{}\": row {}: found {} values, expected {}", map.title, i, map.values[i].size(),
+           map.names.size());
     std::vector<std::string>& row = rows.emplace_back(std::vector<std::string>{map.names[i]});
     for (const double value : map.values[i]) row.push_back(fmt::format("{}", value));
   }
@@ -408,9 +462,11 @@ void Page::chart(const HeatMap& map) {
 std::string Page::html() const {
   return fmt::format(
       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-      "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src {}; base-uri 'none'; form-action 'none'\">\n"
+      "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src {}; "
+      "base-uri 'none'; form-action 'none'\">\n"
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-      "<title>{}</title>\n<style>{}</style>\n</head>\n<body>\n<main>\n<h1>{}</h1>\n{}{}</main>\n</body>\n</html>\n",
+      "<title>{}</title>\n<style>{}</style>\n</head>\n<body>\n<main>\n<h1>{}</h1>\n{}{}</main>\n</"
+      "body>\n</html>\n",
       policy_hash(kStyle), title_, kStyle, title_, body_, in_charts_ ? "</div>\n" : "");
 }
 

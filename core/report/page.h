@@ -1,5 +1,6 @@
-// Pages that stand alone: one HTML file with no script and nothing from elsewhere, light or dark as the reader's system is. A
-// Content-Security-Policy forbids all but the page's own style, so that what a file or a prompt holds stays text.
+// Pages that stand alone: one HTML file with no script and nothing from elsewhere, light or dark as
+// the reader's system is. A Content-Security-Policy forbids all but the page's own style, so that
+// what a file or a prompt holds stays text.
 #pragma once
 #include <string>
 #include <string_view>
@@ -7,8 +8,9 @@
 
 namespace vyx {
 
-/// `text` for HTML, in elements and in quoted attributes: markup characters as entities; control characters other than a line feed,
-/// bidirectional controls and malformed bytes as visible escapes (\x1b, \u202e).
+/// `text` for HTML, in elements and in quoted attributes: markup characters as entities; control
+/// characters other than a line feed, bidirectional controls and malformed bytes as visible escapes
+/// (\x1b, \u202e).
 std::string escape_html(std::string_view text);
 
 struct Curve {
@@ -22,7 +24,8 @@ struct Chart {
   bool logarithmic = false;  // the y axis; points that are not positive leave gaps
 };
 
-/// Values with intervals, a row each, along one axis that shows 0. A number that is not finite is not drawn.
+/// Values with intervals, a row each, along one axis that shows 0. A number that is not finite is
+/// not drawn.
 struct IntervalChart {
   struct Row {
     std::string name;
@@ -47,9 +50,11 @@ class Page {
 
   void heading(std::string_view text);
   void paragraph(std::string_view text);
-  void table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows);
-  /// Draws at most 200 points of each curve, evenly chosen, the last among them; the numbers are in a table below the picture, folded
-  /// away. Charts that follow each other stand side by side where there is room.
+  void table(const std::vector<std::string>& header,
+             const std::vector<std::vector<std::string>>& rows);
+  /// Draws at most 200 points of each curve, evenly chosen, the last among them; the numbers are in
+  /// a table below the picture, folded away. Charts that follow each other stand side by side where
+  /// there is room.
   void chart(const Chart& chart);
   /// Across the page, with their numbers as above.
   void chart(const IntervalChart& chart);

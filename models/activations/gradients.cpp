@@ -10,14 +10,15 @@
 #include <algorithm>
 #include <utility>
 
-#include "core/hooks/activation.h"
 #include "core/base/error.h"
+#include "core/hooks/activation.h"
 #include "core/hooks/token_mask.h"
 
 namespace vyx::models {
 namespace {
 
-/// The hidden states of `batch` [batch, seq, d_model] as a function of `x`, the activation at `site`, from which on they are recorded.
+/// The hidden states of `batch` [batch, seq, d_model] as a function of `x`, the activation at
+/// `site`, from which on they are recorded.
 struct Recorded {
   at::Tensor x;  // a leaf [batch, seq, d]
   at::Tensor hidden;
@@ -25,21 +26,25 @@ struct Recorded {
 
 Recorded record(LanguageModel& model, const Batch& batch, const Site& site) {
   Recorded recorded;
-  const auto handle = model.module().hook(std::span(&site, 1), [&](const Site&, const c10::IValue& value) -> std::optional<c10::IValue> {
-    const auto found = activation_of(value);
-    if (!found || found->dim() != 3 || found->sizes().slice(0, 2) != batch.ids.sizes())
-      fail("{}: found {}, expected an activation [{}, d]; choose another site", site.name(),
-           found ? fmt::format("shape [{}]", fmt::join(found->sizes(), ", ")) : "no tensor", fmt::join(batch.ids.sizes(), ", "));
-    recorded.x = found->detach().clone().requires_grad_(true);
-    return with_activation(value, recorded.x);
-  });
+  const auto handle = model.module().hook(
+      std::span(&site, 1),
+      [&](const Site&, const c10::IValue& value) -> std::optional<c10::IValue> {
+        const auto found = activation_of(value);
+        if (!found || found->dim() != 3 || found->sizes().slice(0, 2) != batch.ids.sizes())
+          fail("{}: found {}, expected an activation [{}, d]; choose another site", site.name(),
+               found ? fmt::format("shape [{}]", fmt::join(found->sizes(), ", ")) : "no tensor",
+               fmt::join(batch.ids.sizes(), ", "));
+        recorded.x = found->detach().clone().requires_grad_(true);
+        return with_activation(value, recorded.x);
+      });
   const at::Tensor mask = batch.mask.defined() ? batch.mask.to(model.device()) : at::Tensor();
   const TokenMaskScope tokens({.real = mask, .generated = {}});
   const torch::List<at::Tensor> no_cache;
-  recorded.hidden =
-      model.module()
-          .run("hidden", {batch.ids.to(model.device()), mask.defined() ? c10::IValue(mask) : c10::IValue(), no_cache, no_cache, int64_t{0}})
-          .toTensor();
+  recorded.hidden = model.module()
+                        .run("hidden", {batch.ids.to(model.device()),
+                                        mask.defined() ? c10::IValue(mask) : c10::IValue(),
+                                        no_cache, no_cache, int64_t{0}})
+                        .toTensor();
   if (!recorded.x.defined()) fail("{}: the model's forward never reached this site", site.name());
   return recorded;
 }
@@ -47,22 +52,25 @@ Recorded record(LanguageModel& model, const Batch& batch, const Site& site) {
 }  // namespace
 
 void for_each_gradient(LanguageModel& model, std::span<const Continuation> rows, const Site& site,
-                       const std::function<void(const SiteGradients&)>& visit, int64_t max_batch_tokens) {
+                       const std::function<void(const SiteGradients&)>& visit,
+                       int64_t max_batch_tokens) {
   std::vector<int64_t> lengths;
   for (size_t r = 0; r < rows.size(); ++r) {
     const auto& [prompt, text] = rows[r];
-    if (prompt.empty() || text.empty()) fail("continuation {}: found an empty prompt or text, expected tokens in both", r + 1);
+    if (prompt.empty() || text.empty())
+      fail("continuation {}: found an empty prompt or text, expected tokens in both", r + 1);
     lengths.push_back(static_cast<int64_t>(prompt.size() + text.size()));
     if (lengths.back() > model.config().context_length)
-      fail("continuation {}: found {} tokens, expected at most the model's context of {}", r + 1, lengths.back(),
-           model.config().context_length);
+      fail("continuation {}: found {} tokens, expected at most the model's context of {}", r + 1,
+           lengths.back(), model.config().context_length);
   }
   const at::AutoGradMode gradients(true);
   const torch::jit::GraphOptimizerEnabledGuard unoptimized(false);
   for (const std::vector<size_t>& members : batches_by_length(lengths, max_batch_tokens)) {
     std::vector<std::vector<TokenId>> tokens;
-    std::vector<int64_t> from, targets;  // of each token of the texts: where it is predicted (flat), which it is
-    std::vector<double> weights;         // 1 / the text's length
+    std::vector<int64_t> from,
+        targets;  // of each token of the texts: where it is predicted (flat), which it is
+    std::vector<double> weights;  // 1 / the text's length
     SiteGradients result;
     std::vector<int64_t> real;  // flat places of real tokens
     int64_t seq = 0;
@@ -82,23 +90,38 @@ void for_each_gradient(LanguageModel& model, std::span<const Continuation> rows,
         weights.push_back(1.0 / static_cast<double>(text.size()));
       }
     }
-    const auto [x, hidden] = record(model, make_batch(tokens, Padding::right, model.pad_token()), site);
-    const at::Tensor predicting = hidden.flatten(0, 1).index_select(0, at::tensor(from, at::kLong).to(model.device()));  // [targets, d]
-    const at::Tensor logits = model.module().run("logits", {predicting}).toTensor().to(at::kFloat);  // [targets, vocabulary]
+    const auto [x, hidden] =
+        record(model, make_batch(tokens, Padding::right, model.pad_token()), site);
+    const at::Tensor predicting = hidden.flatten(0, 1).index_select(
+        0, at::tensor(from, at::kLong).to(model.device()));  // [targets, d]
+    const at::Tensor logits = model.module()
+                                  .run("logits", {predicting})
+                                  .toTensor()
+                                  .to(at::kFloat);  // [targets, vocabulary]
     const at::Tensor target = at::tensor(targets, at::kLong).to(model.device()).unsqueeze(1);
     const at::Tensor each = logits.gather(1, target).squeeze(1) - logits.logsumexp(1);  // [targets]
     const at::Tensor total = (each * at::tensor(weights, at::kFloat).to(model.device())).sum();
     // Rows do not see each other: the gradient of the sum holds each row's own.
     at::Tensor gradient;
-    if (total.requires_grad()) gradient = torch::autograd::grad({total}, {x}, {}, std::nullopt, false, /*allow_unused=*/true)[0];
-    if (!gradient.defined()) fail("{}: found no gradient there, expected the output to depend on the site; choose another", site.name());
+    if (total.requires_grad())
+      gradient =
+          torch::autograd::grad({total}, {x}, {}, std::nullopt, false, /*allow_unused=*/true)[0];
+    if (!gradient.defined())
+      fail("{}: found no gradient there, expected the output to depend on the site; choose another",
+           site.name());
     const auto rows_of = [&](const at::Tensor& all) {
-      return all.detach().flatten(0, 1).to(at::kCPU, at::kFloat).index_select(0, at::tensor(real, at::kLong));
+      return all.detach()
+          .flatten(0, 1)
+          .to(at::kCPU, at::kFloat)
+          .index_select(0, at::tensor(real, at::kLong));
     };
     result.x = rows_of(x);
     result.gradient = rows_of(gradient);
     if (!result.gradient.isfinite().all().item<bool>())
-      fail("{}: found NaN or infinity in the gradient, expected finite numbers; the model's type may be too narrow", site.name());
+      fail(
+          "{}: found NaN or infinity in the gradient, expected finite numbers; the model's type "
+          "may be too narrow",
+          site.name());
     visit(result);
   }
 }

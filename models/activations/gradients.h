@@ -1,4 +1,5 @@
-// How the log-probability of text depends on an activation: gradients through the rest of the model.
+// How the log-probability of text depends on an activation: gradients through the rest of the
+// model.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -7,8 +8,8 @@
 #include <span>
 #include <vector>
 
-#include "models/language_model/language_model.h"
 #include "models/activations/row_activations.h"
+#include "models/language_model/language_model.h"
 
 namespace vyx::models {
 
@@ -18,15 +19,18 @@ struct Continuation {
 };
 
 struct SiteGradients {
-  at::Tensor x;                    // [tokens, d] float32: the activation at the site, of every token
-  at::Tensor gradient;             // [tokens, d] float32: ∂(mean log-probability a token of its row's text)/∂x, nats
+  at::Tensor x;  // [tokens, d] float32: the activation at the site, of every token
+  at::Tensor
+      gradient;  // [tokens, d] float32: ∂(mean log-probability a token of its row's text)/∂x, nats
   std::vector<TokenPlace> places;  // [tokens]; a row's tokens come in one batch, in order
 };
 
-/// Calls `visit` with each batch's gradients at `site`. Nothing but x is differentiated by: what the model computes before the site is
-/// constant. Throws Error for an empty prompt or text, a row longer than the model's context, a site on which the output does not depend
-/// or whose activation is not [batch, seq, d], and a gradient that is NaN or infinite.
+/// Calls `visit` with each batch's gradients at `site`. Nothing but x is differentiated by: what
+/// the model computes before the site is constant. Throws Error for an empty prompt or text, a row
+/// longer than the model's context, a site on which the output does not depend or whose activation
+/// is not [batch, seq, d], and a gradient that is NaN or infinite.
 void for_each_gradient(LanguageModel& model, std::span<const Continuation> rows, const Site& site,
-                       const std::function<void(const SiteGradients&)>& visit, int64_t max_batch_tokens = 512);
+                       const std::function<void(const SiteGradients&)>& visit,
+                       int64_t max_batch_tokens = 512);
 
 }  // namespace vyx::models

@@ -10,8 +10,8 @@
 #include <map>
 #include <utility>
 
-#include "core/hooks/activation.h"
 #include "core/base/error.h"
+#include "core/hooks/activation.h"
 
 namespace vyx::models {
 namespace {
@@ -22,7 +22,8 @@ at::Tensor norms_of(const at::Tensor& rows) {  // [rows, d] -> [rows]
   return at::linalg_vector_norm(rows, 2, at::IntArrayRef{1});
 }
 
-at::Tensor select(const at::Tensor& rows, const at::Tensor& keep) {  // [rows, ..], [rows] bool -> [kept, ..]
+at::Tensor select(const at::Tensor& rows,
+                  const at::Tensor& keep) {  // [rows, ..], [rows] bool -> [kept, ..]
   return keep.all().item<bool>() ? rows : rows.index({keep});
 }
 
@@ -38,7 +39,8 @@ std::vector<double> numbers(const Json& json, const char* key, size_t count) {
   const auto found = json.find(key);
   if (found == json.end() || !found->is_array() || found->size() != count ||
       !std::all_of(found->begin(), found->end(), [](const Json& item) { return item.is_number(); }))
-    fail("{}: found {} = {}, expected {} numbers", kCursor, key, found == json.end() ? "nothing" : found->dump(), count);
+    fail("{}: found {} = {}, expected {} numbers", kCursor, key,
+         found == json.end() ? "nothing" : found->dump(), count);
   return found->get<std::vector<double>>();
 }
 
@@ -46,8 +48,12 @@ std::vector<double> numbers(const Json& json, const char* key, size_t count) {
 
 void validate(const HarvestOptions& options) {
   if (options.sites.empty()) throw UsageError("there are no sites; give at least one");
-  if (!(options.sink_threshold >= 0)) throw UsageError(fmt::format("a sink threshold of {}; expected 0 or more", options.sink_threshold));
-  if (options.calibration_rows < 1) throw UsageError(fmt::format("{} calibration rows; expected at least 1", options.calibration_rows));
+  if (!(options.sink_threshold >= 0))
+    throw UsageError(
+        fmt::format("a sink threshold of {}; expected 0 or more", options.sink_threshold));
+  if (options.calibration_rows < 1)
+    throw UsageError(
+        fmt::format("{} calibration rows; expected at least 1", options.calibration_rows));
 }
 
 /// What a forward gave, without padding and special tokens.
@@ -68,21 +74,26 @@ struct Harvest::Kept {
 struct Harvest::Capture {
   Capture(HookedModule& module, std::span<const Site> sites) : seen(sites.size()) {
     for (size_t i = 0; i < sites.size(); ++i) index[sites[i]] = i;
-    handle = module.hook(sites, [this](const Site& site, const c10::IValue& value) -> std::optional<c10::IValue> {
-      if (listening) take(site, value);
-      return std::nullopt;
-    });
+    handle = module.hook(
+        sites, [this](const Site& site, const c10::IValue& value) -> std::optional<c10::IValue> {
+          if (listening) take(site, value);
+          return std::nullopt;
+        });
   }
 
   void take(const Site& site, const c10::IValue& value) {
     const auto activation = activation_of(value);  // [.., d]
     if (!activation || activation->dim() < 1 || !activation->is_floating_point())
       fail("{}: found {}, expected an activation [.., d]; choose another site", site.name(),
-           activation ? fmt::format("shape [{}]", fmt::join(activation->sizes(), ", ")) : "no tensor");
+           activation ? fmt::format("shape [{}]", fmt::join(activation->sizes(), ", "))
+                      : "no tensor");
     at::Tensor& place = seen[index.at(site)];
-    if (place.defined()) fail("{}: found a second call in one forward, expected one; choose another site", site.name());
+    if (place.defined())
+      fail("{}: found a second call in one forward, expected one; choose another site",
+           site.name());
     // A copy, since the module may go on to write in place.
-    place = activation->reshape({-1, activation->size(-1)}).to(at::kCPU, at::kFloat, false, /*copy=*/true);
+    place = activation->reshape({-1, activation->size(-1)})
+                .to(at::kCPU, at::kFloat, false, /*copy=*/true);
   }
 
   std::map<Site, size_t> index;
@@ -91,7 +102,8 @@ struct Harvest::Capture {
   HookHandle handle;  // last, so that no hook outlives what it refers to
 };
 
-Harvest::Harvest(std::unique_ptr<HarvestInput> input, HarvestOptions options) : input_(std::move(input)), options_(std::move(options)) {
+Harvest::Harvest(std::unique_ptr<HarvestInput> input, HarvestOptions options)
+    : input_(std::move(input)), options_(std::move(options)) {
   validate(options_);
   capture_ = std::make_unique<Capture>(input_->module(), options_.sites);
 }
@@ -107,10 +119,13 @@ std::optional<Harvest::Kept> Harvest::run() {
   capture_->listening = false;
   if (!rows) return std::nullopt;
 
-  const auto flat = [](const at::Tensor& mask) { return mask.defined() ? mask.reshape({-1}) : mask; };
+  const auto flat = [](const at::Tensor& mask) {
+    return mask.defined() ? mask.reshape({-1}) : mask;
+  };
   const at::Tensor real = flat(rows->real), special = flat(rows->special);  // [rows] bool
   at::Tensor keep = real;
-  if (special.defined() && !options_.keep_special) keep = real.defined() ? real & ~special : ~special;
+  if (special.defined() && !options_.keep_special)
+    keep = real.defined() ? real & ~special : ~special;
 
   Kept kept;
   int64_t count = real.defined() ? real.size(0) : special.defined() ? special.size(0) : -1;
@@ -120,12 +135,17 @@ std::optional<Harvest::Kept> Harvest::run() {
     if (!seen.defined()) fail("{}: the forward never reached this site", site);
     if (count < 0) count = seen.size(0);
     if (seen.size(0) != count)
-      fail("{}: found {} rows in a forward of {} tokens, expected a row a token; choose another site", site, seen.size(0), count);
+      fail(
+          "{}: found {} rows in a forward of {} tokens, expected a row a token; choose another "
+          "site",
+          site, seen.size(0), count);
     kept.rows.push_back(keep.defined() ? select(seen, keep) : seen);
     kept.norms.push_back(norms_of(kept.rows.back()));
     if (!kept.norms.back().isfinite().all().item<bool>())
-      fail("{}: found NaN or infinity in the activations of {}, expected finite numbers; the model may be damaged, or its type too narrow",
-           site, input_->where());
+      fail(
+          "{}: found NaN or infinity in the activations of {}, expected finite numbers; the model "
+          "may be damaged, or its type too narrow",
+          site, input_->where());
   }
   kept.of = count;
   kept.places = at::arange(count);
@@ -201,13 +221,15 @@ void Harvest::rewind() {
 }
 
 Json Harvest::cursor() const {
-  return {{"input", input_->cursor()}, {"tokens", counts_.tokens}, {"special", counts_.special},    {"sinks", counts_.sinks},
-          {"median_norms", medians_},  {"mean_norms", means_},     {"joint_mean_norm", joint_mean_}};
+  return {{"input", input_->cursor()},     {"tokens", counts_.tokens}, {"special", counts_.special},
+          {"sinks", counts_.sinks},        {"median_norms", medians_}, {"mean_norms", means_},
+          {"joint_mean_norm", joint_mean_}};
 }
 
 void Harvest::seek(const Json& cursor) {
   const auto count = [&](const char* key) {
-    return static_cast<uint64_t>(json_integer(cursor, key, kCursor, 0, std::numeric_limits<int64_t>::max()));
+    return static_cast<uint64_t>(
+        json_integer(cursor, key, kCursor, 0, std::numeric_limits<int64_t>::max()));
   };
   counts_ = {.tokens = count("tokens"), .special = count("special"), .sinks = count("sinks")};
   medians_ = numbers(cursor, "median_norms", options_.sites.size());

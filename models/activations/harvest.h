@@ -1,5 +1,6 @@
-// Harvesting: a module runs over its input, and the activations at some sites come out as rows, in an order that can be taken up again
-// anywhere. Special tokens and attention sinks are left out, and counted.
+// Harvesting: a module runs over its input, and the activations at some sites come out as rows, in
+// an order that can be taken up again anywhere. Special tokens and attention sinks are left out,
+// and counted.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -10,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "core/hooks/hooked_module.h"
 #include "core/base/json_guard.h"
+#include "core/hooks/hooked_module.h"
 
 namespace vyx::models {
 
@@ -21,14 +22,16 @@ class HarvestInput {
   struct Rows {
     at::Tensor real;     // [batch, seq] bool; undefined: every row is real
     at::Tensor special;  // [batch, seq] bool: tokens that are not text; undefined: none
-    at::Tensor tokens;   // [batch, seq] int64: their ids; undefined: the input is not made of tokens
+    at::Tensor tokens;  // [batch, seq] int64: their ids; undefined: the input is not made of tokens
   };
 
   virtual ~HarvestInput() = default;
   virtual HookedModule& module() = 0;
-  /// Runs the next forward for the module's hooks alone, so that it stops after the last hooked site. nullopt at the end.
+  /// Runs the next forward for the module's hooks alone, so that it stops after the last hooked
+  /// site. nullopt at the end.
   virtual std::optional<Rows> run() = 0;
-  /// Passes over forwards without running them. Returns how many there were, fewer than asked only at the end.
+  /// Passes over forwards without running them. Returns how many there were, fewer than asked only
+  /// at the end.
   virtual uint64_t pass(uint64_t forwards) = 0;
   /// The place between two forwards; seek(null) is the beginning.
   virtual Json cursor() const = 0;
@@ -42,11 +45,12 @@ class HarvestInput {
 struct HarvestOptions {
   std::vector<Site> sites;    // whose activations are [.., d]; all give a row for the same tokens
   bool keep_special = false;  // rows of special tokens
-  /// Attention sinks (Xiao et al. 2023, arXiv:2309.17453) are left out: rows whose norm, at any of the sites, is beyond so many times the
-  /// site's median norm. One such row would ruin every mean. 0: none is.
+  /// Attention sinks (Xiao et al. 2023, arXiv:2309.17453) are left out: rows whose norm, at any of
+  /// the sites, is beyond so many times the site's median norm. One such row would ruin every mean.
+  /// 0: none is.
   double sink_threshold = 10;
-  int64_t calibration_rows =
-      4096;  // the first ones, whose norms' median it is: fixed from then on, so that a resumed harvest gives the same
+  int64_t calibration_rows = 4096;  // the first ones, whose norms' median it is: fixed from then
+                                    // on, so that a resumed harvest gives the same
 };
 void validate(const HarvestOptions& options);  // throws UsageError
 
@@ -62,22 +66,31 @@ class Harvest {
   Harvest(Harvest&&) noexcept;
   ~Harvest();
 
-  /// The kept rows of the next forward, perhaps none: float32 [rows, d] a site, row r of each being the same token's. nullopt at the end.
-  /// Throws Error for a site that is not reached exactly once a forward, or whose activations are not [.., d], a row a token; and for an
-  /// activation that is NaN or infinite (naming site and input).
+  /// The kept rows of the next forward, perhaps none: float32 [rows, d] a site, row r of each being
+  /// the same token's. nullopt at the end. Throws Error for a site that is not reached exactly once
+  /// a forward, or whose activations are not [.., d], a row a token; and for an activation that is
+  /// NaN or infinite (naming site and input).
   std::optional<std::vector<at::Tensor>> next();
 
   /// Of the rows that next() gave last.
-  const at::Tensor& tokens() const { return tokens_; }  // [rows] int64: their ids; undefined when the input has none
-  /// [rows] int64: which of all the rows that next() has run they are, those left out and padding included. Of packed text, place / context
-  /// is the context and place % context the token in it.
+  const at::Tensor& tokens() const {
+    return tokens_;
+  }  // [rows] int64: their ids; undefined when the input has none
+  /// [rows] int64: which of all the rows that next() has run they are, those left out and padding
+  /// included. Of packed text, place / context is the context and place % context the token in it.
   const at::Tensor& places() const { return places_; }
 
   /// Runs the calibration unless it has been: medians() is known from then on.
   void calibrate();
-  std::span<const double> median_norms() const { return medians_; }  // a site; of the calibration's rows
-  std::span<const double> mean_norms() const { return means_; }      // a site; of those of them that are kept
-  double joint_mean_norm() const { return joint_mean_; }             // of the kept ones, all sites side by side
+  std::span<const double> median_norms() const {
+    return medians_;
+  }  // a site; of the calibration's rows
+  std::span<const double> mean_norms() const {
+    return means_;
+  }  // a site; of those of them that are kept
+  double joint_mean_norm() const {
+    return joint_mean_;
+  }  // of the kept ones, all sites side by side
 
   /// Passes over forwards without running them; returns how many there were.
   uint64_t pass(uint64_t forwards) { return input_->pass(forwards); }

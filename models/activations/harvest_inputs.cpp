@@ -8,15 +8,16 @@
 #include <span>
 #include <utility>
 
-#include "core/io/digest.h"
 #include "core/base/error.h"
+#include "core/io/digest.h"
 
 namespace vyx::models {
 namespace {
 
 constexpr const char* kInputCursor = "harvest's cursor";
 
-/// Of the tokens' bytes by id: two tokenizers that agree here give the same meaning to a row of tokens.
+/// Of the tokens' bytes by id: two tokenizers that agree here give the same meaning to a row of
+/// tokens.
 std::string vocabulary_digest(const Tokenizer& tokenizer) {
   std::string all;
   for (TokenId token = 0; token < tokenizer.vocabulary_size(); ++token) {
@@ -57,7 +58,8 @@ class TextInput : public HarvestInput {
 
   Json cursor() const override { return to_json(packer_.cursor()); }
   void seek(const Json& cursor) override {
-    packer_.seek(cursor.is_null() ? PackingCursor{} : packing_cursor_from_json(cursor, kInputCursor));
+    packer_.seek(cursor.is_null() ? PackingCursor{}
+                                  : packing_cursor_from_json(cursor, kInputCursor));
   }
   std::string where() const override { return packer_.source().where(); }
 
@@ -86,8 +88,11 @@ class TextInput : public HarvestInput {
 
 class ArgumentInput : public HarvestInput {
  public:
-  ArgumentInput(HookedModule module, std::function<std::optional<Arguments>(uint64_t)> arguments, Json provenance)
-      : module_(std::move(module)), arguments_(std::move(arguments)), provenance_(std::move(provenance)) {}
+  ArgumentInput(HookedModule module, std::function<std::optional<Arguments>(uint64_t)> arguments,
+                Json provenance)
+      : module_(std::move(module)),
+        arguments_(std::move(arguments)),
+        provenance_(std::move(provenance)) {}
 
   HookedModule& module() override { return module_; }
 
@@ -108,8 +113,10 @@ class ArgumentInput : public HarvestInput {
 
   Json cursor() const override { return {{"forward", forward_}}; }
   void seek(const Json& cursor) override {
-    forward_ =
-        cursor.is_null() ? 0 : static_cast<uint64_t>(json_integer(cursor, "forward", kInputCursor, 0, std::numeric_limits<int64_t>::max()));
+    forward_ = cursor.is_null()
+                   ? 0
+                   : static_cast<uint64_t>(json_integer(cursor, "forward", kInputCursor, 0,
+                                                        std::numeric_limits<int64_t>::max()));
   }
   std::string where() const override { return fmt::format("forward {}", forward_); }
   Json provenance() const override { return provenance_; }
@@ -123,36 +130,43 @@ class ArgumentInput : public HarvestInput {
 
 }  // namespace
 
-std::unique_ptr<HarvestInput> text_input(LanguageModel& model, TextSource source, const TextInputOptions& options) {
+std::unique_ptr<HarvestInput> text_input(LanguageModel& model, TextSource source,
+                                         const TextInputOptions& options) {
   if (options.context < 2 || options.context > model.config().context_length)
-    fail("{}: found a context of {} tokens, expected 2 to {}", model.config().name, options.context, model.config().context_length);
+    fail("{}: found a context of {} tokens, expected 2 to {}", model.config().name, options.context,
+         model.config().context_length);
   return std::make_unique<TextInput>(model, std::move(source), options);
 }
 
-std::unique_ptr<HarvestInput> argument_input(HookedModule module, std::function<std::optional<Arguments>(uint64_t)> arguments,
-                                             Json provenance) {
-  return std::make_unique<ArgumentInput>(std::move(module), std::move(arguments), std::move(provenance));
+std::unique_ptr<HarvestInput> argument_input(
+    HookedModule module, std::function<std::optional<Arguments>(uint64_t)> arguments,
+    Json provenance) {
+  return std::make_unique<ArgumentInput>(std::move(module), std::move(arguments),
+                                         std::move(provenance));
 }
 
-std::unique_ptr<HarvestInput> tensor_input(HookedModule module, std::vector<at::Tensor> inputs, int64_t batch, Json provenance) {
+std::unique_ptr<HarvestInput> tensor_input(HookedModule module, std::vector<at::Tensor> inputs,
+                                           int64_t batch, Json provenance) {
   if (inputs.empty()) fail("there are no inputs; give at least one tensor");
   if (batch < 1) fail("a batch of {} inputs; expected at least 1", batch);
   const int64_t count = inputs[0].dim() == 0 ? 0 : inputs[0].size(0);
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (inputs[i].dim() == 0 || inputs[i].size(0) != count || count == 0)
-      fail("input {}: found {} rows, expected {}, as many as input 1", i + 1, inputs[i].dim() == 0 ? 0 : inputs[i].size(0),
-           std::max<int64_t>(count, 1));
+      fail("input {}: found {} rows, expected {}, as many as input 1", i + 1,
+           inputs[i].dim() == 0 ? 0 : inputs[i].size(0), std::max<int64_t>(count, 1));
   }
   at::Tensor any = inputs[0];  // on the module's device, when it has any
   for (const at::Tensor& parameter : module.module().parameters()) {
     any = parameter;
     break;
   }
-  auto arguments = [inputs = std::move(inputs), batch, count, device = any.device()](uint64_t forward) -> std::optional<Arguments> {
+  auto arguments = [inputs = std::move(inputs), batch, count,
+                    device = any.device()](uint64_t forward) -> std::optional<Arguments> {
     const auto begin = static_cast<int64_t>(forward) * batch;
     if (begin >= count) return std::nullopt;
     Arguments slices;
-    for (const at::Tensor& input : inputs) slices.emplace_back(input.narrow(0, begin, std::min(batch, count - begin)).to(device));
+    for (const at::Tensor& input : inputs)
+      slices.emplace_back(input.narrow(0, begin, std::min(batch, count - begin)).to(device));
     return slices;
   };
   return argument_input(std::move(module), std::move(arguments), std::move(provenance));

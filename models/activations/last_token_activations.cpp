@@ -11,8 +11,8 @@
 #include <numeric>
 #include <utility>
 
-#include "core/hooks/activation.h"
 #include "core/base/error.h"
+#include "core/hooks/activation.h"
 
 namespace vyx::models {
 namespace {
@@ -20,7 +20,8 @@ namespace {
 /// Hooks that copy the last real token's activation of each row to its prompt's place.
 class Harvester {
  public:
-  Harvester(LanguageModel& model, std::span<const Site> sites, int64_t prompts) : prompts_(prompts) {
+  Harvester(LanguageModel& model, std::span<const Site> sites, int64_t prompts)
+      : prompts_(prompts) {
     for (size_t i = 0; i < sites.size(); ++i) index_[sites[i]] = i;
     results_.resize(sites.size());
     handle_ = model.module().hook(sites, [this](const Site& site, const c10::IValue& value) {
@@ -30,7 +31,8 @@ class Harvester {
   }
 
   /// Runs a batch behind `cache`, the rows being those of the prompts `rows`.
-  void run(LanguageModel& model, KvCache& cache, const Batch& batch, const std::vector<int64_t>& rows) {
+  void run(LanguageModel& model, KvCache& cache, const Batch& batch,
+           const std::vector<int64_t>& rows) {
     last_ = last_positions(batch).to(model.device());
     rows_ = at::tensor(rows, at::kLong).to(model.device());
     model.harvest(cache, batch);
@@ -48,11 +50,14 @@ class Harvester {
   void store(const Site& site, const c10::IValue& value) {
     const auto activation = activation_of(value);  // [batch, seq, d]
     const int64_t batch = rows_.size(0);
-    if (!activation || activation->dim() != 3 || activation->size(0) != batch || activation->size(1) <= last_.max().item<int64_t>()) {
+    if (!activation || activation->dim() != 3 || activation->size(0) != batch ||
+        activation->size(1) <= last_.max().item<int64_t>()) {
       fail("{}: found {}, expected an activation [batch, seq, d]; choose another site", site.name(),
-           activation ? fmt::format("shape [{}]", fmt::join(activation->sizes(), ", ")) : "no tensor");
+           activation ? fmt::format("shape [{}]", fmt::join(activation->sizes(), ", "))
+                      : "no tensor");
     }
-    const at::Tensor last = activation->index({at::arange(batch, rows_.options()), last_}).to(at::kFloat);  // [batch, d]
+    const at::Tensor last = activation->index({at::arange(batch, rows_.options()), last_})
+                                .to(at::kFloat);  // [batch, d]
     at::Tensor& result = results_[index_.at(site)];
     if (!result.defined()) result = at::empty({prompts_, last.size(1)}, last.options());
     result.index_copy_(0, rows_, last);
@@ -61,23 +66,26 @@ class Harvester {
   int64_t prompts_;
   std::map<Site, size_t> index_;
   std::vector<at::Tensor> results_;
-  at::Tensor last_, rows_;  // of the batch that is running: position of the last real token, prompt [batch]
-  HookHandle handle_;       // last, so that no hook outlives what it refers to
+  at::Tensor last_,
+      rows_;  // of the batch that is running: position of the last real token, prompt [batch]
+  HookHandle handle_;  // last, so that no hook outlives what it refers to
 };
 
 void require_finite(const at::Tensor& activations, const Site& site) {
   const at::Tensor finite = activations.isfinite().all(1);  // [prompts]
   if (finite.all().item<bool>()) return;
   fail(
-      "{}: found NaN or infinity in the activation of prompt {}, expected finite numbers; the model may be "
-      "damaged, or float16 too narrow for it",
+      "{}: found NaN or infinity in the activation of prompt {}, expected finite numbers; the "
+      "model may be damaged, or float16 too narrow for it",
       site.name(), finite.logical_not().to(at::kLong).argmax().item<int64_t>() + 1);
 }
 
 }  // namespace
 
-std::vector<at::Tensor> last_token_activations(LanguageModel& model, std::span<const std::vector<TokenId>> prompts,
-                                               std::span<const Site> sites, const ActivationOptions& options) {
+std::vector<at::Tensor> last_token_activations(LanguageModel& model,
+                                               std::span<const std::vector<TokenId>> prompts,
+                                               std::span<const Site> sites,
+                                               const ActivationOptions& options) {
   if (prompts.empty()) fail("there are no prompts; give at least one");
   if (sites.empty()) fail("there are no sites; give at least one");
   for (size_t i = 0; i < prompts.size(); ++i) {
@@ -117,7 +125,8 @@ std::vector<at::Tensor> last_token_activations(LanguageModel& model, std::span<c
         done += prompts[members[row]].size();
       }
       const Batch batch = make_batch(tokens, Padding::right, pad);
-      KvCache cache = model.repeat(prefix, static_cast<int64_t>(rows.size()), prefix_length + batch.ids.size(1));
+      KvCache cache = model.repeat(prefix, static_cast<int64_t>(rows.size()),
+                                   prefix_length + batch.ids.size(1));
       harvester.run(model, cache, batch, indices);
       if (options.on_tokens) options.on_tokens(done);
     }
@@ -125,7 +134,8 @@ std::vector<at::Tensor> last_token_activations(LanguageModel& model, std::span<c
 
   std::vector<at::Tensor> results = harvester.take(sites);
   for (size_t i = 0; i < sites.size(); ++i) {
-    if (!results[i].defined()) fail("{}: the model's forward never reached this site", sites[i].name());
+    if (!results[i].defined())
+      fail("{}: the model's forward never reached this site", sites[i].name());
     require_finite(results[i], sites[i]);
   }
   return results;

@@ -4,27 +4,33 @@
 #include <ATen/core/grad_mode.h>
 #include <fmt/ranges.h>
 
-#include "core/hooks/activation.h"
 #include "core/base/error.h"
+#include "core/hooks/activation.h"
 
 namespace vyx::models {
 
 at::Tensor logit_lens(LanguageModel& model, const at::Tensor& vectors) {
   const int64_t width = model.config().d_model;
   if (vectors.dim() != 2 || vectors.size(0) == 0 || vectors.size(1) != width)
-    fail("logit lens: found vectors [{}], expected [n, {}], the width of the model's residual stream", fmt::join(vectors.sizes(), ", "),
-         width);
+    fail(
+        "logit lens: found vectors [{}], expected [n, {}], the width of the model's residual "
+        "stream",
+        fmt::join(vectors.sizes(), ", "), width);
   const at::NoGradGuard no_grad;
-  // A forward of one token a vector, in which the vectors take the place of the last block's output: whatever an architecture has
-  // between that and the head is there.
+  // A forward of one token a vector, in which the vectors take the place of the last block's
+  // output: whatever an architecture has between that and the head is there.
   const Site last = model.block_output(model.config().layers - 1);
-  const auto handle = model.module().hook(std::span(&last, 1), [&](const Site&, const c10::IValue& value) -> std::optional<c10::IValue> {
-    return with_activation(value, vectors.unsqueeze(1).to(activation_of(value)->options()));  // [n, 1, d_model]
-  });
+  const auto handle = model.module().hook(
+      std::span(&last, 1),
+      [&](const Site&, const c10::IValue& value) -> std::optional<c10::IValue> {
+        return with_activation(
+            value, vectors.unsqueeze(1).to(activation_of(value)->options()));  // [n, 1, d_model]
+      });
   const int64_t count = vectors.size(0);
   KvCache cache = model.make_cache(count, 1);
-  const at::Tensor hidden =
-      model.extend(cache, {.ids = at::full({count, 1}, model.pad_token(), at::kLong), .mask = {}});  // [n, 1, d_model]
+  const at::Tensor hidden = model.extend(
+      cache,
+      {.ids = at::full({count, 1}, model.pad_token(), at::kLong), .mask = {}});  // [n, 1, d_model]
   return model.head(hidden.squeeze(1)).cpu();
 }
 

@@ -20,7 +20,8 @@ Json to_json(const PackingCursor& cursor) {
 
 PackingCursor packing_cursor_from_json(const Json& json, std::string_view source) {
   const auto number = [&](const char* key) {
-    return static_cast<uint64_t>(json_integer(json, key, source, 0, std::numeric_limits<int64_t>::max()));
+    return static_cast<uint64_t>(
+        json_integer(json, key, source, 0, std::numeric_limits<int64_t>::max()));
   };
   return {.text = {.file = number("file"),
                    .document = number("document"),
@@ -32,7 +33,8 @@ PackingCursor packing_cursor_from_json(const Json& json, std::string_view source
 Packer::Packer(TextSource source, const Tokenizer& tokenizer, const PackingOptions& options)
     : source_(std::move(source)), tokenizer_(tokenizer), options_(options) {
   if (options.context < 2) fail("a context of {} tokens; expected at least 2", options.context);
-  for (TokenId token = 0; token < tokenizer.vocabulary_size(); ++token) special_.push_back(tokenizer.is_special(token));
+  for (TokenId token = 0; token < tokenizer.vocabulary_size(); ++token)
+    special_.push_back(tokenizer.is_special(token));
 }
 
 bool Packer::next_document() {
@@ -53,7 +55,8 @@ int64_t Packer::fill_row(int64_t* ids, int64_t* segments) {
   int64_t filled = 0, segment = 0;
   while (filled + begin < options_.context && (done_ < tokens_.size() || next_document())) {
     if (begin != 0) ids[filled] = options_.begin_token;
-    const int64_t count = std::min(options_.context - filled - begin, static_cast<int64_t>(tokens_.size() - done_));
+    const int64_t count =
+        std::min(options_.context - filled - begin, static_cast<int64_t>(tokens_.size() - done_));
     std::copy_n(tokens_.begin() + static_cast<int64_t>(done_), count, ids + filled + begin);
     std::fill_n(segments + filled, begin + count, ++segment);
     done_ += static_cast<size_t>(count);
@@ -66,7 +69,9 @@ int64_t Packer::fill_row(int64_t* ids, int64_t* segments) {
 
 std::optional<PackedBatch> Packer::next(int64_t rows) {
   const int64_t context = options_.context;
-  PackedBatch batch{.ids = at::empty({rows, context}, at::kLong), .segments = at::empty({rows, context}, at::kLong), .special = {}};
+  PackedBatch batch{.ids = at::empty({rows, context}, at::kLong),
+                    .segments = at::empty({rows, context}, at::kLong),
+                    .special = {}};
   auto* ids = batch.ids.mutable_data_ptr<int64_t>();
   auto* segments = batch.segments.mutable_data_ptr<int64_t>();
   int64_t filled = 0;
@@ -83,14 +88,16 @@ std::optional<PackedBatch> Packer::next(int64_t rows) {
   batch.special = at::zeros({filled, context}, at::kBool);
   auto* special = batch.special.mutable_data_ptr<bool>();
   bool any = false;
-  for (int64_t i = 0; i < filled * context; ++i) any |= special[i] = segments[i] != 0 && special_[static_cast<size_t>(ids[i])];
+  for (int64_t i = 0; i < filled * context; ++i)
+    any |= special[i] = segments[i] != 0 && special_[static_cast<size_t>(ids[i])];
   if (!any) batch.special.reset();
   if (whole) batch.segments.reset();
   return batch;
 }
 
 PackingCursor Packer::cursor() const {
-  if (done_ < tokens_.size()) return {.text = document_cursor_, .token = done_, .bytes_without_token = dropped_before_};
+  if (done_ < tokens_.size())
+    return {.text = document_cursor_, .token = done_, .bytes_without_token = dropped_before_};
   return {.text = source_.cursor(), .token = 0, .bytes_without_token = dropped_};
 }
 
@@ -101,7 +108,8 @@ void Packer::seek(const PackingCursor& cursor) {
   done_ = 0;
   if (cursor.token == 0) return;
   if (!next_document() || cursor.token >= tokens_.size())
-    fail("{}: found fewer than {} tokens where the text was left off; it has changed since", source_.where(), cursor.token + 1);
+    fail("{}: found fewer than {} tokens where the text was left off; it has changed since",
+         source_.where(), cursor.token + 1);
   done_ = cursor.token;
 }
 
@@ -112,7 +120,8 @@ std::vector<std::vector<TokenId>> segments_of(Packer& packer, uint64_t max_token
     const auto packed = packer.next(1);
     if (!packed) break;
     const int64_t* ids = packed->ids.const_data_ptr<int64_t>();
-    const int64_t* segments = packed->segments.defined() ? packed->segments.const_data_ptr<int64_t>() : nullptr;
+    const int64_t* segments =
+        packed->segments.defined() ? packed->segments.const_data_ptr<int64_t>() : nullptr;
     for (int64_t i = 0, last = 0; i < packed->ids.size(1) && tokens < max_tokens; ++i, ++tokens) {
       const int64_t segment = segments != nullptr ? segments[i] : 1;
       if (segment == 0) break;  // padding

@@ -1,5 +1,6 @@
-// Documents packed into rows of one length, so that a forward computes next to no padding. A row holds several documents, each a segment
-// of its own (architectures/llama.cpp); one that does not fit goes on, as a new segment, in the next row.
+// Documents packed into rows of one length, so that a forward computes next to no padding. A row
+// holds several documents, each a segment of its own (architectures/llama.cpp); one that does not
+// fit goes on, as a new segment, in the next row.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -15,22 +16,26 @@ namespace vyx::models {
 
 struct PackingOptions {
   int64_t context = 256;     // tokens a row
-  TokenId begin_token = -1;  // put before each segment (a model's bos_token, when its prompts begin with it); -1: none
+  TokenId begin_token = -1;  // put before each segment (a model's bos_token, when its prompts begin
+                             // with it); -1: none
   TokenId pad_token = 0;
-  bool special_in_text = false;  // "<|im_end|>" in the text is that token; false: it is the plain characters
+  bool special_in_text =
+      false;  // "<|im_end|>" in the text is that token; false: it is the plain characters
 };
 
 struct PackedBatch {
   at::Tensor ids;       // [rows, context] int64
-  at::Tensor segments;  // [rows, context] int64: 1, 2, … along a row, 0 for padding; undefined when each row is one whole segment
-  at::Tensor special;   // [rows, context] bool: tokens that are not text; undefined: none
+  at::Tensor segments;  // [rows, context] int64: 1, 2, … along a row, 0 for padding; undefined when
+                        // each row is one whole segment
+  at::Tensor special;  // [rows, context] bool: tokens that are not text; undefined: none
 };
 
 /// A place between two rows.
 struct PackingCursor {
-  TextCursor text;                   // of the document that goes on, or of the next
-  uint64_t token = 0;                // how many of its tokens are in earlier rows
-  uint64_t bytes_without_token = 0;  // of earlier documents: left out, since the vocabulary cannot spell them
+  TextCursor text;     // of the document that goes on, or of the next
+  uint64_t token = 0;  // how many of its tokens are in earlier rows
+  uint64_t bytes_without_token =
+      0;  // of earlier documents: left out, since the vocabulary cannot spell them
 };
 Json to_json(const PackingCursor& cursor);
 PackingCursor packing_cursor_from_json(const Json& json, std::string_view source);
@@ -64,7 +69,8 @@ class Packer {
   uint64_t dropped_ = 0, dropped_before_ = 0;  // bytes without token: with document_, without it
 };
 
-/// The text's segments as rows of tokens of their own, each of at most `context`, until there are `max_tokens` in all.
+/// The text's segments as rows of tokens of their own, each of at most `context`, until there are
+/// `max_tokens` in all.
 std::vector<std::vector<TokenId>> segments_of(Packer& packer, uint64_t max_tokens);
 
 }  // namespace vyx::models

@@ -4,22 +4,23 @@
 #include <limits>
 #include <utility>
 
-#include "core/io/digest.h"
 #include "core/base/error.h"
 #include "core/base/utf8.h"
+#include "core/io/digest.h"
 
 namespace vyx::models {
 namespace {
 
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF", kReplacement = "\xEF\xBF\xBD";
 
-constexpr std::pair<const char*, uint64_t TextCounts::*> kCounts[] = {{"documents", &TextCounts::documents},
-                                                                      {"bytes", &TextCounts::bytes},
-                                                                      {"empty", &TextCounts::empty},
-                                                                      {"carriage_returns", &TextCounts::carriage_returns},
-                                                                      {"byte_order_marks", &TextCounts::byte_order_marks},
-                                                                      {"nul_bytes", &TextCounts::nul_bytes},
-                                                                      {"malformed", &TextCounts::malformed}};
+constexpr std::pair<const char*, uint64_t TextCounts::*> kCounts[] = {
+    {"documents", &TextCounts::documents},
+    {"bytes", &TextCounts::bytes},
+    {"empty", &TextCounts::empty},
+    {"carriage_returns", &TextCounts::carriage_returns},
+    {"byte_order_marks", &TextCounts::byte_order_marks},
+    {"nul_bytes", &TextCounts::nul_bytes},
+    {"malformed", &TextCounts::malformed}};
 
 bool is_blank(std::string_view text) {
   return text.find_first_not_of(" \t\r\n\f\v") == std::string_view::npos;
@@ -42,7 +43,8 @@ Json to_json(const TextCounts& counts) {
 TextCounts text_counts_from_json(const Json& json, std::string_view source) {
   TextCounts counts;
   for (const auto& [name, member] : kCounts)
-    counts.*member = static_cast<uint64_t>(json_integer(json, name, source, 0, std::numeric_limits<int64_t>::max()));
+    counts.*member = static_cast<uint64_t>(
+        json_integer(json, name, source, 0, std::numeric_limits<int64_t>::max()));
   return counts;
 }
 
@@ -77,13 +79,16 @@ bool TextSource::next(std::string& document) {
 }
 
 void TextSource::seek(const TextCursor& cursor) {
-  if (cursor.file > files_.size()) fail("found a place in file {} of the text, expected at most {} files", cursor.file + 1, files_.size());
+  if (cursor.file > files_.size())
+    fail("found a place in file {} of the text, expected at most {} files", cursor.file + 1,
+         files_.size());
   reader_.reset();
   cursor_ = {.file = cursor.file, .document = 0, .counts = {}};
   std::string passed;
   for (; cursor_.document < cursor.document; ++cursor_.document) {
     if (cursor.file == files_.size() || !read(passed))
-      fail("the text ends before document {} of file {}; it has changed since", cursor.document + 1, cursor.file + 1);
+      fail("the text ends before document {} of file {}; it has changed since", cursor.document + 1,
+           cursor.file + 1);
   }
   cursor_.counts = cursor.counts;
 }
@@ -96,7 +101,9 @@ std::string TextSource::where() const {
 Json TextSource::provenance() const {
   Json list = Json::array();
   for (const auto& file : files_)
-    list.push_back({{"file", file.filename().string()}, {"bytes", std::filesystem::file_size(file)}, {"sha256", sha256_file(file)}});
+    list.push_back({{"file", file.filename().string()},
+                    {"bytes", std::filesystem::file_size(file)},
+                    {"sha256", sha256_file(file)}});
   return list;
 }
 
@@ -127,7 +134,9 @@ bool TextSource::read_json_line(std::string& document) {
   } while (is_blank(line));
   const std::string where = fmt::format("{}:{}", reader_->path().string(), reader_->number());
   const Json json = parse_json(without_line_end(line), where, {.max_bytes = LineReader::kMaxLine});
-  if (!json.is_object()) fail("{}: found a {}, expected an object {{\"{}\": \"…\"}}", where, json.type_name(), options_.json_key);
+  if (!json.is_object())
+    fail("{}: found a {}, expected an object {{\"{}\": \"…\"}}", where, json.type_name(),
+         options_.json_key);
   append_clean(json_string(json, options_.json_key.c_str(), where), document);
   return true;
 }
@@ -141,18 +150,22 @@ std::string_view TextSource::without_mark(std::string_view line) {
 }
 
 void TextSource::append_clean(std::string_view text, std::string& document) {
-  size_t copied = 0;  // everything before is in the document, or left out; runs of good text are copied whole
+  size_t copied =
+      0;  // everything before is in the document, or left out; runs of good text are copied whole
   for (size_t at = 0; at < text.size();) {
     const auto byte = static_cast<unsigned char>(text[at]);
     const bool carriage_return = byte == '\r' && text.substr(at + 1).starts_with('\n');
-    const Utf8Step step = byte < 0x80 ? Utf8Step{.length = 1, .well_formed = true} : utf8_step(text.substr(at));
+    const Utf8Step step =
+        byte < 0x80 ? Utf8Step{.length = 1, .well_formed = true} : utf8_step(text.substr(at));
     if (byte != 0 && !carriage_return && step.well_formed) {
       at += step.length;
       continue;
     }
     document += text.substr(copied, at - copied);
     if (!step.well_formed) document += kReplacement;
-    ++(byte == 0 ? cursor_.counts.nul_bytes : carriage_return ? cursor_.counts.carriage_returns : cursor_.counts.malformed);
+    ++(byte == 0         ? cursor_.counts.nul_bytes
+       : carriage_return ? cursor_.counts.carriage_returns
+                         : cursor_.counts.malformed);
     copied = at += step.length;
   }
   document += text.substr(copied);

@@ -1,4 +1,5 @@
-// Documents from text files: what a harvest reads. Streamed: memory is bounded by the longest document.
+// Documents from text files: what a harvest reads. Streamed: memory is bounded by the longest
+// document.
 #pragma once
 #include <cstdint>
 #include <filesystem>
@@ -20,9 +21,11 @@ enum class TextFormat {
 
 struct TextOptions {
   TextFormat format = TextFormat::automatic;
-  std::string json_key = "text";           // of JSON Lines: the member that holds the text
-  std::string separator;                   // of plain text: a line that is just this ends a document ("%" in fortunes); empty: none does
-  uint64_t max_document_bytes = 1u << 20;  // of plain text: a longer document is cut behind the line that reaches this
+  std::string json_key = "text";  // of JSON Lines: the member that holds the text
+  std::string separator;          // of plain text: a line that is just this ends a document ("%" in
+                                  // fortunes); empty: none does
+  uint64_t max_document_bytes =
+      1u << 20;  // of plain text: a longer document is cut behind the line that reaches this
 };
 
 /// What was read, and what was not as text should be.
@@ -32,7 +35,8 @@ struct TextCounts {
   uint64_t carriage_returns = 0;  // before a line end, left out
   uint64_t byte_order_marks = 0;  // at the start of a file, left out
   uint64_t nul_bytes = 0;         // left out
-  uint64_t malformed = 0;         // sequences that are not UTF-8, replaced by U+FFFD (JSON Lines refuse them)
+  uint64_t malformed =
+      0;  // sequences that are not UTF-8, replaced by U+FFFD (JSON Lines refuse them)
 
   friend bool operator==(const TextCounts&, const TextCounts&) = default;
 };
@@ -49,14 +53,17 @@ struct TextCursor {
 
 class TextSource {
  public:
-  /// Throws Error for a file that cannot be read or is no regular file, and when there is none. Files are plain or gzip, read in order.
+  /// Throws Error for a file that cannot be read or is no regular file, and when there is none.
+  /// Files are plain or gzip, read in order.
   explicit TextSource(std::vector<std::filesystem::path> files, TextOptions options = {});
 
-  /// The next document, as well-formed UTF-8 that is not only white space; false at the end. Throws Error naming file and line.
+  /// The next document, as well-formed UTF-8 that is not only white space; false at the end. Throws
+  /// Error naming file and line.
   bool next(std::string& document);
 
   const TextCursor& cursor() const { return cursor_; }
-  /// Goes on at a cursor of the same files. Reads that file up to there. Throws Error when it has not as many documents.
+  /// Goes on at a cursor of the same files. Reads that file up to there. Throws Error when it has
+  /// not as many documents.
   void seek(const TextCursor& cursor);
 
   /// "stories.jsonl, document 12": the one that next() gave last.

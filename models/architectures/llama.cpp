@@ -11,8 +11,8 @@
 namespace vyx::models {
 namespace {
 
-// Every class calls its submodules with `.forward(…)`, so that each of them is a site. Numbers as dtypes are
-// TorchScript's own: 4 int64, 6 float32, 11 bool.
+// Every class calls its submodules with `.forward(…)`, so that each of them is a site. Numbers as
+// dtypes are TorchScript's own: 4 int64, 6 float32, 11 bool.
 
 constexpr const char* kEmbedding = R"(
 def forward(self, ids: Tensor) -> Tensor:
@@ -29,8 +29,8 @@ def forward(self, x: Tensor) -> Tensor:
     return torch.linear(x, self.weight)
 )";
 
-// Cosines and sines of the rotation, once a forward. The sines' first half is negated, so that rotating is
-// x·cos + swap(x)·sin with the halves of a head swapped.
+// Cosines and sines of the rotation, once a forward. The sines' first half is negated, so that
+// rotating is x·cos + swap(x)·sin with the halves of a head swapped.
 constexpr const char* kRotaryEmbedding = R"(
 def forward(self, positions: Tensor, dtype: int) -> Tuple[Tensor, Tensor]:
     angles = (positions.unsqueeze(-1).to(6) * self.inv_freq).unsqueeze(2)
@@ -38,9 +38,9 @@ def forward(self, positions: Tensor, dtype: int) -> Tuple[Tensor, Tensor]:
     return torch.cat([cos, cos], -1).to(dtype), torch.cat([-sin, sin], -1).to(dtype)
 )";
 
-// hidden [batch, seq, d_model]; cos, sin [batch or 1, seq, 1, head_dim]; bias [batch or 1, 1, seq, past +
-// seq], None: causal. For one token the heads that share a key head are rows of one query matrix, which needs
-// no copies of keys.
+// hidden [batch, seq, d_model]; cos, sin [batch or 1, seq, 1, head_dim]; bias [batch or 1, 1, seq,
+// past + seq], None: causal. For one token the heads that share a key head are rows of one query
+// matrix, which needs no copies of keys.
 constexpr const char* kAttention = R"(
 def forward(self, hidden: Tensor, cos: Tensor, sin: Tensor, bias: Optional[Tensor], keys: List[Tensor], values: List[Tensor], past: int) -> Tensor:
     batch, seq = hidden.size(0), hidden.size(1)
@@ -77,9 +77,11 @@ def forward(self, hidden: Tensor, cos: Tensor, sin: Tensor, bias: Optional[Tenso
     return hidden + self.mlp.forward(self.post_attention_layernorm.forward(hidden))
 )";
 
-// A mask is bool or 0 and 1, real or padding, or has the number of each token's segment: tokens then see their own segment alone, and
-// positions begin anew in each. Positions count real tokens only, so that padding on either side changes nothing. A padding token sees
-// itself: with nothing to see its softmax would be NaN. Without padding no bias is needed for a prompt (causal) or one token (sees all).
+// A mask is bool or 0 and 1, real or padding, or has the number of each token's segment: tokens
+// then see their own segment alone, and positions begin anew in each. Positions count real tokens
+// only, so that padding on either side changes nothing. A padding token sees itself: with nothing
+// to see its softmax would be NaN. Without padding no bias is needed for a prompt (causal) or one
+// token (sees all).
 constexpr const char* kModel = R"(
 def is_segmented(self, attention_mask: Optional[Tensor]) -> bool:
     if attention_mask is None:
@@ -146,14 +148,18 @@ def forward(self, input_ids: Tensor, attention_mask: Optional[Tensor] = None) ->
 /// Makes the objects of the model, one class a kind.
 class LlamaBuilder {
  public:
-  LlamaBuilder(const LanguageModelConfig& config, const WeightSource& weights) : config_(config), weights_(weights) {}
+  LlamaBuilder(const LanguageModelConfig& config, const WeightSource& weights)
+      : config_(config), weights_(weights) {}
 
   torch::jit::Module build() {
     const auto embedding = weight("model.embed_tokens", {config_.vocabulary, config_.d_model});
-    const auto head = config_.tied_embeddings ? embedding : weight("lm_head", {config_.vocabulary, config_.d_model});
+    const auto head = config_.tied_embeddings
+                          ? embedding
+                          : weight("lm_head", {config_.vocabulary, config_.d_model});
 
     auto layers = make("Layers", "", [&](auto& module) {
-      for (int64_t k = 0; k < config_.layers; ++k) module.register_module(std::to_string(k), block(k));
+      for (int64_t k = 0; k < config_.layers; ++k)
+        module.register_module(std::to_string(k), block(k));
     });
     std::string forward = kModel;
     for (int64_t k = 0; k < config_.layers; ++k) forward += fmt::format(kModelBlock, k);
@@ -162,11 +168,13 @@ class LlamaBuilder {
       module.register_module("embed_tokens", make("Embedding", kEmbedding, parameter(embedding)));
       module.register_module("layers", layers);
       module.register_module("norm", norm("model.norm"));
-      module.register_module("rotary_emb", make("RotaryEmbedding", kRotaryEmbedding, [&](auto& rotary) {
-                               const auto exponents =
-                                   at::arange(0, config_.head_dim, 2, at::kFloat) / static_cast<double>(config_.head_dim);
-                               rotary.register_buffer("inv_freq", at::pow(config_.rope_base, exponents).reciprocal());  // [head_dim / 2]
-                             }));
+      module.register_module(
+          "rotary_emb", make("RotaryEmbedding", kRotaryEmbedding, [&](auto& rotary) {
+            const auto exponents = at::arange(0, config_.head_dim, 2, at::kFloat) /
+                                   static_cast<double>(config_.head_dim);
+            rotary.register_buffer(
+                "inv_freq", at::pow(config_.rope_base, exponents).reciprocal());  // [head_dim / 2]
+          }));
     });
     return make("LlamaForCausalLM", kRoot, [&](auto& module) {
       module.register_module("model", model);
@@ -181,7 +189,8 @@ class LlamaBuilder {
   template <class Fill>
   Module make(const std::string& kind, const std::string& source, Fill&& fill) {
     const auto known = classes_.find(kind);
-    Module module = known == classes_.end() ? Module("vyx." + kind, unit_) : Module(unit_, known->second);
+    Module module =
+        known == classes_.end() ? Module("vyx." + kind, unit_) : Module(unit_, known->second);
     module.register_attribute("training", c10::BoolType::get(), false);
     fill(module);
     if (known == classes_.end()) {
@@ -191,13 +200,19 @@ class LlamaBuilder {
     return module;
   }
 
-  at::Tensor weight(const std::string& path, std::vector<int64_t> shape) { return weights_(path + ".weight", shape); }
-
-  static auto parameter(at::Tensor weight) {
-    return [weight = std::move(weight)](Module& module) { module.register_parameter("weight", weight, false); };
+  at::Tensor weight(const std::string& path, std::vector<int64_t> shape) {
+    return weights_(path + ".weight", shape);
   }
 
-  Module linear(const std::string& path, int64_t out, int64_t in) { return make("Linear", kLinear, parameter(weight(path, {out, in}))); }
+  static auto parameter(at::Tensor weight) {
+    return [weight = std::move(weight)](Module& module) {
+      module.register_parameter("weight", weight, false);
+    };
+  }
+
+  Module linear(const std::string& path, int64_t out, int64_t in) {
+    return make("Linear", kLinear, parameter(weight(path, {out, in})));
+  }
 
   Module norm(const std::string& path) {
     return make("RMSNorm", kRmsNorm, [&](Module& module) {
@@ -217,7 +232,8 @@ class LlamaBuilder {
   }
 
   Module attention(const std::string& path, int64_t k) {
-    const int64_t queries = config_.heads * config_.head_dim, keys = config_.kv_heads * config_.head_dim;
+    const int64_t queries = config_.heads * config_.head_dim,
+                  keys = config_.kv_heads * config_.head_dim;
     return make("Attention", kAttention, [&](Module& module) {
       module.register_attribute("layer", c10::IntType::get(), k);
       module.register_attribute("heads", c10::IntType::get(), config_.heads);
@@ -232,15 +248,18 @@ class LlamaBuilder {
 
   Module mlp(const std::string& path) {
     return make("MLP", kMlp, [&](Module& module) {
-      module.register_module("gate_proj", linear(path + ".gate_proj", config_.d_ff, config_.d_model));
+      module.register_module("gate_proj",
+                             linear(path + ".gate_proj", config_.d_ff, config_.d_model));
       module.register_module("up_proj", linear(path + ".up_proj", config_.d_ff, config_.d_model));
-      module.register_module("down_proj", linear(path + ".down_proj", config_.d_model, config_.d_ff));
+      module.register_module("down_proj",
+                             linear(path + ".down_proj", config_.d_model, config_.d_ff));
     });
   }
 
   const LanguageModelConfig& config_;
   const WeightSource& weights_;
-  std::shared_ptr<torch::jit::CompilationUnit> unit_ = std::make_shared<torch::jit::CompilationUnit>();
+  std::shared_ptr<torch::jit::CompilationUnit> unit_ =
+      std::make_shared<torch::jit::CompilationUnit>();
   std::map<std::string, c10::ClassTypePtr> classes_;
 };
 

@@ -1,6 +1,6 @@
-// The Llama family as TorchScript, built in C++: grouped-query attention, rotary positions, RMSNorm, SwiGLU,
-// tied or untied head. Module paths are Hugging Face's: model.embed_tokens, model.layers.k.self_attn.q_proj,
-// …, model.norm, lm_head.
+// The Llama family as TorchScript, built in C++: grouped-query attention, rotary positions,
+// RMSNorm, SwiGLU, tied or untied head. Module paths are Hugging Face's: model.embed_tokens,
+// model.layers.k.self_attn.q_proj, …, model.norm, lm_head.
 #pragma once
 #include <ATen/core/Tensor.h>
 #include <torch/csrc/jit/api/module.h>
@@ -12,8 +12,8 @@
 
 namespace vyx::models {
 
-/// Gives the weight of a Hugging Face name ("model.layers.0.self_attn.q_proj.weight"), of the shape that
-/// `expected` says; throws Error if it can't.
+/// Gives the weight of a Hugging Face name ("model.layers.0.self_attn.q_proj.weight"), of the shape
+/// that `expected` says; throws Error if it can't.
 using WeightSource = std::function<at::Tensor(const std::string& name, at::IntArrayRef expected)>;
 
 /// The module with the methods of language_model.h, in eval mode.

@@ -28,24 +28,33 @@ size_t held_back(std::string_view text, const std::vector<std::string>& stops) {
 /// One prompt's continuation: its sampler, its text so far, and whether and why it has ended.
 class Row {
  public:
-  Row(const LanguageModel& model, const GenerateOptions& options, std::span<const TokenId> prompt, size_t index)
-      : model_(model), options_(options), sampler_(sampling_of(options, index)), seen_(prompt.begin(), prompt.end()) {}
+  Row(const LanguageModel& model, const GenerateOptions& options, std::span<const TokenId> prompt,
+      size_t index)
+      : model_(model),
+        options_(options),
+        sampler_(sampling_of(options, index)),
+        seen_(prompt.begin(), prompt.end()) {}
 
   bool done() const { return !result_.stop_reason.empty(); }
   TokenId last_token() const { return result_.tokens.back(); }
   Generation take() { return std::move(result_); }
 
   /// Chooses the next token from `logits` [vocabulary]; `on_text` gets what has become certain.
-  void advance(std::span<const float> logits, const std::function<bool(std::string_view)>& on_text) {
+  void advance(std::span<const float> logits,
+               const std::function<bool(std::string_view)>& on_text) {
     const TokenId token = sampler_.sample(logits, seen_);
     seen_.push_back(token);
     result_.tokens.push_back(token);
     const auto& ends = model_.config().end_tokens;
     const bool is_end = std::find(ends.begin(), ends.end(), token) != ends.end();
-    const bool is_known = token < model_.tokenizer().vocabulary_size();  // a padded vocabulary has ids that spell nothing
-    if (is_known && !model_.tokenizer().is_special(token)) append(text_.push(model_.tokenizer().bytes(token)));
+    const bool is_known =
+        token <
+        model_.tokenizer().vocabulary_size();  // a padded vocabulary has ids that spell nothing
+    if (is_known && !model_.tokenizer().is_special(token))
+      append(text_.push(model_.tokenizer().bytes(token)));
     if (!done() && is_end && !options_.ignore_end) result_.stop_reason = "end";
-    if (!done() && static_cast<int64_t>(result_.tokens.size()) == options_.max_tokens) result_.stop_reason = "length";
+    if (!done() && static_cast<int64_t>(result_.tokens.size()) == options_.max_tokens)
+      result_.stop_reason = "length";
     if (done()) append(text_.finish());
     show(on_text);
   }
@@ -64,7 +73,8 @@ class Row {
     result_.text += piece;
     size_t first = std::string::npos;
     for (const std::string& stop : options_.stop)
-      first = std::min(first, result_.text.find(stop, old_size - std::min(old_size, stop.size() - 1)));
+      first =
+          std::min(first, result_.text.find(stop, old_size - std::min(old_size, stop.size() - 1)));
     if (first == std::string::npos) return;
     result_.text.resize(first);
     result_.stop_reason = "stop";
@@ -93,20 +103,22 @@ class Row {
   bool stopped_ = false;  // by a stop string
 };
 
-void check_lengths(const LanguageModel& model, std::span<const std::vector<TokenId>> prompts, const GenerateOptions& options) {
+void check_lengths(const LanguageModel& model, std::span<const std::vector<TokenId>> prompts,
+                   const GenerateOptions& options) {
   if (prompts.empty()) fail("there is no prompt; give at least one");
   for (size_t i = 0; i < prompts.size(); ++i) {
     if (prompts[i].empty()) fail("prompt {} has no token; give it some text", i + 1);
     const auto length = static_cast<int64_t>(prompts[i].size());
     if (length + options.max_tokens > model.config().context_length)
       fail(
-          "{}: a prompt of {} tokens and {} more exceed the context length of {}; generate fewer or shorten "
-          "the prompt",
+          "{}: a prompt of {} tokens and {} more exceed the context length of {}; generate fewer "
+          "or shorten the prompt",
           model.config().name, length, options.max_tokens, model.config().context_length);
   }
 }
 
-/// The last tokens of the rows, [rows, 1]; rows that have ended are padding, so that nothing edits them.
+/// The last tokens of the rows, [rows, 1]; rows that have ended are padding, so that nothing edits
+/// them.
 Batch next_batch(const std::vector<Row>& rows) {
   const auto count = static_cast<int64_t>(rows.size());
   Batch batch{.ids = at::empty({count, 1}, at::kLong), .mask = {}};
@@ -122,14 +134,16 @@ Batch next_batch(const std::vector<Row>& rows) {
 }  // namespace
 
 void validate(const GenerateOptions& options) {
-  if (options.max_tokens < 1) throw UsageError(fmt::format("max_tokens = {}; expected at least 1", options.max_tokens));
+  if (options.max_tokens < 1)
+    throw UsageError(fmt::format("max_tokens = {}; expected at least 1", options.max_tokens));
   for (const std::string& stop : options.stop) {
     if (stop.empty()) throw UsageError("a stop string is empty; expected some text");
   }
   validate(options.sampling);
 }
 
-Generations generate(LanguageModel& model, std::span<const std::vector<TokenId>> prompts, const GenerateOptions& options) {
+Generations generate(LanguageModel& model, std::span<const std::vector<TokenId>> prompts,
+                     const GenerateOptions& options) {
   validate(options);
   check_lengths(model, prompts, options);
   const at::NoGradGuard no_grad;
@@ -140,12 +154,14 @@ Generations generate(LanguageModel& model, std::span<const std::vector<TokenId>>
     rows.emplace_back(model, options, prompts[r], r);
     statistics.prompt_tokens += static_cast<int64_t>(prompts[r].size());
   }
-  const auto advance = [&](const at::Tensor& hidden) {                                        // [rows, seq, d_model]
-    const at::Tensor logits = model.head(hidden.slice(1, -1)).squeeze(1).cpu().contiguous();  // [rows, vocabulary]
+  const auto advance = [&](const at::Tensor& hidden) {  // [rows, seq, d_model]
+    const at::Tensor logits =
+        model.head(hidden.slice(1, -1)).squeeze(1).cpu().contiguous();  // [rows, vocabulary]
     for (size_t r = 0; r < rows.size(); ++r) {
       if (rows[r].done()) continue;
       const auto vocabulary = static_cast<size_t>(logits.size(1));
-      rows[r].advance({logits.const_data_ptr<float>() + r * vocabulary, vocabulary}, r == 0 ? options.on_text : nullptr);
+      rows[r].advance({logits.const_data_ptr<float>() + r * vocabulary, vocabulary},
+                      r == 0 ? options.on_text : nullptr);
       ++statistics.generated_tokens;
     }
   };
@@ -153,7 +169,8 @@ Generations generate(LanguageModel& model, std::span<const std::vector<TokenId>>
   Stopwatch stopwatch;
   // Padded on the left, the last position is every row's last token.
   const Batch batch = make_batch(prompts, Padding::left, model.pad_token());
-  KvCache cache = model.make_cache(static_cast<int64_t>(prompts.size()), batch.ids.size(1) + options.max_tokens);
+  KvCache cache = model.make_cache(static_cast<int64_t>(prompts.size()),
+                                   batch.ids.size(1) + options.max_tokens);
   advance(model.extend(cache, batch));
   statistics.prompt_seconds = stopwatch.lap();
   const int64_t first_tokens = statistics.generated_tokens;
@@ -166,7 +183,8 @@ Generations generate(LanguageModel& model, std::span<const std::vector<TokenId>>
   return result;
 }
 
-Generations generate(LanguageModel& model, std::string_view prompt, const GenerateOptions& options, bool chat) {
+Generations generate(LanguageModel& model, std::string_view prompt, const GenerateOptions& options,
+                     bool chat) {
   const std::array prompts{model.encode_prompt(prompt, chat)};
   return generate(model, prompts, options);
 }

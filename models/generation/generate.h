@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "models/language_model/language_model.h"
 #include "models/generation/sampler.h"
+#include "models/language_model/language_model.h"
 
 namespace vyx::models {
 
@@ -17,21 +17,23 @@ struct GenerateOptions {
   SamplingOptions sampling;
   std::vector<std::string> stop;  // generation ends before the first of these; never shown
   bool ignore_end = false;        // go on after an end token, up to max_tokens (for measurements)
-  /// Called with each piece of text as it becomes certain: whole characters, and nothing that may be the
-  /// start of a stop string. Row 0 only. Return false to stop.
+  /// Called with each piece of text as it becomes certain: whole characters, and nothing that may
+  /// be the start of a stop string. Row 0 only. Return false to stop.
   std::function<bool(std::string_view text)> on_text;
 };
 void validate(const GenerateOptions& options);  // throws UsageError
 
 struct Generation {
-  std::string text;             // valid UTF-8
-  std::vector<TokenId> tokens;  // generated, without the prompt; with the end token when there was one
-  std::string stop_reason;      // "end", "stop", "length", "callback"
+  std::string text;  // valid UTF-8
+  std::vector<TokenId>
+      tokens;               // generated, without the prompt; with the end token when there was one
+  std::string stop_reason;  // "end", "stop", "length", "callback"
 };
 
 struct GenerationStatistics {
   int64_t prompt_tokens = 0, generated_tokens = 0;
-  int64_t decoded_tokens = 0;  // generated_tokens without each row's first, which the prompt's forward gives
+  int64_t decoded_tokens =
+      0;  // generated_tokens without each row's first, which the prompt's forward gives
   double prompt_seconds = 0, generation_seconds = 0;
   double tokens_per_second() const {  // of decoding alone
     return generation_seconds > 0 ? static_cast<double>(decoded_tokens) / generation_seconds : 0;
@@ -43,10 +45,13 @@ struct Generations {
   GenerationStatistics statistics;
 };
 
-/// Continues each prompt, all in one batch; each row gives what it gives alone. Row r samples with seed + r.
-/// Throws Error for an empty prompt, and when prompt and max_tokens exceed the context length.
-Generations generate(LanguageModel& model, std::span<const std::vector<TokenId>> prompts, const GenerateOptions& options = {});
+/// Continues each prompt, all in one batch; each row gives what it gives alone. Row r samples with
+/// seed + r. Throws Error for an empty prompt, and when prompt and max_tokens exceed the context
+/// length.
+Generations generate(LanguageModel& model, std::span<const std::vector<TokenId>> prompts,
+                     const GenerateOptions& options = {});
 /// One prompt.
-Generations generate(LanguageModel& model, std::string_view prompt, const GenerateOptions& options = {}, bool chat = false);
+Generations generate(LanguageModel& model, std::string_view prompt,
+                     const GenerateOptions& options = {}, bool chat = false);
 
 }  // namespace vyx::models

@@ -25,7 +25,8 @@ size_t best_of(std::span<const float> scores) {
     if (scores[i] > scores[best]) best = i;
   }
   if (nan || scores.empty() || !std::isfinite(scores[best]))
-    fail("the model's logits hold {}, expected finite numbers; a coefficient may be far too large", nan ? "NaN" : "no finite maximum");
+    fail("the model's logits hold {}, expected finite numbers; a coefficient may be far too large",
+         nan ? "NaN" : "no finite maximum");
   return best;
 }
 
@@ -35,13 +36,14 @@ void validate(const SamplingOptions& options) {
   const auto check = [](bool valid, const char* name, auto value, const char* expected) {
     if (!valid) throw UsageError(fmt::format("{} = {}; expected {}", name, value, expected));
   };
-  check(options.temperature >= 0 && std::isfinite(options.temperature), "temperature", options.temperature,
-        "a number that is not negative");
+  check(options.temperature >= 0 && std::isfinite(options.temperature), "temperature",
+        options.temperature, "a number that is not negative");
   check(options.top_k >= 0, "top_k", options.top_k, "a number of tokens, or 0 for all");
-  check(options.top_p > 0 && options.top_p <= 1, "top_p", options.top_p, "more than 0 and at most 1");
+  check(options.top_p > 0 && options.top_p <= 1, "top_p", options.top_p,
+        "more than 0 and at most 1");
   check(options.min_p >= 0 && options.min_p <= 1, "min_p", options.min_p, "0 to 1");
-  check(options.repetition_penalty > 0 && std::isfinite(options.repetition_penalty), "repetition_penalty", options.repetition_penalty,
-        "a positive number");
+  check(options.repetition_penalty > 0 && std::isfinite(options.repetition_penalty),
+        "repetition_penalty", options.repetition_penalty, "a positive number");
 }
 
 Sampler::Sampler(const SamplingOptions& options) : options_(options), random_(options.seed) {
@@ -63,7 +65,8 @@ TokenId Sampler::sample(std::span<const float> logits, std::span<const TokenId> 
   }
   keep_top_k();
   keep_top_p();
-  if (options_.min_p > 0) std::erase_if(candidates_, [&](const Candidate& c) { return c.first < options_.min_p; });
+  if (options_.min_p > 0)
+    std::erase_if(candidates_, [&](const Candidate& c) { return c.first < options_.min_p; });
 
   double total = 0;
   for (const auto& [weight, token] : candidates_) total += weight;
@@ -77,7 +80,8 @@ TokenId Sampler::sample(std::span<const float> logits, std::span<const TokenId> 
   return chosen;
 }
 
-std::span<const float> Sampler::penalize(std::span<const float> logits, std::span<const TokenId> seen) {
+std::span<const float> Sampler::penalize(std::span<const float> logits,
+                                         std::span<const TokenId> seen) {
   penalized_.assign(logits.begin(), logits.end());
   const auto penalty = static_cast<float>(options_.repetition_penalty);
   for (const TokenId token : seen) {
@@ -92,7 +96,8 @@ std::span<const float> Sampler::penalize(std::span<const float> logits, std::spa
 void Sampler::keep_top_k() {
   const auto k = static_cast<size_t>(options_.top_k);
   if (k == 0 || k >= candidates_.size()) return;
-  std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<int64_t>(k), candidates_.end(), before);
+  std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<int64_t>(k),
+                   candidates_.end(), before);
   candidates_.resize(k);
   std::sort(candidates_.begin(), candidates_.end(),
             before);  // one order, whatever the library's nth_element leaves
@@ -108,7 +113,8 @@ void Sampler::keep_top_p() {
   for (size_t head = 64; sorted < candidates_.size(); head *= 8) {
     head = std::min(head, candidates_.size());
     const auto begin = candidates_.begin() + static_cast<int64_t>(sorted);
-    std::partial_sort(begin, candidates_.begin() + static_cast<int64_t>(head), candidates_.end(), before);
+    std::partial_sort(begin, candidates_.begin() + static_cast<int64_t>(head), candidates_.end(),
+                      before);
     for (; sorted < head; ++sorted) {
       sum += candidates_[sorted].first;
       if (sum >= options_.top_p * total) {

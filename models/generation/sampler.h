@@ -13,13 +13,14 @@ namespace vyx::models {
 
 /// Filters apply in this order: repetition penalty, temperature, top-k, top-p, min-p.
 struct SamplingOptions {
-  double temperature = 0;         // 0: greedy
-  int64_t top_k = 0;              // keep the k most probable; 0: all
-  double top_p = 1;               // keep the smallest set with this probability (nucleus; Holtzman et al. 2019, arXiv:1904.09751)
-  double min_p = 0;               // keep those with at least this share of the best one's probability (Nguyen et al. 2024,
-                                  // arXiv:2407.01082)
-  double repetition_penalty = 1;  // divides positive and multiplies negative logits of tokens seen (Keskar et
-                                  // al. 2019, arXiv:1909.05858)
+  double temperature = 0;  // 0: greedy
+  int64_t top_k = 0;       // keep the k most probable; 0: all
+  double top_p = 1;  // keep the smallest set with this probability (nucleus; Holtzman et al. 2019,
+                     // arXiv:1904.09751)
+  double min_p = 0;  // keep those with at least this share of the best one's probability (Nguyen et
+                     // al. 2024, arXiv:2407.01082)
+  double repetition_penalty = 1;  // divides positive and multiplies negative logits of tokens seen
+                                  // (Keskar et al. 2019, arXiv:1909.05858)
   uint64_t seed = 0;
 };
 void validate(const SamplingOptions& options);  // throws UsageError
@@ -27,8 +28,8 @@ void validate(const SamplingOptions& options);  // throws UsageError
 class Sampler {
  public:
   explicit Sampler(const SamplingOptions& options);
-  /// The next token, from float32 logits [vocabulary] and all tokens so far (prompt and generated). Ties go
-  /// to the lower id. Throws Error when a logit is NaN or none is finite.
+  /// The next token, from float32 logits [vocabulary] and all tokens so far (prompt and generated).
+  /// Ties go to the lower id. Throws Error when a logit is NaN or none is finite.
   TokenId sample(std::span<const float> logits, std::span<const TokenId> seen);
 
  private:

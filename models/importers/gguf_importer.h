@@ -22,10 +22,11 @@ struct ImportResult {
   uint64_t tensors = 0;
 };
 
-/// Reads `source`, writes the archive `out` whole or not at all. Throws Error for everything about the file
-/// that does not hold (gguf.h), an architecture that vyx has not got, a missing tokenizer, and
-/// hyperparameters that don't fit each other.
-ImportResult import_gguf(const std::filesystem::path& source, const std::filesystem::path& out, const ImportOptions& options = {});
+/// Reads `source`, writes the archive `out` whole or not at all. Throws Error for everything about
+/// the file that does not hold (gguf.h), an architecture that vyx has not got, a missing tokenizer,
+/// and hyperparameters that don't fit each other.
+ImportResult import_gguf(const std::filesystem::path& source, const std::filesystem::path& out,
+                         const ImportOptions& options = {});
 
 /// The hyperparameters alone, checked.
 LanguageModelConfig config_from_gguf(const Gguf& gguf);

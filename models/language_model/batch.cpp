@@ -31,7 +31,8 @@ Batch make_batch(std::span<const std::vector<TokenId>> rows, Padding padding, To
   for (size_t r = 0; r < rows.size(); ++r) {
     const size_t begin = r * longest + (padding == Padding::left ? longest - rows[r].size() : 0);
     std::copy(rows[r].begin(), rows[r].end(), result.ids.mutable_data_ptr<int64_t>() + begin);
-    if (result.mask.defined()) std::fill_n(result.mask.mutable_data_ptr<bool>() + begin, rows[r].size(), true);
+    if (result.mask.defined())
+      std::fill_n(result.mask.mutable_data_ptr<bool>() + begin, rows[r].size(), true);
   }
   return result;
 }
@@ -43,11 +44,13 @@ at::Tensor last_positions(const Batch& batch) {
   return (batch.mask * at::arange(1, seq + 1, batch.ids.options())).argmax(1);
 }
 
-std::vector<PrefixGroup> group_by_prefix(std::span<const std::vector<TokenId>> prompts, int64_t min_prefix) {
+std::vector<PrefixGroup> group_by_prefix(std::span<const std::vector<TokenId>> prompts,
+                                         int64_t min_prefix) {
   const size_t count = prompts.size();
   std::vector<size_t> order(count);  // sorted, so that prompts that begin alike are neighbours
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return prompts[a] < prompts[b]; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return prompts[a] < prompts[b]; });
   const auto length = [&](size_t i) { return static_cast<int64_t>(prompts[order[i]].size()); };
   std::vector<int64_t> shared(count);  // tokens that i has in common with i − 1
   for (size_t i = 1; i < count; ++i) {
@@ -55,8 +58,8 @@ std::vector<PrefixGroup> group_by_prefix(std::span<const std::vector<TokenId>> p
     shared[i] = std::mismatch(x.begin(), x.end(), y.begin(), y.end()).first - x.begin();
   }
 
-  // cost[n]: tokens to compute for the first n, partitioned the cheapest way; their last group begins at
-  // start[n].
+  // cost[n]: tokens to compute for the first n, partitioned the cheapest way; their last group
+  // begins at start[n].
   std::vector<int64_t> cost(count + 1), prefix(count + 1);
   std::vector<size_t> start(count + 1);
   for (size_t end = 1; end <= count; ++end) {
@@ -80,7 +83,8 @@ std::vector<PrefixGroup> group_by_prefix(std::span<const std::vector<TokenId>> p
   std::vector<PrefixGroup> groups;
   PrefixGroup rest;
   for (size_t end = count; end > 0; end = start[end]) {
-    std::vector<size_t> members(order.begin() + static_cast<int64_t>(start[end]), order.begin() + static_cast<int64_t>(end));
+    std::vector<size_t> members(order.begin() + static_cast<int64_t>(start[end]),
+                                order.begin() + static_cast<int64_t>(end));
     std::sort(members.begin(), members.end());
     if (prefix[end] > 0) {
       groups.push_back({prefix[end], std::move(members)});
@@ -95,12 +99,15 @@ std::vector<PrefixGroup> group_by_prefix(std::span<const std::vector<TokenId>> p
   return groups;
 }
 
-std::vector<std::vector<size_t>> batches_by_length(std::span<const int64_t> lengths, int64_t max_tokens) {
+std::vector<std::vector<size_t>> batches_by_length(std::span<const int64_t> lengths,
+                                                   int64_t max_tokens) {
   std::vector<size_t> order(lengths.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return lengths[a] < lengths[b]; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return lengths[a] < lengths[b]; });
 
-  // cost[n]: of the n shortest, cut into batches the cheapest way; the last of them begins at start[n].
+  // cost[n]: of the n shortest, cut into batches the cheapest way; the last of them begins at
+  // start[n].
   std::vector<int64_t> cost(order.size() + 1, std::numeric_limits<int64_t>::max());
   std::vector<size_t> start(order.size() + 1);
   cost[0] = 0;
@@ -117,7 +124,8 @@ std::vector<std::vector<size_t>> batches_by_length(std::span<const int64_t> leng
   }
   std::vector<std::vector<size_t>> batches;
   for (size_t end = order.size(); end > 0; end = start[end])
-    batches.emplace_back(order.begin() + static_cast<int64_t>(start[end]), order.begin() + static_cast<int64_t>(end));
+    batches.emplace_back(order.begin() + static_cast<int64_t>(start[end]),
+                         order.begin() + static_cast<int64_t>(end));
   return batches;
 }
 

@@ -25,17 +25,21 @@ at::Tensor last_positions(const Batch& batch);
 
 /// A group of prompts that begin alike: the prefix is computed once, the rest a prompt.
 struct PrefixGroup {
-  int64_t prefix_length = 0;    // tokens; shorter than every member, so that each keeps at least one token of its own
+  int64_t prefix_length =
+      0;  // tokens; shorter than every member, so that each keeps at least one token of its own
   std::vector<size_t> members;  // indices of the prompts, in order
 };
 
-/// Partitions prompts so that shared beginnings are computed once. Groups are worth their cost: a shared
-/// prefix shorter than `min_prefix` tokens, or a group of one, has prefix_length 0 and all such prompts are
-/// in one group.
-std::vector<PrefixGroup> group_by_prefix(std::span<const std::vector<TokenId>> prompts, int64_t min_prefix = 8);
+/// Partitions prompts so that shared beginnings are computed once. Groups are worth their cost: a
+/// shared prefix shorter than `min_prefix` tokens, or a group of one, has prefix_length 0 and all
+/// such prompts are in one group.
+std::vector<PrefixGroup> group_by_prefix(std::span<const std::vector<TokenId>> prompts,
+                                         int64_t min_prefix = 8);
 
-/// Cuts rows of `lengths` into batches of at most `max_tokens` padded tokens (or one row), so that padding
-/// and the number of batches cost least together. Longest batch first; indices into `lengths`.
-std::vector<std::vector<size_t>> batches_by_length(std::span<const int64_t> lengths, int64_t max_tokens);
+/// Cuts rows of `lengths` into batches of at most `max_tokens` padded tokens (or one row), so that
+/// padding and the number of batches cost least together. Longest batch first; indices into
+/// `lengths`.
+std::vector<std::vector<size_t>> batches_by_length(std::span<const int64_t> lengths,
+                                                   int64_t max_tokens);
 
 }  // namespace vyx::models

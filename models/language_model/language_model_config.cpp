@@ -12,19 +12,24 @@ namespace vyx::models {
 namespace {
 
 // Limits far beyond any model, which keep products of two of them within int64.
-constexpr int64_t kMaxLayers = 4096, kMaxWidth = 1 << 20, kMaxTokens = 1 << 24, kMaxContext = 1 << 30;
+constexpr int64_t kMaxLayers = 4096, kMaxWidth = 1 << 20, kMaxTokens = 1 << 24,
+                  kMaxContext = 1 << 30;
 
 void check_range(std::string_view source, const char* what, int64_t value, int64_t max) {
   if (value < 1 || value > max)
-    fail("{}: found {} = {}, expected 1 to {}; the file is damaged or no language model", source, what, value, max);
+    fail("{}: found {} = {}, expected 1 to {}; the file is damaged or no language model", source,
+         what, value, max);
 }
 
 void check_positive(std::string_view source, const char* what, double value) {
-  if (!std::isfinite(value) || value <= 0) fail("{}: found {} = {}, expected a positive number", source, what, value);
+  if (!std::isfinite(value) || value <= 0)
+    fail("{}: found {} = {}, expected a positive number", source, what, value);
 }
 
 void check_token(std::string_view source, const char* what, int64_t token, int64_t vocabulary) {
-  if (token >= vocabulary) fail("{}: found {} = {}, expected less than the vocabulary of {} tokens", source, what, token, vocabulary);
+  if (token >= vocabulary)
+    fail("{}: found {} = {}, expected less than the vocabulary of {} tokens", source, what, token,
+         vocabulary);
 }
 
 const Json& member(const Json& object, const char* key, std::string_view source) {
@@ -62,10 +67,14 @@ std::string to_json(const LanguageModelConfig& config) {
 
 LanguageModelConfig config_from_json(std::string_view json, std::string_view source) {
   const Json root = parse_json(json, source);
-  if (!root.is_object()) fail("{}: found {}, expected the object of a config.json", source, root.type_name());
-  const auto size = [&](const char* key, int64_t max) { return json_integer(root, key, source, 1, max); };
+  if (!root.is_object())
+    fail("{}: found {}, expected the object of a config.json", source, root.type_name());
+  const auto size = [&](const char* key, int64_t max) {
+    return json_integer(root, key, source, 1, max);
+  };
   const auto token = [&](const char* key) {
-    return member(root, key, source).is_null() ? -1 : json_integer(root, key, source, 0, kMaxTokens);
+    return member(root, key, source).is_null() ? -1
+                                               : json_integer(root, key, source, 0, kMaxTokens);
   };
   LanguageModelConfig config{
       .name = json_string(root, "name", source),
@@ -90,7 +99,8 @@ LanguageModelConfig config_from_json(std::string_view json, std::string_view sou
       .source_sha256 = json_string(root, "source_sha256", source),
   };
   const Json& ends = member(root, "eos_token_id", source);
-  if (!ends.is_array()) fail("{}: eos_token_id is {}, expected an array of tokens", source, ends.type_name());
+  if (!ends.is_array())
+    fail("{}: eos_token_id is {}, expected an array of tokens", source, ends.type_name());
   for (const Json& end : ends) {
     if (!end.is_number_unsigned() || end.get<uint64_t>() > uint64_t{kMaxTokens})
       fail("{}: eos_token_id holds {}, expected tokens", source, quote(end.dump()));
@@ -112,13 +122,17 @@ void validate(const LanguageModelConfig& config, std::string_view source) {
   check_positive(source, "rope_base", config.rope_base);
   check_positive(source, "norm_epsilon", config.norm_epsilon);
   if (config.heads % config.kv_heads != 0)
-    fail("{}: found {} heads and {} key-value heads, expected a multiple", source, config.heads, config.kv_heads);
+    fail("{}: found {} heads and {} key-value heads, expected a multiple", source, config.heads,
+         config.kv_heads);
   if (config.head_dim % 2 != 0)
-    fail("{}: found head_dim = {}, expected an even number, for rotary positions turn pairs", source, config.head_dim);
+    fail("{}: found head_dim = {}, expected an even number, for rotary positions turn pairs",
+         source, config.head_dim);
   check_token(source, "bos_token", config.bos_token, config.vocabulary);
   check_token(source, "pad_token", config.pad_token, config.vocabulary);
-  for (const int64_t end : config.end_tokens) check_token(source, "an end token", end, config.vocabulary);
-  if (config.add_bos && config.bos_token < 0) fail("{}: prompts are to begin with bos_token, and there is none", source);
+  for (const int64_t end : config.end_tokens)
+    check_token(source, "an end token", end, config.vocabulary);
+  if (config.add_bos && config.bos_token < 0)
+    fail("{}: prompts are to begin with bos_token, and there is none", source);
 }
 
 }  // namespace vyx::models

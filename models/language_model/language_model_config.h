@@ -1,5 +1,5 @@
-// What a language model is, beside its weights. Kept as the archive's extra file `config.json`, with Hugging
-// Face's key names where Hugging Face has one.
+// What a language model is, beside its weights. Kept as the archive's extra file `config.json`,
+// with Hugging Face's key names where Hugging Face has one.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -23,7 +23,7 @@ struct LanguageModelConfig {
   int64_t bos_token = -1, pad_token = -1;   // -1: none
   bool add_bos = false;                     // a prompt begins with bos_token
   std::vector<int64_t> end_tokens;          // generation stops at any of them
-  std::string source_sha256;                // of the file that the model was imported from: the model's identity
+  std::string source_sha256;  // of the file that the model was imported from: the model's identity
 
   friend bool operator==(const LanguageModelConfig&, const LanguageModelConfig&) = default;
 };

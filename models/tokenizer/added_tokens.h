@@ -15,12 +15,13 @@ namespace vyx::models {
 struct AddedToken {
   std::string content;
   int32_t id = 0;
-  bool special = false;     // skipped when decoding on request, and plain text when encoding on request
+  bool special =
+      false;  // skipped when decoding on request, and plain text when encoding on request
   bool normalized = false;  // looked for only in what the others leave
 };
 
-/// `list` is tokenizer.json's "added_tokens". Throws Error naming `source` and the token for what is not
-/// supported.
+/// `list` is tokenizer.json's "added_tokens". Throws Error naming `source` and the token for what
+/// is not supported.
 std::vector<AddedToken> read_added_tokens(const Json& list, std::string_view source);
 
 /// Finds tokens in a text: the leftmost, and of those that begin there the longest.
@@ -38,8 +39,10 @@ class AddedTokenMatcher {
  private:
   const AddedToken* longest_at(std::string_view text) const;
 
-  std::vector<AddedToken> tokens_;      // sorted by content: those with a common beginning are neighbours
-  std::array<uint32_t, 257> begins_{};  // tokens whose first byte is b: [begins_[b], begins_[b + 1])
+  std::vector<AddedToken>
+      tokens_;  // sorted by content: those with a common beginning are neighbours
+  std::array<uint32_t, 257>
+      begins_{};  // tokens whose first byte is b: [begins_[b], begins_[b + 1])
 };
 
 }  // namespace vyx::models

@@ -22,7 +22,8 @@ bool flag(const Json& model, const char* key, std::string_view source) {
 
 /// null, absent or "": all three mean none in the files of different years.
 std::string optional_text(const Json& model, const char* key, std::string_view source) {
-  return model.contains(key) && !model[key].is_null() ? json_string(model, key, source) : std::string();
+  return model.contains(key) && !model[key].is_null() ? json_string(model, key, source)
+                                                      : std::string();
 }
 
 void refuse_other_kinds(const Json& model, std::string_view source) {
@@ -30,7 +31,8 @@ void refuse_other_kinds(const Json& model, std::string_view source) {
   const std::string type = model.contains("type") ? json_string(model, "type", source) : "BPE";
   if (type != "BPE") fail("{}: model type is {}; vyx reads byte-level BPE", source, quote(type));
   if (model.contains("dropout") && !model["dropout"].is_null() && model["dropout"] != 0.0) {
-    fail("{}: model has dropout {}; encoding would be random; set it to null", source, quote(model["dropout"].dump()));
+    fail("{}: model has dropout {}; encoding would be random; set it to null", source,
+         quote(model["dropout"].dump()));
   }
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     if (const std::string text = optional_text(model, key, source); !text.empty()) {
@@ -58,7 +60,8 @@ MergeText merge_text(const Json& merge, size_t index, std::string_view source) {
       return {text.substr(0, space), text.substr(space + 1)};
     }
   }
-  fail("{}: merge {} is {}, expected \"left right\" or [\"left\", \"right\"]", source, index, quote(merge.dump()));
+  fail("{}: merge {} is {}, expected \"left right\" or [\"left\", \"right\"]", source, index,
+       quote(merge.dump()));
 }
 
 }  // namespace
@@ -81,17 +84,20 @@ Bpe Bpe::from_json(const Json& model, std::string_view source) {
 }
 
 void Bpe::read_vocabulary(const Json& vocabulary, std::string_view source) {
-  if (!vocabulary.is_object()) fail("{}: vocab is {}, expected an object", source, vocabulary.type_name());
+  if (!vocabulary.is_object())
+    fail("{}: vocab is {}, expected an object", source, vocabulary.type_name());
   if (vocabulary.size() > kMaxVocabulary) {
-    fail("{}: the vocabulary has {} tokens, expected at most {}", source, vocabulary.size(), kMaxVocabulary);
+    fail("{}: the vocabulary has {} tokens, expected at most {}", source, vocabulary.size(),
+         kMaxVocabulary);
   }
   vocabulary_.reserve(vocabulary.size());
   for (const auto& [token, value] : vocabulary.items()) {
-    if (token.find('\0') != std::string::npos) fail("{}: token {} contains a NUL character", source, quote(token));
+    if (token.find('\0') != std::string::npos)
+      fail("{}: token {} contains a NUL character", source, quote(token));
     const int64_t id = value.is_number_integer() ? value.get<int64_t>() : -1;
     if (id < 0 || id > std::numeric_limits<int32_t>::max()) {
-      fail("{}: token {} has the id {}, expected an integer from 0 to {}", source, quote(token), quote(value.dump()),
-           std::numeric_limits<int32_t>::max());
+      fail("{}: token {} has the id {}, expected an integer from 0 to {}", source, quote(token),
+           quote(value.dump()), std::numeric_limits<int32_t>::max());
     }
     vocabulary_.emplace(token, static_cast<int32_t>(id));
   }
@@ -102,10 +108,13 @@ void Bpe::read_vocabulary(const Json& vocabulary, std::string_view source) {
     byte_tokens_[byte] = id.value_or(kNone);
     if (!id && byte >= ' ' && byte <= '~') missing += static_cast<char>(byte);
   }
-  // Vocabularies without some control characters and bytes that UTF-8 never uses are common (SmolLM2 lacks
-  // 21), but what lacks a space or a letter is of another kind.
+  // Vocabularies without some control characters and bytes that UTF-8 never uses are common
+  // (SmolLM2 lacks 21), but what lacks a space or a letter is of another kind.
   if (!missing.empty()) {
-    fail("{}: the vocabulary has no token for the characters {}; a byte-level vocabulary has one for each", source, quote(missing));
+    fail(
+        "{}: the vocabulary has no token for the characters {}; a byte-level vocabulary has one "
+        "for each",
+        source, quote(missing));
   }
 }
 
@@ -117,13 +126,15 @@ void Bpe::read_merges(const Json& merges, std::string_view source) {
   merges_.reserve(merges.size());
   for (size_t rank = 0; rank < merges.size(); ++rank) {
     // merges.txt began with such a line, and old files have it still.
-    if (merges[rank].is_string() && merges[rank].get_ref<const std::string&>().starts_with("#version")) continue;
+    if (merges[rank].is_string() &&
+        merges[rank].get_ref<const std::string&>().starts_with("#version"))
+      continue;
     const auto [left, right] = merge_text(merges[rank], rank, source);
     const auto id_of = [&](const std::string& token) {
       const auto id = find(token);
       if (!id) {
-        fail("{}: merge {} ({} with {}) needs the token {}, which is not in the vocabulary", source, rank, quote(left), quote(right),
-             quote(token));
+        fail("{}: merge {} ({} with {}) needs the token {}, which is not in the vocabulary", source,
+             rank, quote(left), quote(right), quote(token));
       }
       return *id;
     };
@@ -153,7 +164,8 @@ void Bpe::push_bytes(std::string_view word, Scratch& scratch) const {
     const bool fused = unknown && fuse_unknown_ && after_unknown;
     if (unknown) token = unknown_;
     after_unknown = unknown;
-    if (token == kNone || fused) continue;  // the neighbours of what is left out may merge, as in `tokenizers`
+    if (token == kNone || fused)
+      continue;  // the neighbours of what is left out may merge, as in `tokenizers`
     const auto at = static_cast<int32_t>(symbols.size());
     symbols.push_back({.token = token, .previous = at - 1, .next = at + 1, .merged_away = false});
   }
@@ -180,7 +192,8 @@ void Bpe::encode(std::string_view word, Scratch& scratch, std::vector<int64_t>& 
 
   const auto consider = [&](int32_t position) {
     if (position == kNone || symbols[position].next == kNone) return;
-    if (const Merge* merge = merge_of(symbols[position].token, symbols[symbols[position].next].token)) {
+    if (const Merge* merge =
+            merge_of(symbols[position].token, symbols[symbols[position].next].token)) {
       heap.push_back({merge->rank, position, merge->merged});
       std::push_heap(heap.begin(), heap.end());
     }
@@ -192,8 +205,8 @@ void Bpe::encode(std::string_view word, Scratch& scratch, std::vector<int64_t>& 
     auto& left = symbols[candidate.position];
     if (left.merged_away || left.next == kNone) continue;
     auto& right = symbols[left.next];
-    // A candidate is stale when its neighbours have changed since. `tokenizers` sees that by what they would
-    // now become.
+    // A candidate is stale when its neighbours have changed since. `tokenizers` sees that by what
+    // they would now become.
     const Merge* merge = merge_of(left.token, right.token);
     if (merge == nullptr || merge->merged != candidate.merged) continue;
     left.token = candidate.merged;

@@ -1,5 +1,5 @@
-// Byte-pair encoding of single words (Sennrich et al. 2016, https://arxiv.org/abs/1508.07909) over GPT-2's
-// byte alphabet: the model part of tokenizer.json.
+// Byte-pair encoding of single words (Sennrich et al. 2016, https://arxiv.org/abs/1508.07909) over
+// GPT-2's byte alphabet: the model part of tokenizer.json.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -15,16 +15,16 @@ namespace vyx::models {
 
 class Bpe {
  public:
-  /// `model` is tokenizer.json's "model". Throws Error naming `source` for what is damaged or not byte-level
-  /// BPE.
+  /// `model` is tokenizer.json's "model". Throws Error naming `source` for what is damaged or not
+  /// byte-level BPE.
   static Bpe from_json(const Json& model, std::string_view source);
 
   /// What one word after another can reuse.
   class Scratch;
 
-  /// Appends the tokens of `word`. Among the neighbours that merge, those of the lowest rank do so first,
-  /// leftmost first: the order of `tokenizers`, in O(n log n). A byte without a token becomes unk_token, or
-  /// is left out when there is none.
+  /// Appends the tokens of `word`. Among the neighbours that merge, those of the lowest rank do so
+  /// first, leftmost first: the order of `tokenizers`, in O(n log n). A byte without a token
+  /// becomes unk_token, or is left out when there is none.
   void encode(std::string_view word, Scratch& scratch, std::vector<int64_t>& tokens) const;
 
   bool has_byte(unsigned char byte) const { return byte_tokens_[byte] != kNone; }
@@ -62,7 +62,9 @@ class Bpe::Scratch {
   struct Candidate {
     int32_t rank, position, merged;
     // std::push_heap keeps the largest in front: the lowest rank, then the leftmost.
-    bool operator<(const Candidate& other) const { return rank != other.rank ? rank > other.rank : position > other.position; }
+    bool operator<(const Candidate& other) const {
+      return rank != other.rank ? rank > other.rank : position > other.position;
+    }
   };
   std::vector<Symbol> symbols_;
   std::vector<Candidate> heap_;

@@ -5,7 +5,8 @@
 namespace vyx::models {
 namespace {
 
-constexpr int kCharacters = 256 + 68;  // the highest is U+0143; 68 bytes have no printable Latin-1 character
+constexpr int kCharacters =
+    256 + 68;  // the highest is U+0143; 68 bytes have no printable Latin-1 character
 
 struct Alphabet {
   std::array<int, 256> character{};     // byte -> code point
@@ -15,9 +16,11 @@ struct Alphabet {
 constexpr Alphabet make_alphabet() {
   Alphabet alphabet;
   alphabet.byte.fill(-1);
-  int next = 256;  // bytes without a printable character take the code points from U+0100 on, in order
+  int next =
+      256;  // bytes without a printable character take the code points from U+0100 on, in order
   for (int byte = 0; byte < 256; ++byte) {
-    const bool printable = (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xFF && byte != 0xAD);
+    const bool printable =
+        (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xFF && byte != 0xAD);
     alphabet.character[byte] = printable ? byte : next++;
     alphabet.byte[alphabet.character[byte]] = byte;
   }

@@ -1,5 +1,5 @@
-// GPT-2's byte alphabet: vocabularies are written in JSON, so each of the 256 bytes has a printable character
-// of its own (Radford et al. 2019, https://github.com/openai/gpt-2). "Ġthe" is " the".
+// GPT-2's byte alphabet: vocabularies are written in JSON, so each of the 256 bytes has a printable
+// character of its own (Radford et al. 2019, https://github.com/openai/gpt-2). "Ġthe" is " the".
 #pragma once
 #include <optional>
 #include <string>

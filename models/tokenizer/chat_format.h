@@ -1,5 +1,6 @@
-// Chats as a model was trained on them. Templates are never evaluated (a template from a file is code): the
-// formats that vyx knows are written out here, and an unknown one is an error that says so.
+// Chats as a model was trained on them. Templates are never evaluated (a template from a file is
+// code): the formats that vyx knows are written out here, and an unknown one is an error that says
+// so.
 #pragma once
 #include <span>
 #include <string>
@@ -12,16 +13,16 @@ struct ChatMessage {
   std::string content;
 };
 
-/// ChatML (https://github.com/openai/openai-python/blob/release-v0.28.0/chatml.md), with the generation
-/// prompt:
+/// ChatML (https://github.com/openai/openai-python/blob/release-v0.28.0/chatml.md), with the
+/// generation prompt:
 /// "<|im_start|>user\n…<|im_end|>\n<|im_start|>assistant\n".
-/// No system message is added: some templates write one of their own when the first message is not the
-/// system's (SmolLM2's "You are a helpful AI assistant named SmolLM, trained by Hugging Face"); who wants it
-/// gives it as the first message.
+/// No system message is added: some templates write one of their own when the first message is not
+/// the system's (SmolLM2's "You are a helpful AI assistant named SmolLM, trained by Hugging Face");
+/// who wants it gives it as the first message.
 std::string chatml(std::span<const ChatMessage> messages);
 
-/// The name of the format that a model's Jinja template writes: "chatml", or "" when it is none that vyx
-/// knows.
+/// The name of the format that a model's Jinja template writes: "chatml", or "" when it is none
+/// that vyx knows.
 std::string detect_chat_format(std::string_view jinja_template);
 
 }  // namespace vyx::models

@@ -1,6 +1,6 @@
-// The split patterns of tokenizer files, on PCRE2. They are written for Oniguruma (which `tokenizers` uses)
-// and come from strangers: what the two engines understand differently is translated or refused, and a search
-// that would not end is an error.
+// The split patterns of tokenizer files, on PCRE2. They are written for Oniguruma (which
+// `tokenizers` uses) and come from strangers: what the two engines understand differently is
+// translated or refused, and a search that would not end is an error.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -16,9 +16,9 @@ struct pcre2_real_match_context_8;
 
 namespace vyx::models {
 
-/// The processor time that splitting one text may cost: far more than a sane pattern needs. PCRE2's own limit
-/// counts anew at each start of a match, so that alone does not stop a pattern whose time is quadratic in the
-/// text.
+/// The processor time that splitting one text may cost: far more than a sane pattern needs. PCRE2's
+/// own limit counts anew at each start of a match, so that alone does not stop a pattern whose time
+/// is quadratic in the text.
 class SearchBudget {
  public:
   /// To be made by the thread that searches.
@@ -54,8 +54,8 @@ class Regex::Search {
  public:
   Search(const Regex& regex, SearchBudget& budget);
 
-  /// The first match that begins at or after `from`. `subject` is well-formed UTF-8 and `from` the beginning
-  /// of a character. Throws Error when a limit is reached: never "no match".
+  /// The first match that begins at or after `from`. `subject` is well-formed UTF-8 and `from` the
+  /// beginning of a character. Throws Error when a limit is reached: never "no match".
   std::optional<Match> next(std::string_view subject, size_t from);
 
  private:

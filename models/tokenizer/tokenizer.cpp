@@ -8,11 +8,11 @@
 #include "core/base/error.h"
 #include "core/base/json_guard.h"
 #include "core/base/text.h"
+#include "core/base/utf8.h"
 #include "models/tokenizer/added_tokens.h"
 #include "models/tokenizer/bpe.h"
 #include "models/tokenizer/byte_level.h"
 #include "models/tokenizer/pre_tokenizer.h"
-#include "core/base/utf8.h"
 
 namespace vyx::models {
 namespace {
@@ -32,14 +32,16 @@ const Json& member(const Json& root, const char* key) {
 /// The type of a part that may be null or absent: "".
 std::string type_of(const Json& part, const char* key, std::string_view source) {
   if (part.is_null()) return {};
-  if (!part.is_object()) fail("{}: {} is {}, expected an object or null", source, key, part.type_name());
+  if (!part.is_object())
+    fail("{}: {} is {}, expected an object or null", source, key, part.type_name());
   return json_string(part, "type", source);
 }
 
 /// Post-processors may add tokens around a text; only those that leave it as it is are accepted.
 void check_post_processor(const Json& part, std::string_view source) {
   const std::string type = type_of(part, "post_processor", source);
-  if (type.empty() || type == "ByteLevel") return;  // ByteLevel's changes offsets, which vyx does not report
+  if (type.empty() || type == "ByteLevel")
+    return;  // ByteLevel's changes offsets, which vyx does not report
   if (type == "Sequence" && member(part, "processors").is_array()) {
     for (const Json& processor : part["processors"]) check_post_processor(processor, source);
     return;
@@ -48,28 +50,32 @@ void check_post_processor(const Json& part, std::string_view source) {
     const Json& single = member(part, "single");
     if (single.is_array() && single.size() == 1 && single[0].contains("Sequence")) return;
     fail(
-        "{}: post_processor TemplateProcessing adds tokens to each text, which is not supported: set it to "
-        "null and write the "
-        "tokens into the text",
+        "{}: post_processor TemplateProcessing adds tokens to each text, which is not supported: "
+        "set it to null and write the tokens into the text",
         source);
   }
   fail("{}: post_processor {} is not supported; ByteLevel is, and null", source, quote(type));
 }
 
 void check_parts(const Json& root, std::string_view source) {
-  if (!root.is_object()) fail("{}: found {}, expected the object of a tokenizer.json", source, root.type_name());
+  if (!root.is_object())
+    fail("{}: found {}, expected the object of a tokenizer.json", source, root.type_name());
   if (const Json& version = member(root, "version"); !version.is_null()) {
     const std::string text = json_string(root, "version", source);
     if (text != "1.0") fail("{}: tokenizer version {}, expected \"1.0\"", source, quote(text));
   }
   for (const char* key : {"truncation", "padding"}) {
-    if (!member(root, key).is_null()) fail("{}: {} is set; set it to null, texts are encoded whole", source, key);
+    if (!member(root, key).is_null())
+      fail("{}: {} is set; set it to null, texts are encoded whole", source, key);
   }
-  if (const std::string type = type_of(member(root, "normalizer"), "normalizer", source); !type.empty()) {
+  if (const std::string type = type_of(member(root, "normalizer"), "normalizer", source);
+      !type.empty()) {
     fail("{}: normalizer {} is not supported, expected null", source, quote(type));
   }
-  if (const std::string type = type_of(member(root, "decoder"), "decoder", source); type != "ByteLevel") {
-    fail("{}: decoder {} is not supported, expected ByteLevel", source, type.empty() ? "null" : quote(type));
+  if (const std::string type = type_of(member(root, "decoder"), "decoder", source);
+      type != "ByteLevel") {
+    fail("{}: decoder {} is not supported, expected ByteLevel", source,
+         type.empty() ? "null" : quote(type));
   }
   check_post_processor(member(root, "post_processor"), source);
 }
@@ -82,30 +88,35 @@ std::vector<AddedToken> with_normalized(const std::vector<AddedToken>& tokens, b
 }
 
 /// Every token by its id. Ids may not repeat, nor be so sparse that a table by id is a bomb.
-std::vector<Entry> table_by_id(const Bpe& bpe, const std::vector<AddedToken>& added, std::string_view source) {
+std::vector<Entry> table_by_id(const Bpe& bpe, const std::vector<AddedToken>& added,
+                               std::string_view source) {
   const size_t count = bpe.vocabulary().size() + added.size(), limit = 4 * count + 1024;
   std::vector<Entry> table;
   const auto put = [&](int32_t id, const std::string& token, Entry entry) {
     const auto index = static_cast<size_t>(id);
     if (index >= limit) {
-      fail("{}: token {} has the id {}, expected less than {} (there are {} tokens)", source, quote(token), id, limit, count);
+      fail("{}: token {} has the id {}, expected less than {} (there are {} tokens)", source,
+           quote(token), id, limit, count);
     }
     if (table.size() <= index) table.resize(index + 1);
-    if (table[index].known) fail("{}: two tokens have the id {}; one is {}", source, id, quote(token));
+    if (table[index].known)
+      fail("{}: two tokens have the id {}; one is {}", source, id, quote(token));
     entry.known = true;
     table[index] = std::move(entry);
   };
-  // A token with characters that stand for no byte ("<｜end｜>") is only ever an added token, or never made:
-  // its own text.
+  // A token with characters that stand for no byte ("<｜end｜>") is only ever an added token, or
+  // never made: its own text.
   for (const auto& [token, id] : bpe.vocabulary()) {
     put(id, token, {.bytes = from_byte_level(token).value_or(token)});
   }
   std::unordered_set<std::string_view> contents;
   for (const AddedToken& token : added) {
-    if (!contents.insert(token.content).second) fail("{}: the added token {} is listed twice", source, quote(token.content));
+    if (!contents.insert(token.content).second)
+      fail("{}: the added token {} is listed twice", source, quote(token.content));
     if (const auto id = bpe.find(token.content)) {
       if (*id != token.id) {
-        fail("{}: the added token {} has the id {}, but {} in the vocabulary", source, quote(token.content), token.id, *id);
+        fail("{}: the added token {} has the id {}, but {} in the vocabulary", source,
+             quote(token.content), token.id, *id);
       }
       table[*id] = {.bytes = token.content, .known = true, .special = token.special};
     } else {
@@ -143,8 +154,9 @@ class Tokenizer::Impl::Encoding {
       : tokenizer_(tokenizer), options_(options), budget_(text_bytes) {}
 
   std::vector<TokenId> run(std::string_view text) {
-    add_around(tokenizer_.first, text,
-               [&](std::string_view rest) { add_around(tokenizer_.second, rest, [&](std::string_view plain) { add_plain(plain); }); });
+    add_around(tokenizer_.first, text, [&](std::string_view rest) {
+      add_around(tokenizer_.second, rest, [&](std::string_view plain) { add_plain(plain); });
+    });
     return std::move(tokens_);
   }
 
@@ -166,10 +178,12 @@ class Tokenizer::Impl::Encoding {
   void add_plain(std::string_view text) {
     while (!text.empty()) {
       if (const size_t length = well_formed_prefix(text)) {
-        for (const auto word : tokenizer_.pre_tokenizer.split(text.substr(0, length), budget_)) add_word(word);
+        for (const auto word : tokenizer_.pre_tokenizer.split(text.substr(0, length), budget_))
+          add_word(word);
         text.remove_prefix(length);
       } else {
-        const size_t broken = utf8_step(text).length;  // each ill-formed sequence is a word of its own
+        const size_t broken =
+            utf8_step(text).length;  // each ill-formed sequence is a word of its own
         add_word(text.substr(0, broken));
         text.remove_prefix(broken);
       }
@@ -211,17 +225,19 @@ Tokenizer Tokenizer::from_json(std::string_view json, std::string_view source) {
   if (!root.contains("model")) fail("{}: no model, expected a tokenizer.json", source);
   Bpe bpe = Bpe::from_json(root["model"], source);
   const Json& list = member(root, "added_tokens");
-  const std::vector<AddedToken> added = list.is_null() ? std::vector<AddedToken>() : read_added_tokens(list, source);
+  const std::vector<AddedToken> added =
+      list.is_null() ? std::vector<AddedToken>() : read_added_tokens(list, source);
   std::vector<Entry> table = table_by_id(bpe, added, source);
   std::unordered_map<std::string, TokenId> added_ids;
   for (const AddedToken& token : added) added_ids.emplace(token.content, token.id);
-  return Tokenizer(std::unique_ptr<const Impl>(new Impl{.source = std::string(source),
-                                                        .bpe = std::move(bpe),
-                                                        .pre_tokenizer = PreTokenizer::from_json(member(root, "pre_tokenizer"), source),
-                                                        .added_ids = std::move(added_ids),
-                                                        .first = AddedTokenMatcher(with_normalized(added, false)),
-                                                        .second = AddedTokenMatcher(with_normalized(added, true)),
-                                                        .table = std::move(table)}));
+  return Tokenizer(std::unique_ptr<const Impl>(
+      new Impl{.source = std::string(source),
+               .bpe = std::move(bpe),
+               .pre_tokenizer = PreTokenizer::from_json(member(root, "pre_tokenizer"), source),
+               .added_ids = std::move(added_ids),
+               .first = AddedTokenMatcher(with_normalized(added, false)),
+               .second = AddedTokenMatcher(with_normalized(added, true)),
+               .table = std::move(table)}));
 }
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {
@@ -251,12 +267,14 @@ bool Tokenizer::is_special(TokenId token) const {
 
 std::optional<TokenId> Tokenizer::find(std::string_view token) const {
   const std::string key(token);
-  if (const auto added = impl_->added_ids.find(key); added != impl_->added_ids.end()) return added->second;
+  if (const auto added = impl_->added_ids.find(key); added != impl_->added_ids.end())
+    return added->second;
   return impl_->bpe.find(key);
 }
 
 int64_t Tokenizer::bytes_without_token(std::string_view text) const {
-  return std::count_if(text.begin(), text.end(), [&](char c) { return !impl_->bpe.has_byte(static_cast<unsigned char>(c)); });
+  return std::count_if(text.begin(), text.end(),
+                       [&](char c) { return !impl_->bpe.has_byte(static_cast<unsigned char>(c)); });
 }
 
 }  // namespace vyx::models

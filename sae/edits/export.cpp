@@ -14,8 +14,8 @@
 namespace vyx::sae {
 namespace {
 
-// Each of these fills in one step of the program; numbers as dtypes are TorchScript's own: 6 is float32. What they compute is what
-// autoencoder.cpp computes, in the same order.
+// Each of these fills in one step of the program; numbers as dtypes are TorchScript's own: 6 is
+// float32. What they compute is what autoencoder.cpp computes, in the same order.
 struct Normalizer {
   const char* normalize;  // x → x'
   const char* spread;     // x → [.., 1]: x̂ = x̂'·spread + center
@@ -25,10 +25,12 @@ struct Normalizer {
 Normalizer normalizer(Normalization normalization) {
   switch (normalization) {
     case Normalization::token_norm:
-      return {"    return x / self.spread(x)\n", "    return torch.clamp(torch.norm(x, 2, [-1], True) / self.root_width, 1e-12)\n",
+      return {"    return x / self.spread(x)\n",
+              "    return torch.clamp(torch.norm(x, 2, [-1], True) / self.root_width, 1e-12)\n",
               "    return y * self.spread(x)\n"};
     case Normalization::layer_norm:
-      return {"    return (x - torch.mean(x, [-1], True)) / (self.spread(x) + 1e-5)\n", "    return torch.std(x, [-1], True, True)\n",
+      return {"    return (x - torch.mean(x, [-1], True)) / (self.spread(x) + 1e-5)\n",
+              "    return torch.std(x, [-1], True, True)\n",
               "    return y * self.spread(x) + torch.mean(x, [-1], True)\n"};
     default:
       return {"    return x\n", "    return torch.ones_like(x[..., :1])\n", "    return y\n"};
@@ -66,7 +68,8 @@ std::string source(const Autoencoder& sae) {
   std::string out = fmt::format("def spread(self, x: Tensor) -> Tensor:\n{}\n", spread);
   out += fmt::format("def normalize(self, x: Tensor) -> Tensor:\n{}\n", normalize);
   out += fmt::format("def restore(self, y: Tensor, x: Tensor) -> Tensor:\n{}\n", restore);
-  out += fmt::format("def activate(self, x: Tensor) -> Tensor:\n{}\n", activation(config.architecture));
+  out += fmt::format("def activate(self, x: Tensor) -> Tensor:\n{}\n",
+                     activation(config.architecture));
   out += fmt::format(
       "def encode(self, x: Tensor) -> Tensor:\n"
       "    return self.activate(self.normalize(x.to(6)){})\n\n",
@@ -84,7 +87,8 @@ std::string source(const Autoencoder& sae) {
       "def forward(self, x: Tensor) -> Tensor:\n"
       "    return self.decode(self.encode(x), x)\n\n"
       "def set_latent(self, i: int, value: float) -> None:\n"
-      "    assert 0 <= i and i < self.W_dec.size(0), \"this autoencoder has latents 0 to \" + str(self.W_dec.size(0) - 1)\n"
+      "    assert 0 <= i and i < self.W_dec.size(0), \"this autoencoder has latents 0 to \" + "
+      "str(self.W_dec.size(0) - 1)\n"
       "    self.set_values[i] = value\n\n"
       "def clear_latents(self) -> None:\n"
       "    self.set_values.clear()\n\n"
@@ -104,7 +108,8 @@ Autoencoder choose_latents(Autoencoder sae, const at::Tensor& latents) {  // [ch
   sae.config.k = 1;
   sae.config.prefixes.clear();
   Parameters& w = sae.weights;
-  for (at::Tensor* each : {&w.encoder, &w.encoder_bias, &w.decoder, &w.magnitude_scale, &w.magnitude_bias, &w.threshold})
+  for (at::Tensor* each : {&w.encoder, &w.encoder_bias, &w.decoder, &w.magnitude_scale,
+                           &w.magnitude_bias, &w.threshold})
     if (each->defined()) *each = each->index_select(0, latents);
   return sae;
 }
@@ -122,18 +127,24 @@ torch::jit::Module export_script(const Autoencoder& given) {
     module.register_parameter(gate ? "b_gate" : name, tensor, false);
   });
   if (config.architecture == Architecture::batch_topk)
-    module.register_buffer("threshold", at::full({config.latents}, std::max(sae.topk_threshold, 0.0), at::kFloat));
-  if (config.architecture == Architecture::topk) module.register_attribute("k", c10::IntType::get(), config.k);
+    module.register_buffer(
+        "threshold", at::full({config.latents}, std::max(sae.topk_threshold, 0.0), at::kFloat));
+  if (config.architecture == Architecture::topk)
+    module.register_attribute("k", c10::IntType::get(), config.k);
   if (config.normalization == Normalization::token_norm)
-    module.register_attribute("root_width", c10::FloatType::get(), std::sqrt(static_cast<double>(config.d_in)));
-  module.register_attribute("set_values", c10::DictType::create(c10::IntType::get(), c10::FloatType::get()), c10::Dict<int64_t, double>());
+    module.register_attribute("root_width", c10::FloatType::get(),
+                              std::sqrt(static_cast<double>(config.d_in)));
+  module.register_attribute("set_values",
+                            c10::DictType::create(c10::IntType::get(), c10::FloatType::get()),
+                            c10::Dict<int64_t, double>());
   module.define(source(sae));
   return module;
 }
 
 Readout export_readout(const Autoencoder& sae, const ReadoutOptions& options) {
   const bool whole = options.reconstruction || sae.config.architecture == Architecture::topk;
-  const at::Tensor latents = at::tensor(options.latents, at::kLong).to(sae.weights.encoder.device());
+  const at::Tensor latents =
+      at::tensor(options.latents, at::kLong).to(sae.weights.encoder.device());
   torch::jit::Module module("vyx.Readout", std::make_shared<torch::jit::CompilationUnit>());
   module.register_attribute("training", c10::BoolType::get(), false);
   module.register_module("autoencoder", export_script(whole ? sae : choose_latents(sae, latents)));

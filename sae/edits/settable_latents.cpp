@@ -14,11 +14,14 @@ bool is_set(const LatentChange& change) {
 }
 
 std::string gate_literal(const Gate& gate) {
-  return fmt::format("[{:.17e}, {:.17e}, {:.17e}, {:.17e}]", gate.constant, gate.linear, gate.rectified, gate.step);
+  return fmt::format("[{:.17e}, {:.17e}, {:.17e}, {:.17e}]", gate.constant, gate.linear,
+                     gate.rectified, gate.step);
 }
 
-/// The methods for the first `settable` changes, whose terms are the pairs 2k, 2k + 1 of edits[number].
-std::string source(const std::vector<LatentChange>& changes, size_t settable, const Edit& edit, size_t number) {
+/// The methods for the first `settable` changes, whose terms are the pairs 2k, 2k + 1 of
+/// edits[number].
+std::string source(const std::vector<LatentChange>& changes, size_t settable, const Edit& edit,
+                   size_t number) {
   std::vector<std::string> places, gates;
   std::vector<int64_t> latents;
   for (size_t k = 0; k < settable; ++k) {
@@ -29,7 +32,8 @@ std::string source(const std::vector<LatentChange>& changes, size_t settable, co
   return fmt::format(
       "def _vyx_place_of_latent(self, i: int) -> int:\n"
       "    places = {{{places}}}\n"
-      "    assert i in places, \"latent \" + str(i) + \" cannot be set in this model, which has {latents}\"\n"
+      "    assert i in places, \"latent \" + str(i) + \" cannot be set in this model, which has "
+      "{latents}\"\n"
       "    return places[i]\n\n"
       "def set_latent(self, i: int, value: float) -> None:\n"
       "    place = self._vyx_place_of_latent(i)\n"
@@ -40,14 +44,16 @@ std::string source(const std::vector<LatentChange>& changes, size_t settable, co
       "    place = self._vyx_place_of_latent(i)\n"
       "    self.set_gate({number}, 2 * place, [0.0, 0.0, 0.0, 0.0])\n"
       "    self.set_gate({number}, 2 * place + 1, [0.0, 0.0, 0.0, 0.0])\n",
-      fmt::arg("places", fmt::join(places, ", ")), fmt::arg("latents", fmt::join(latents, ", ")), fmt::arg("gates", fmt::join(gates, ", ")),
-      fmt::arg("number", number));
+      fmt::arg("places", fmt::join(places, ", ")), fmt::arg("latents", fmt::join(latents, ", ")),
+      fmt::arg("gates", fmt::join(gates, ", ")), fmt::arg("number", number));
 }
 
 }  // namespace
 
-torch::jit::Module bake_latents(const torch::jit::Module& module, std::vector<SiteEdit> others, const Site& site, const Autoencoder& sae,
-                                std::span<const LatentChange> changes, const LatentEditOptions& options, double coefficient) {
+torch::jit::Module bake_latents(const torch::jit::Module& module, std::vector<SiteEdit> others,
+                                const Site& site, const Autoencoder& sae,
+                                std::span<const LatentChange> changes,
+                                const LatentEditOptions& options, double coefficient) {
   std::vector<LatentChange> ordered(changes.begin(), changes.end());
   const auto rest = std::stable_partition(ordered.begin(), ordered.end(), is_set);
   const auto settable = static_cast<size_t>(rest - ordered.begin());
@@ -59,7 +65,8 @@ torch::jit::Module bake_latents(const torch::jit::Module& module, std::vector<Si
   if (settable == 0) return bake(module, others, coefficient);
   torch::jit::Module baked = bake(module, others, coefficient, {number});
   baked.define(source(ordered, settable, edit, number));
-  for (size_t k = 0; k < settable; ++k) baked.run_method("set_latent", ordered[k].latent, ordered[k].value);
+  for (size_t k = 0; k < settable; ++k)
+    baked.run_method("set_latent", ordered[k].latent, ordered[k].value);
   return baked;
 }
 

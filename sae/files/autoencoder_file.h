@@ -18,15 +18,17 @@ enum class FileFormat {
 std::string_view name_of(FileFormat format);              // "dictionary-learning"
 FileFormat file_format_from_name(std::string_view name);  // throws UsageError listing them
 
-/// Recognises a folder by the files in it, a file by its name. Throws Error naming what was looked for.
+/// Recognises a folder by the files in it, a file by its name. Throws Error naming what was looked
+/// for.
 FileFormat recognise_format(const std::filesystem::path& path);
 
-/// Reads an autoencoder of any of the formats. `path` is its folder or the file with its weights. Throws Error naming the file, the
-/// tensor or the field, what was found and what was expected.
+/// Reads an autoencoder of any of the formats. `path` is its folder or the file with its weights.
+/// Throws Error naming the file, the tensor or the field, what was found and what was expected.
 Autoencoder load_autoencoder(const std::filesystem::path& path);
 
-/// Writes it in SAELens's format, which holds all that vyx has, or in another. Throws Error for what the format lacks. Each file appears
-/// whole or not at all, the config after the weights.
-void save_autoencoder(const Autoencoder& sae, const std::filesystem::path& path, FileFormat format = FileFormat::saelens);
+/// Writes it in SAELens's format, which holds all that vyx has, or in another. Throws Error for
+/// what the format lacks. Each file appears whole or not at all, the config after the weights.
+void save_autoencoder(const Autoencoder& sae, const std::filesystem::path& path,
+                      FileFormat format = FileFormat::saelens);
 
 }  // namespace vyx::sae

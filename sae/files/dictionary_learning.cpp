@@ -9,8 +9,8 @@
 #include <numeric>
 
 #include "core/base/error.h"
-#include "core/io/files.h"
 #include "core/base/text.h"
+#include "core/io/files.h"
 #include "sae/files/weight_reader.h"
 
 namespace vyx::sae {
@@ -19,7 +19,8 @@ namespace {
 constexpr const char* kDictionaryConfig = "config.json";
 constexpr const char* kDictionaryWeights = "ae.pt";
 
-// A class of dictionary_learning: what it computes, and how it names its tensors. Linear layers keep [out, in], own matrices [in, out].
+// A class of dictionary_learning: what it computes, and how it names its tensors. Linear layers
+// keep [out, in], own matrices [in, out].
 struct DictClass {
   std::string_view name;
   Architecture architecture;
@@ -27,18 +28,21 @@ struct DictClass {
   std::string_view bias;  // of the decoder
   bool subtract_bias = true;
 };
-constexpr std::array<DictClass, 7> kClasses{{{"AutoEncoder", Architecture::relu, true, "bias"},
-                                             {"AutoEncoderNew", Architecture::relu, true, "decoder.bias", false},
-                                             {"GatedAutoEncoder", Architecture::gated, true, "decoder_bias"},
-                                             {"JumpReluAutoEncoder", Architecture::jump_relu, false, "b_dec", false},
-                                             {"AutoEncoderTopK", Architecture::topk, true, "b_dec"},
-                                             {"BatchTopKSAE", Architecture::batch_topk, true, "b_dec"},
-                                             {"MatryoshkaBatchTopKSAE", Architecture::batch_topk, false, "b_dec"}}};
+constexpr std::array<DictClass, 7> kClasses{
+    {{"AutoEncoder", Architecture::relu, true, "bias"},
+     {"AutoEncoderNew", Architecture::relu, true, "decoder.bias", false},
+     {"GatedAutoEncoder", Architecture::gated, true, "decoder_bias"},
+     {"JumpReluAutoEncoder", Architecture::jump_relu, false, "b_dec", false},
+     {"AutoEncoderTopK", Architecture::topk, true, "b_dec"},
+     {"BatchTopKSAE", Architecture::batch_topk, true, "b_dec"},
+     {"MatryoshkaBatchTopKSAE", Architecture::batch_topk, false, "b_dec"}}};
 
 const DictClass& class_named(std::string_view name, std::string_view source) {
-  const auto* found = std::find_if(kClasses.begin(), kClasses.end(), [&](const DictClass& each) { return each.name == name; });
+  const auto* found = std::find_if(kClasses.begin(), kClasses.end(),
+                                   [&](const DictClass& each) { return each.name == name; });
   if (found == kClasses.end())
-    fail("{}: \"dict_class\": found {}, expected one of dictionary_learning's autoencoders", source, quote(name));
+    fail("{}: \"dict_class\": found {}, expected one of dictionary_learning's autoencoders", source,
+         quote(name));
   return *found;
 }
 
@@ -48,21 +52,25 @@ const DictClass& class_of_tensors(const WeightReader& reader) {
   if (reader.has("gate_bias")) return class_named("GatedAutoEncoder", reader.source());
   if (reader.has("bias")) return class_named("AutoEncoder", reader.source());
   if (reader.has("decoder.bias")) return class_named("AutoEncoderNew", reader.source());
-  fail("{}: found no {} beside it, expected one, since it cannot be told from the tensors what this autoencoder is", reader.source(),
-       kDictionaryConfig);
+  fail(
+      "{}: found no {} beside it, expected one, since it cannot be told from the tensors what this "
+      "autoencoder is",
+      reader.source(), kDictionaryConfig);
 }
 
 std::vector<int64_t> rising(const at::Tensor& group_sizes) {
   std::vector<int64_t> prefixes;
   int64_t total = 0;
-  for (int64_t i = 0; i < group_sizes.numel(); ++i) prefixes.push_back(total += group_sizes[i].item<int64_t>());
+  for (int64_t i = 0; i < group_sizes.numel(); ++i)
+    prefixes.push_back(total += group_sizes[i].item<int64_t>());
   return prefixes;
 }
 
 const DictClass& class_to_write(const AutoencoderConfig& config) {
   const bool matryoshka = !config.prefixes.empty();
   return *std::find_if(kClasses.begin(), kClasses.end(), [&](const DictClass& each) {
-    return each.architecture == config.architecture && (each.name == "MatryoshkaBatchTopKSAE") == matryoshka;
+    return each.architecture == config.architecture &&
+           (each.name == "MatryoshkaBatchTopKSAE") == matryoshka;
   });
 }
 
@@ -81,9 +89,11 @@ Autoencoder read_dictionary_learning(const std::filesystem::path& path) {
   const at::Tensor group_sizes = content.tensors["group_sizes"];
   if (!group_sizes.defined()) content.tensors.erase("group_sizes");
   WeightReader reader(std::move(content.tensors), weights.string());
-  const DictClass& kind = trainer.contains("dict_class")
-                              ? class_named(json_string(trainer, "dict_class", config_path.string()), config_path.string())
-                              : class_of_tensors(reader);
+  const DictClass& kind =
+      trainer.contains("dict_class")
+          ? class_named(json_string(trainer, "dict_class", config_path.string()),
+                        config_path.string())
+          : class_of_tensors(reader);
 
   Autoencoder sae;
   AutoencoderConfig& config = sae.config;
@@ -111,11 +121,13 @@ Autoencoder read_dictionary_learning(const std::filesystem::path& path) {
   if (kind.architecture == Architecture::jump_relu)
     w.threshold = reader.take("threshold", {config.latents}).clamp_min(0);  // f = relu(z)·[z > θ]
   if (kind.architecture == Architecture::topk || kind.architecture == Architecture::batch_topk) {
-    config.k = reader.has("k") ? static_cast<int64_t>(reader.take_number("k"))
-                               : json_integer(trainer, "k", config_path.string(), 1, config.latents);
+    config.k = reader.has("k")
+                   ? static_cast<int64_t>(reader.take_number("k"))
+                   : json_integer(trainer, "k", config_path.string(), 1, config.latents);
     // −1: none yet. AutoEncoderTopK keeps one too, but does not use it.
     const double threshold = reader.has("threshold") ? reader.take_number("threshold") : -1;
-    if (kind.architecture == Architecture::batch_topk) sae.topk_threshold = std::max(threshold, 0.0);
+    if (kind.architecture == Architecture::batch_topk)
+      sae.topk_threshold = std::max(threshold, 0.0);
   }
   if (group_sizes.defined() && kind.architecture == Architecture::batch_topk) {
     config.prefixes = rising(group_sizes);
@@ -131,14 +143,22 @@ Autoencoder read_dictionary_learning(const std::filesystem::path& path) {
 void write_dictionary_learning(const Autoencoder& given, const std::filesystem::path& folder) {
   const std::string source = folder.string();
   validate(given, source);
-  if (given.config.d_in != given.config.d_out || given.weights.skip.defined() || !given.config.target_sites.empty())
-    fail("{}: found a transcoder, expected an autoencoder, which is what dictionary_learning has; save it as saelens", source);
+  if (given.config.d_in != given.config.d_out || given.weights.skip.defined() ||
+      !given.config.target_sites.empty())
+    fail(
+        "{}: found a transcoder, expected an autoencoder, which is what dictionary_learning has; "
+        "save it as saelens",
+        source);
   const DictClass& kind = class_to_write(given.config);
-  const Autoencoder sae = with_decoder_bias_subtracted(fold_scale(given), kind.subtract_bias, source);
+  const Autoencoder sae =
+      with_decoder_bias_subtracted(fold_scale(given), kind.subtract_bias, source);
   const AutoencoderConfig& config = sae.config;
   const Parameters& w = sae.weights;
   if (config.normalization != Normalization::none)
-    fail("{}: found inputs normalised a token, expected none of that, which dictionary_learning lacks; save it as saelens", source);
+    fail(
+        "{}: found inputs normalised a token, expected none of that, which dictionary_learning "
+        "lacks; save it as saelens",
+        source);
 
   TorchContent content;
   TensorMap& tensors = content.tensors;
@@ -153,10 +173,12 @@ void write_dictionary_learning(const Autoencoder& given, const std::filesystem::
     tensors[kind.linear ? "encoder.bias" : "b_enc"] = w.encoder_bias;
   }
   if (kind.architecture == Architecture::jump_relu) tensors["threshold"] = w.threshold;
-  const bool has_k = kind.architecture == Architecture::topk || kind.architecture == Architecture::batch_topk;
+  const bool has_k =
+      kind.architecture == Architecture::topk || kind.architecture == Architecture::batch_topk;
   if (has_k) {
     tensors["k"] = at::scalar_tensor(config.k, at::kInt);
-    tensors["threshold"] = at::scalar_tensor(kind.architecture == Architecture::topk ? -1 : sae.topk_threshold, at::kFloat);
+    tensors["threshold"] = at::scalar_tensor(
+        kind.architecture == Architecture::topk ? -1 : sae.topk_threshold, at::kFloat);
   }
   Json trainer = {{"dict_class", kind.name},
                   {"activation_dim", config.d_in},
@@ -176,7 +198,10 @@ void write_dictionary_learning(const Autoencoder& given, const std::filesystem::
   make_folder(folder);
   write_torch(folder / kDictionaryWeights, content);
   write_file(folder / kDictionaryConfig,
-             Json{{"trainer", trainer}, {"buffer", {{"ctx_len", config.metadata.value("context_size", Json())}}}}.dump(1) + "\n");
+             Json{{"trainer", trainer},
+                  {"buffer", {{"ctx_len", config.metadata.value("context_size", Json())}}}}
+                     .dump(1) +
+                 "\n");
 }
 
 }  // namespace vyx::sae

@@ -1,4 +1,5 @@
-// dictionary_learning (https://github.com/saprmarks/dictionary_learning): ae.pt, a pickled state_dict, and config.json.
+// dictionary_learning (https://github.com/saprmarks/dictionary_learning): ae.pt, a pickled
+// state_dict, and config.json.
 #pragma once
 #include <filesystem>
 
@@ -6,8 +7,9 @@
 
 namespace vyx::sae {
 
-/// `path` is the folder or its ae.pt. The class is that of the config (trainer.dict_class); without a config, the one that has these
-/// tensors. Throws Error for a state_dict that TopK and BatchTopK share when there is no config to tell them apart.
+/// `path` is the folder or its ae.pt. The class is that of the config (trainer.dict_class); without
+/// a config, the one that has these tensors. Throws Error for a state_dict that TopK and BatchTopK
+/// share when there is no config to tell them apart.
 Autoencoder read_dictionary_learning(const std::filesystem::path& path);
 
 /// Throws Error for what it lacks: transcoders, skip connections, normalisation a token.

@@ -5,8 +5,8 @@
 #include <tuple>
 
 #include "core/base/error.h"
-#include "core/io/files.h"
 #include "core/base/text.h"
+#include "core/io/files.h"
 #include "sae/files/weight_reader.h"
 
 namespace vyx::sae {
@@ -20,7 +20,8 @@ constexpr const char* kGemmaSkip = "affine_skip_connection";  // [d_in, d_out]
 // "model.layers.9.output" ↔ "model.layers.9:output"
 std::string site_of_hook_point(std::string point) {
   const size_t dot = point.rfind('.');
-  if (dot == std::string::npos || (point.substr(dot) != ".output" && point.substr(dot) != ".input")) return "";
+  if (dot == std::string::npos || (point.substr(dot) != ".output" && point.substr(dot) != ".input"))
+    return "";
   point[dot] = ':';
   return point;
 }
@@ -31,8 +32,10 @@ std::string hook_point_of_site(std::string site) {
 
 void read_config(const std::filesystem::path& path, AutoencoderConfig& config) {
   Json cfg = parse_json(read_text_file(path), path.string());
-  if (cfg.contains("architecture") && json_string(cfg, "architecture", path.string()) != "jump_relu")
-    fail("{}: \"architecture\": found {}, expected jump_relu", path.string(), quote(json_string(cfg, "architecture", path.string())));
+  if (cfg.contains("architecture") &&
+      json_string(cfg, "architecture", path.string()) != "jump_relu")
+    fail("{}: \"architecture\": found {}, expected jump_relu", path.string(),
+         quote(json_string(cfg, "architecture", path.string())));
   const auto add = [&](const char* key, std::vector<std::string>& sites) {
     if (!cfg.contains(key) || !cfg[key].is_string()) return;
     const std::string site = site_of_hook_point(cfg[key].get<std::string>());
@@ -48,7 +51,8 @@ void read_config(const std::filesystem::path& path, AutoencoderConfig& config) {
 
 Autoencoder read_gemma_scope(const std::filesystem::path& path) {
   std::filesystem::path file = path;
-  if (std::filesystem::is_directory(path)) file = path / (std::filesystem::exists(path / kNpz) ? kNpz : kSafetensors);
+  if (std::filesystem::is_directory(path))
+    file = path / (std::filesystem::exists(path / kNpz) ? kNpz : kSafetensors);
   const bool npz = file.extension() == ".npz";
   WeightReader reader(npz ? read_npz(file) : read_safetensors(file).tensors, file.string());
   const char* encoder = npz ? "W_enc" : "w_enc";
@@ -64,8 +68,10 @@ Autoencoder read_gemma_scope(const std::filesystem::path& path) {
   sae.weights.encoder_bias = reader.take("b_enc", {config.latents});
   sae.weights.decoder = reader.take(decoder, {config.latents, config.d_out});
   sae.weights.decoder_bias = reader.take("b_dec", {config.d_out});
-  sae.weights.threshold = reader.take("threshold", {config.latents}).clamp_min(0);  // f = relu(z)·[z > θ]
-  if (reader.has(kGemmaSkip)) sae.weights.skip = reader.take_transposed(kGemmaSkip, config.d_in, config.d_out);
+  sae.weights.threshold =
+      reader.take("threshold", {config.latents}).clamp_min(0);  // f = relu(z)·[z > θ]
+  if (reader.has(kGemmaSkip))
+    sae.weights.skip = reader.take_transposed(kGemmaSkip, config.d_in, config.d_out);
   reader.require_all_taken();
   const std::filesystem::path config_path = file.parent_path() / kGemmaConfig;
   if (!npz && std::filesystem::exists(config_path)) read_config(config_path, config);
@@ -73,15 +79,21 @@ Autoencoder read_gemma_scope(const std::filesystem::path& path) {
   return sae;
 }
 
-void write_gemma_scope(const Autoencoder& given, const std::filesystem::path& folder, GemmaScope version) {
+void write_gemma_scope(const Autoencoder& given, const std::filesystem::path& folder,
+                       GemmaScope version) {
   const std::string source = folder.string();
   validate(given, source);
   const Autoencoder sae = with_decoder_bias_subtracted(fold_scale(given), false, source);
   const AutoencoderConfig& config = sae.config;
   const bool npz = version == GemmaScope::npz;
   if (config.normalization != Normalization::none)
-    fail("{}: found inputs normalised a token, expected none of that, which Gemma Scope lacks; save it as saelens", source);
-  if (npz && sae.weights.skip.defined()) fail("{}: found a skip connection, expected none in {}; save it as gemma-scope-2", source, kNpz);
+    fail(
+        "{}: found inputs normalised a token, expected none of that, which Gemma Scope lacks; save "
+        "it as saelens",
+        source);
+  if (npz && sae.weights.skip.defined())
+    fail("{}: found a skip connection, expected none in {}; save it as gemma-scope-2", source,
+         kNpz);
   TensorMap tensors = {{npz ? "W_enc" : "w_enc", sae.weights.encoder.t()},
                        {"b_enc", sae.weights.encoder_bias},
                        {npz ? "W_dec" : "w_dec", sae.weights.decoder},
@@ -94,7 +106,8 @@ void write_gemma_scope(const Autoencoder& given, const std::filesystem::path& fo
               {"affine_connection", sae.weights.skip.defined()},
               {"model_name", config.metadata.value("model_name", Json(""))}};
   if (config.sites.size() == 1) cfg["hf_hook_point_in"] = hook_point_of_site(config.sites[0]);
-  if (config.target_sites.size() == 1) cfg["hf_hook_point_out"] = hook_point_of_site(config.target_sites[0]);
+  if (config.target_sites.size() == 1)
+    cfg["hf_hook_point_out"] = hook_point_of_site(config.target_sites[0]);
   write_safetensors(folder / kSafetensors, tensors);
   write_file(folder / kGemmaConfig, cfg.dump(1) + "\n");
 }

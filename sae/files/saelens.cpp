@@ -10,8 +10,8 @@
 #include <utility>
 
 #include "core/base/error.h"
-#include "core/io/files.h"
 #include "core/base/text.h"
+#include "core/io/files.h"
 #include "sae/files/hook_names.h"
 #include "sae/files/weight_reader.h"
 
@@ -26,25 +26,32 @@ constexpr const char* kSaelensVersion = "6.54.12";  // whose files we write
 constexpr std::string_view kTranscoder = "transcoder", kSkip = "skip_transcoder";
 
 constexpr std::array<std::pair<Normalization, const char*>, 3> kSaelensNormalizations{
-    {{Normalization::none, "none"}, {Normalization::token_norm, "constant_norm_rescale"}, {Normalization::layer_norm, "layer_norm"}}};
-constexpr std::array<std::pair<Architecture, std::string_view>, 4> kSaelensArchitectures{{{Architecture::relu, "standard"},
-                                                                                          {Architecture::gated, "gated"},
-                                                                                          {Architecture::topk, "topk"},
-                                                                                          {Architecture::jump_relu, "jumprelu"}}};
-constexpr std::string_view kBatchTopk = "batchtopk", kMatryoshka = "matryoshka_batchtopk";  // training checkpoints
+    {{Normalization::none, "none"},
+     {Normalization::token_norm, "constant_norm_rescale"},
+     {Normalization::layer_norm, "layer_norm"}}};
+constexpr std::array<std::pair<Architecture, std::string_view>, 4> kSaelensArchitectures{
+    {{Architecture::relu, "standard"},
+     {Architecture::gated, "gated"},
+     {Architecture::topk, "topk"},
+     {Architecture::jump_relu, "jumprelu"}}};
+constexpr std::string_view kBatchTopk = "batchtopk",
+                           kMatryoshka = "matryoshka_batchtopk";  // training checkpoints
 
 struct Kind {
   Architecture architecture;
   bool transcoder = false, skip = false;
 };
 
-// "jumprelu_skip_transcoder": an architecture, standard where none is named, and what is added to it.
+// "jumprelu_skip_transcoder": an architecture, standard where none is named, and what is added to
+// it.
 Kind kind_of(const std::string& name, std::string_view source) {
   Kind kind{Architecture::relu, false, false};
   std::string_view base = name;
   if (base == kBatchTopk || base == kMatryoshka) return {Architecture::batch_topk};
   for (const std::string_view suffix : {kSkip, kTranscoder}) {
-    if (!base.ends_with(suffix) || (base.size() > suffix.size() && base[base.size() - suffix.size() - 1] != '_')) continue;
+    if (!base.ends_with(suffix) ||
+        (base.size() > suffix.size() && base[base.size() - suffix.size() - 1] != '_'))
+      continue;
     kind.transcoder = true;
     kind.skip = suffix == kSkip;
     base.remove_suffix(std::min(base.size(), suffix.size() + 1));
@@ -56,8 +63,10 @@ Kind kind_of(const std::string& name, std::string_view source) {
       kind.architecture = architecture;
       return kind;
     }
-  fail("{}: \"architecture\": found {}, expected standard, gated, topk, batchtopk, matryoshka_batchtopk, jumprelu or a transcoder", source,
-       quote(name));
+  fail(
+      "{}: \"architecture\": found {}, expected standard, gated, topk, batchtopk, "
+      "matryoshka_batchtopk, jumprelu or a transcoder",
+      source, quote(name));
 }
 
 // "6.54.12" → 6; 0 for a text that is no version.
@@ -67,7 +76,8 @@ int major_version(const Json& config) {
     return found != object.end() && found->is_string() ? found->get<std::string>() : "";
   };
   std::string version = text(config);
-  if (version.empty() && config.contains("metadata") && config["metadata"].is_object()) version = text(config["metadata"]);
+  if (version.empty() && config.contains("metadata") && config["metadata"].is_object())
+    version = text(config["metadata"]);
   return std::atoi(version.c_str());
 }
 
@@ -89,7 +99,8 @@ Json version_6(Json config, std::string_view source) {
   move("architecture", "standard");
   move("apply_b_dec_to_input", true);
   move("normalize_activations", "none");
-  for (const char* key : {"d_in", "d_sae", "d_out", "k", "rescale_acts_by_decoder_norm", "finetuning_scaling_factor"})
+  for (const char* key :
+       {"d_in", "d_sae", "d_out", "k", "rescale_acts_by_decoder_norm", "finetuning_scaling_factor"})
     if (config.contains(key)) move(key, nullptr);
   const Json activation = config.value("activation_fn", Json("relu"));
   if (activation == "topk") {
@@ -97,7 +108,8 @@ Json version_6(Json config, std::string_view source) {
     current["architecture"] = "topk";
     if (arguments.is_object() && arguments.contains("k")) current["k"] = arguments["k"];
   } else if (activation != "relu") {
-    fail("{}: \"activation_fn\": found {}, expected relu or topk", source, quote(activation.dump()));
+    fail("{}: \"activation_fn\": found {}, expected relu or topk", source,
+         quote(activation.dump()));
   }
   Json metadata = config.value("metadata", Json::object());
   config.erase("metadata");
@@ -107,11 +119,13 @@ Json version_6(Json config, std::string_view source) {
 }
 
 bool flag(const Json& config, const char* key, bool otherwise, std::string_view source) {
-  return config.contains(key) && !config[key].is_null() ? json_bool(config, key, source) : otherwise;
+  return config.contains(key) && !config[key].is_null() ? json_bool(config, key, source)
+                                                        : otherwise;
 }
 
 // Sets how inputs are normalised; a scale that was not folded yet stands in a file of its own.
-void read_normalization(const Json& config, const std::filesystem::path& folder, AutoencoderConfig& out, std::string_view source) {
+void read_normalization(const Json& config, const std::filesystem::path& folder,
+                        AutoencoderConfig& out, std::string_view source) {
   Json value = config.value("normalize_activations", Json("none"));
   if (value.is_null()) value = "none";
   if (value.is_boolean()) value = value.get<bool>() ? "expected_average_only_in" : "none";
@@ -121,17 +135,22 @@ void read_normalization(const Json& config, const std::filesystem::path& folder,
       return;
     }
   if (value != "expected_average_only_in")
-    fail("{}: \"normalize_activations\": found {}, expected none, expected_average_only_in, constant_norm_rescale or layer_norm{}", source,
-         quote(value.dump()), value == "covariance_whitening" ? "; save it with save_inference_model, which folds the whitening" : "");
+    fail(
+        "{}: \"normalize_activations\": found {}, expected none, expected_average_only_in, "
+        "constant_norm_rescale or layer_norm{}",
+        source, quote(value.dump()),
+        value == "covariance_whitening"
+            ? "; save it with save_inference_model, which folds the whitening"
+            : "");
   const std::filesystem::path scaler = folder / kScaler;
   if (!std::filesystem::exists(scaler))
     fail(
-        "{}: \"normalize_activations\": found expected_average_only_in, expected the scale in {} beside it, as {{\"scaling_factor\": "
-        "1.0}}; "
-        "1 when it has been folded into the weights",
+        "{}: \"normalize_activations\": found expected_average_only_in, expected the scale in {} "
+        "beside it, as {{\"scaling_factor\": 1.0}}; 1 when it has been folded into the weights",
         source, kScaler);
   out.normalization = Normalization::scale;
-  out.scale = json_number(parse_json(read_text_file(scaler), scaler.string()), "scaling_factor", scaler.string());
+  out.scale = json_number(parse_json(read_text_file(scaler), scaler.string()), "scaling_factor",
+                          scaler.string());
 }
 
 // Where the activations come from. vyx writes its own names beside SAELens's.
@@ -156,7 +175,9 @@ void read_sites(Json& metadata, bool transcoder, AutoencoderConfig& out) {
 std::vector<int64_t> read_widths(const Json& cfg, int64_t latents, std::string_view source) {
   std::vector<int64_t> widths;
   const Json list = cfg.value("matryoshka_widths", Json::array());
-  if (!list.is_array()) fail("{}: \"matryoshka_widths\": found {}, expected an array of numbers", source, list.type_name());
+  if (!list.is_array())
+    fail("{}: \"matryoshka_widths\": found {}, expected an array of numbers", source,
+         list.type_name());
   for (size_t i = 0; i < list.size(); ++i) {
     const Json entry = {{"matryoshka_widths", list[i]}};
     widths.push_back(json_integer(entry, "matryoshka_widths", source, 1, latents));
@@ -165,7 +186,8 @@ std::vector<int64_t> read_widths(const Json& cfg, int64_t latents, std::string_v
   return widths;
 }
 
-AutoencoderConfig read_config(const Json& cfg, const Kind& kind, const std::filesystem::path& folder, std::string_view source) {
+AutoencoderConfig read_config(const Json& cfg, const Kind& kind,
+                              const std::filesystem::path& folder, std::string_view source) {
   AutoencoderConfig config;
   config.architecture = kind.architecture;
   config.d_in = json_integer(cfg, "d_in", source, 1, INT32_MAX);
@@ -174,20 +196,28 @@ AutoencoderConfig read_config(const Json& cfg, const Kind& kind, const std::file
   config.subtract_decoder_bias = flag(cfg, "apply_b_dec_to_input", !kind.transcoder, source);
   if (kind.transcoder && config.subtract_decoder_bias)
     fail("{}: \"apply_b_dec_to_input\": found true, expected false for a transcoder", source);
-  if (kind.architecture == Architecture::topk) config.k = json_integer(cfg, "k", source, 1, config.latents);
+  if (kind.architecture == Architecture::topk)
+    config.k = json_integer(cfg, "k", source, 1, config.latents);
   if (kind.architecture == Architecture::batch_topk) {
     const double k = json_number(cfg, "k", source);
     if (k < 1 || k > static_cast<double>(config.latents) || k != std::floor(k))
-      fail("{}: \"k\": found {}, expected a whole number from 1 to {}; save another with save_inference_model", source, k, config.latents);
+      fail(
+          "{}: \"k\": found {}, expected a whole number from 1 to {}; save another with "
+          "save_inference_model",
+          source, k, config.latents);
     config.k = static_cast<int64_t>(k);
-    if (cfg["architecture"] == kMatryoshka) config.prefixes = read_widths(cfg, config.latents, source);
+    if (cfg["architecture"] == kMatryoshka)
+      config.prefixes = read_widths(cfg, config.latents, source);
   }
   read_normalization(cfg, folder, config, source);
   if (kind.transcoder && config.normalization != Normalization::none)
-    fail("{}: \"normalize_activations\": found {}, expected none for a transcoder, whose output SAELens does not bring back", source,
-         cfg["normalize_activations"].dump());
+    fail(
+        "{}: \"normalize_activations\": found {}, expected none for a transcoder, whose output "
+        "SAELens does not bring back",
+        source, cfg["normalize_activations"].dump());
   config.metadata = cfg.value("metadata", Json::object());
-  if (!config.metadata.is_object()) fail("{}: \"metadata\": found {}, expected an object", source, config.metadata.type_name());
+  if (!config.metadata.is_object())
+    fail("{}: \"metadata\": found {}, expected an object", source, config.metadata.type_name());
   read_sites(config.metadata, kind.transcoder, config);
   return config;
 }
@@ -198,7 +228,9 @@ void restore_batch_topk(Autoencoder& sae) {
   const Json& metadata = config.metadata;
   const Json name = metadata.value("training_architecture", Json());
   const Json details = metadata.value("training_architecture_details", Json::object());
-  if ((name != kBatchTopk && name != kMatryoshka) || !details.is_object() || !details.contains("k") || !details["k"].is_number()) return;
+  if ((name != kBatchTopk && name != kMatryoshka) || !details.is_object() ||
+      !details.contains("k") || !details["k"].is_number())
+    return;
   const double k = details["k"].get<double>();
   const bool integral = k >= 1 && k <= static_cast<double>(config.latents) && k == std::floor(k);
   const float threshold = sae.weights.threshold[0].item<float>();
@@ -207,14 +239,17 @@ void restore_batch_topk(Autoencoder& sae) {
   config.k = static_cast<int64_t>(k);
   if (name == kMatryoshka && details.contains("matryoshka_widths")) {
     const Json& widths = details["matryoshka_widths"];
-    if (widths.is_array() && std::all_of(widths.begin(), widths.end(), [](const Json& width) { return width.is_number_integer(); }))
+    if (widths.is_array() && std::all_of(widths.begin(), widths.end(), [](const Json& width) {
+          return width.is_number_integer();
+        }))
       config.prefixes = widths.get<std::vector<int64_t>>();
   }
   sae.topk_threshold = threshold;
   sae.weights.threshold = at::Tensor();
 }
 
-void scale_latents(Parameters& w, const at::Tensor& factors) {  // f·factors, and back on the way out
+void scale_latents(Parameters& w,
+                   const at::Tensor& factors) {  // f·factors, and back on the way out
   w.encoder = w.encoder * factors.unsqueeze(1);
   w.encoder_bias = w.encoder_bias * factors;
   w.decoder = w.decoder / factors.unsqueeze(1);
@@ -243,10 +278,12 @@ Parameters read_weights(WeightReader& reader, const AutoencoderConfig& config, b
 }
 
 std::string architecture_name(const Autoencoder& sae, bool transcoder) {
-  const Architecture written = sae.config.architecture == Architecture::batch_topk ? Architecture::jump_relu : sae.config.architecture;
-  std::string name(std::find_if(kSaelensArchitectures.begin(), kSaelensArchitectures.end(), [&](const auto& each) {
-                     return each.first == written;
-                   })->second);
+  const Architecture written = sae.config.architecture == Architecture::batch_topk
+                                   ? Architecture::jump_relu
+                                   : sae.config.architecture;
+  std::string name(std::find_if(kSaelensArchitectures.begin(), kSaelensArchitectures.end(),
+                                [&](const auto& each) { return each.first == written; })
+                       ->second);
   if (!transcoder) return name;
   const std::string_view suffix = sae.weights.skip.defined() ? kSkip : kTranscoder;
   return written == Architecture::relu ? std::string(suffix) : fmt::format("{}_{}", name, suffix);
@@ -255,7 +292,8 @@ std::string architecture_name(const Autoencoder& sae, bool transcoder) {
 Json metadata_of(const AutoencoderConfig& config) {
   Json metadata = config.metadata.is_object() ? config.metadata : Json::object();
   metadata["sae_lens_version"] = kSaelensVersion;
-  const auto put = [&](const char* key, const char* hook_key, const std::vector<std::string>& sites) {
+  const auto put = [&](const char* key, const char* hook_key,
+                       const std::vector<std::string>& sites) {
     if (sites.empty()) return;
     metadata[key] = sites;
     const std::string hook = hook_of_site(sites[0]);
@@ -289,16 +327,23 @@ Autoencoder read_saelens(const std::filesystem::path& folder) {
   for (const char* name : {"scaling_factor", "finetuning_scaling_factor"})
     if (reader.has(name)) {
       const at::Tensor factor = reader.take(name, {config.latents});
-      if (!flag(cfg, "finetuning_scaling_factor", false, source) && !factor.eq(1).all().item<bool>())
-        fail("{}: tensor \"{}\": found factors that are not 1, expected \"finetuning_scaling_factor\": true in {}", weights_source, name,
-             kSaelensConfig);
+      if (!flag(cfg, "finetuning_scaling_factor", false, source) &&
+          !factor.eq(1).all().item<bool>())
+        fail(
+            "{}: tensor \"{}\": found factors that are not 1, expected "
+            "\"finetuning_scaling_factor\": true in {}",
+            weights_source, name, kSaelensConfig);
       sae.weights.decoder = sae.weights.decoder * factor.unsqueeze(1);
     }
-  if (kind.architecture == Architecture::batch_topk) sae.topk_threshold = reader.take_number("topk_threshold");
+  if (kind.architecture == Architecture::batch_topk)
+    sae.topk_threshold = reader.take_number("topk_threshold");
   reader.require_all_taken();
-  const bool topk = kind.architecture == Architecture::topk || kind.architecture == Architecture::batch_topk;
-  if (topk && flag(cfg, "rescale_acts_by_decoder_norm", kind.architecture == Architecture::batch_topk, source)) {
-    if (config.normalization == Normalization::scale) sae.topk_threshold /= config.scale;  // as W_dec will be
+  const bool topk =
+      kind.architecture == Architecture::topk || kind.architecture == Architecture::batch_topk;
+  if (topk && flag(cfg, "rescale_acts_by_decoder_norm",
+                   kind.architecture == Architecture::batch_topk, source)) {
+    if (config.normalization == Normalization::scale)
+      sae.topk_threshold /= config.scale;  // as W_dec will be
     sae = fold_scale(sae);
     scale_latents(sae.weights, sae.weights.decoder.norm(2, {1}).clamp_min(1e-8));
   }
@@ -307,19 +352,24 @@ Autoencoder read_saelens(const std::filesystem::path& folder) {
   return sae;
 }
 
-void write_saelens(const Autoencoder& given, const std::filesystem::path& folder, const at::Tensor& sparsity) {
+void write_saelens(const Autoencoder& given, const std::filesystem::path& folder,
+                   const at::Tensor& sparsity) {
   validate(given, folder.string());
-  const bool transcoder = given.config.d_in != given.config.d_out || !given.config.target_sites.empty() || given.weights.skip.defined();
+  const bool transcoder = given.config.d_in != given.config.d_out ||
+                          !given.config.target_sites.empty() || given.weights.skip.defined();
   Autoencoder sae = fold_scale(given);
   if (transcoder) sae = with_decoder_bias_subtracted(sae, false, folder.string());
   const AutoencoderConfig& config = sae.config;
   if (transcoder && config.normalization != Normalization::none)
-    fail("{}: found a transcoder whose inputs are normalised a token, expected none of that; SAELens does not bring its output back",
-         folder.string());
+    fail(
+        "{}: found a transcoder whose inputs are normalised a token, expected none of that; "
+        "SAELens does not bring its output back",
+        folder.string());
 
-  const char* normalization = std::find_if(kSaelensNormalizations.begin(), kSaelensNormalizations.end(), [&](const auto& each) {
-                                return each.first == config.normalization;
-                              })->second;
+  const char* normalization =
+      std::find_if(kSaelensNormalizations.begin(), kSaelensNormalizations.end(),
+                   [&](const auto& each) { return each.first == config.normalization; })
+          ->second;
   Json cfg = {{"d_in", config.d_in},
               {"d_sae", config.latents},
               {"dtype", "float32"},
@@ -342,7 +392,8 @@ void write_saelens(const Autoencoder& given, const std::filesystem::path& folder
     tensors["b_gate"] = sae.weights.encoder_bias;
     tensors.erase("b_enc");
   }
-  if (config.architecture == Architecture::batch_topk) tensors["threshold"] = thresholds(sae, folder.string());
+  if (config.architecture == Architecture::batch_topk)
+    tensors["threshold"] = thresholds(sae, folder.string());
   make_folder(folder);
   write_safetensors(folder / kSaelensWeights, tensors);
   if (sparsity.defined()) write_safetensors(folder / kSparsity, TensorMap{{"sparsity", sparsity}});

@@ -1,8 +1,8 @@
 #include "sae/files/sparsify.h"
 
 #include "core/base/error.h"
-#include "core/io/files.h"
 #include "core/base/text.h"
+#include "core/io/files.h"
 #include "sae/files/weight_reader.h"
 
 namespace vyx::sae {
@@ -16,23 +16,31 @@ constexpr const char* kSparsifyWeights = "sae.safetensors";
 Autoencoder read_sparsify(const std::filesystem::path& folder) {
   const std::string source = (folder / kSparsifyConfig).string();
   Json cfg = parse_json(read_text_file(folder / kSparsifyConfig), source);
-  const auto flag = [&](const char* key) { return cfg.contains(key) && json_bool(cfg, key, source); };
+  const auto flag = [&](const char* key) {
+    return cfg.contains(key) && json_bool(cfg, key, source);
+  };
   for (const char* key : {"signed", "embed_skip", "gram_lookup"})
-    if (flag(key)) fail("{}: \"{}\": found true, expected false; vyx has no such autoencoders", source, key);
+    if (flag(key))
+      fail("{}: \"{}\": found true, expected false; vyx has no such autoencoders", source, key);
   if (cfg.contains("activation") && json_string(cfg, "activation", source) != "topk")
-    fail("{}: \"activation\": found {}, expected topk", source, quote(json_string(cfg, "activation", source)));
+    fail("{}: \"activation\": found {}, expected topk", source,
+         quote(json_string(cfg, "activation", source)));
 
   Autoencoder sae;
   AutoencoderConfig& config = sae.config;
   config.architecture = Architecture::topk;
   config.d_in = config.d_out = json_integer(cfg, "d_in", source, 1, INT32_MAX);
-  config.latents = cfg.contains("num_latents") ? json_integer(cfg, "num_latents", source, 0, INT32_MAX) : 0;
-  if (config.latents == 0) config.latents = config.d_in * json_integer(cfg, "expansion_factor", source, 1, INT32_MAX / config.d_in);
+  config.latents =
+      cfg.contains("num_latents") ? json_integer(cfg, "num_latents", source, 0, INT32_MAX) : 0;
+  if (config.latents == 0)
+    config.latents =
+        config.d_in * json_integer(cfg, "expansion_factor", source, 1, INT32_MAX / config.d_in);
   config.k = json_integer(cfg, "k", source, 1, config.latents);
   config.subtract_decoder_bias = !flag("transcode");
   const bool skip = flag("skip_connection");
 
-  WeightReader reader(read_safetensors(folder / kSparsifyWeights).tensors, (folder / kSparsifyWeights).string());
+  WeightReader reader(read_safetensors(folder / kSparsifyWeights).tensors,
+                      (folder / kSparsifyWeights).string());
   sae.weights.encoder = reader.take("encoder.weight", {config.latents, config.d_in});
   sae.weights.encoder_bias = reader.take("encoder.bias", {config.latents});
   sae.weights.decoder = reader.take("W_dec", {config.latents, config.d_out});
@@ -49,10 +57,11 @@ void write_sparsify(const Autoencoder& given, const std::filesystem::path& folde
   validate(given, source);
   const Autoencoder sae = fold_scale(given);
   const AutoencoderConfig& config = sae.config;
-  if (config.architecture != Architecture::topk || config.normalization != Normalization::none || config.d_in != config.d_out)
+  if (config.architecture != Architecture::topk || config.normalization != Normalization::none ||
+      config.d_in != config.d_out)
     fail(
-        "{}: found a {} autoencoder from {} to {}{}, expected topk of one width without normalisation, which is what sparsify has; save it "
-        "as saelens",
+        "{}: found a {} autoencoder from {} to {}{}, expected topk of one width without "
+        "normalisation, which is what sparsify has; save it as saelens",
         source, name_of(config.architecture), config.d_in, config.d_out,
         config.normalization == Normalization::none ? "" : " with its inputs normalised");
   Json cfg = {{"activation", "topk"},

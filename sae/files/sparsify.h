@@ -1,4 +1,5 @@
-// EleutherAI's sparsify (https://github.com/EleutherAI/sparsify): cfg.json and sae.safetensors; TopK autoencoders and transcoders.
+// EleutherAI's sparsify (https://github.com/EleutherAI/sparsify): cfg.json and sae.safetensors;
+// TopK autoencoders and transcoders.
 #pragma once
 #include <filesystem>
 
@@ -8,7 +9,8 @@ namespace vyx::sae {
 
 Autoencoder read_sparsify(const std::filesystem::path& folder);
 
-/// Throws Error for what sparsify lacks: other architectures than topk, normalisation a token, outputs of another width.
+/// Throws Error for what sparsify lacks: other architectures than topk, normalisation a token,
+/// outputs of another width.
 void write_sparsify(const Autoencoder& sae, const std::filesystem::path& folder);
 
 }  // namespace vyx::sae

@@ -1,4 +1,5 @@
-// What the readers of all formats share: tensors of a file, taken by name and shape, and the two ways to keep the decoder's bias.
+// What the readers of all formats share: tensors of a file, taken by name and shape, and the two
+// ways to keep the decoder's bias.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -12,11 +13,12 @@
 
 namespace vyx::sae {
 
-/// The tensors of a file. Each is taken once, as float32; what was not taken at the end is an error, since a tensor that was not
-/// understood may be one that changes the result.
+/// The tensors of a file. Each is taken once, as float32; what was not taken at the end is an
+/// error, since a tensor that was not understood may be one that changes the result.
 class WeightReader {
  public:
-  WeightReader(TensorMap tensors, std::string source) : tensors_(std::move(tensors)), source_(std::move(source)) {}
+  WeightReader(TensorMap tensors, std::string source)
+      : tensors_(std::move(tensors)), source_(std::move(source)) {}
 
   const std::string& source() const { return source_; }
   bool has(const std::string& name) const { return tensors_.count(name) != 0; }
@@ -39,11 +41,14 @@ class WeightReader {
   std::string source_;
 };
 
-/// The same function with b_dec subtracted from the encoder's input, or not: (x − b_dec)·W + b = x·W + (b − b_dec·W). Throws Error naming
-/// `source` where x cannot have it subtracted: d_in ≠ d_out.
-Autoencoder with_decoder_bias_subtracted(const Autoencoder& sae, bool subtracted, std::string_view source);
+/// The same function with b_dec subtracted from the encoder's input, or not: (x − b_dec)·W + b =
+/// x·W + (b − b_dec·W). Throws Error naming `source` where x cannot have it subtracted: d_in ≠
+/// d_out.
+Autoencoder with_decoder_bias_subtracted(const Autoencoder& sae, bool subtracted,
+                                         std::string_view source);
 
-/// A threshold a latent, whatever the architecture: f = z·[z > θ]. Throws Error naming `source` for topk and gated.
+/// A threshold a latent, whatever the architecture: f = z·[z > θ]. Throws Error naming `source` for
+/// topk and gated.
 at::Tensor thresholds(const Autoencoder& sae, std::string_view source);  // [latents]
 
 }  // namespace vyx::sae

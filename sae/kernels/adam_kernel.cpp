@@ -6,8 +6,8 @@
 
 namespace vyx::sae {
 
-VYX_CLONES void adam_step(float* __restrict w, const float* __restrict g, float* __restrict m, float* __restrict v, int64_t n, float along,
-                          const AdamStep& step) {
+VYX_CLONES void adam_step(float* __restrict w, const float* __restrict g, float* __restrict m,
+                          float* __restrict v, int64_t n, float along, const AdamStep& step) {
   const auto [beta1, beta2, epsilon, clip, rate, second_factor] = step;
   for (int64_t i = 0; i < n; ++i) {
     const float gradient = clip * (g[i] - along * w[i]);

@@ -1,5 +1,5 @@
-// Pre-activations z = x·W_encᵀ + b of a batch, tile by tile: a tile stays in cache and is selected from at once, so that no dense
-// [batch, latents] ever exists.
+// Pre-activations z = x·W_encᵀ + b of a batch, tile by tile: a tile stays in cache and is selected
+// from at once, so that no dense [batch, latents] ever exists.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -13,10 +13,11 @@ namespace vyx::sae {
 /// How the products are computed.
 enum class Products {
   float32,   // as they are
-  screened,  // in bfloat16, with a bound on each product's error; what may be selected is computed again in float32. The code is that of
-             // float32, at the speed of bfloat16
+  screened,  // in bfloat16, with a bound on each product's error; what may be selected is computed
+             // again in float32. The code is that of float32, at the speed of bfloat16
   bfloat16,  // in bfloat16, sums in float32
-  emulated,  // the same on machines without such an instruction: rounded factors, multiplied as float32
+  emulated,  // the same on machines without such an instruction: rounded factors, multiplied as
+             // float32
 };
 
 /// The fastest that gives float32 values, or bfloat16's if asked for.
@@ -27,9 +28,11 @@ class Preactivations {
   static constexpr int64_t kTokens = 64;                      // of a tile
   static constexpr int64_t kLatents = 16 * bfloat16::kPanel;  // of a block
 
-  /// x [batch, d], encoder [latents, d], bias [latents]: float32, contiguous, kept and read until the end.
-  /// `room`, float32 and no smaller than the encoder, holds a packed copy of it meanwhile; undefined: its own.
-  Preactivations(const at::Tensor& x, const at::Tensor& encoder, const at::Tensor& bias, Products products, const at::Tensor& room = {});
+  /// x [batch, d], encoder [latents, d], bias [latents]: float32, contiguous, kept and read until
+  /// the end. `room`, float32 and no smaller than the encoder, holds a packed copy of it meanwhile;
+  /// undefined: its own.
+  Preactivations(const at::Tensor& x, const at::Tensor& encoder, const at::Tensor& bias,
+                 Products products, const at::Tensor& room = {});
 
   int64_t batch() const { return batch_; }
   int64_t latents() const { return latents_; }
@@ -52,8 +55,8 @@ class Preactivations {
     /// x·W_encᵀ of the tile's token `row` with the block's latents, without the bias.
     const float* products(int64_t row) const { return products_.data() + row * stride_; }
 
-    /// Latents of the block, counted from its first, whose z may be above lower[latent] and at least `bound`, for the tile's token `row`.
-    /// Valid until the next call.
+    /// Latents of the block, counted from its first, whose z may be above lower[latent] and at
+    /// least `bound`, for the tile's token `row`. Valid until the next call.
     struct Found {
       const int32_t* begin;
       int64_t count;
@@ -67,7 +70,8 @@ class Preactivations {
       const int64_t latent = first_latent_ + latent_of_block;
       const float product = products(row)[latent_of_block], bias = all_.bias_[latent];
       if (!all_.screened()) return {product + bias, product + bias};
-      const float margin = norms_[row].lost * all_.margin_x_[latent] + norms_[row].rounded * all_.margin_w_[latent];
+      const float margin =
+          norms_[row].lost * all_.margin_x_[latent] + norms_[row].rounded * all_.margin_w_[latent];
       const float upper_bias = all_.upper_bias_[latent];
       return {product + (bias - (upper_bias - bias)) - margin, product + upper_bias + margin};
     }
@@ -88,7 +92,8 @@ class Preactivations {
  private:
   Products products_;
   int64_t batch_, latents_, d_;
-  at::Tensor x_tensor_, encoder_tensor_, bias_tensor_, packed_tensor_;  // what the pointers below point into
+  at::Tensor x_tensor_, encoder_tensor_, bias_tensor_,
+      packed_tensor_;  // what the pointers below point into
   const float *x_, *encoder_, *bias_;
   const uint16_t* packed_ = nullptr;                     // W_enc in bfloat16, by panels
   std::vector<float> upper_bias_, margin_x_, margin_w_;  // [latents]; screened

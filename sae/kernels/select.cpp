@@ -20,7 +20,8 @@ struct Candidate {
   float low, high;
 };
 
-/// The candidates of one token of which at most k are wanted: whatever k others are certainly above is dropped now and then.
+/// The candidates of one token of which at most k are wanted: whatever k others are certainly above
+/// is dropped now and then.
 class TopCandidates {
  public:
   explicit TopCandidates(int64_t k) : k_(k), limit_(2 * k + 64) {}
@@ -35,7 +36,8 @@ class TopCandidates {
   /// Writes what is selected to `code`, as one more token.
   void finish(const Preactivations& all, int64_t token, SparseCode& code) {
     if (int64_t(candidates_.size()) > k_) drop();
-    std::sort(candidates_.begin(), candidates_.end(), [](const Candidate& a, const Candidate& b) { return a.latent < b.latent; });
+    std::sort(candidates_.begin(), candidates_.end(),
+              [](const Candidate& a, const Candidate& b) { return a.latent < b.latent; });
     std::vector<int32_t> latents;
     std::vector<float> values;
     for (const Candidate& c : candidates_) {
@@ -75,8 +77,8 @@ class TopCandidates {
   std::vector<float> lows_;
 };
 
-/// Counts values by the upper half of their bits, to know what `wanted` of them are certainly at least. Positive floats are ordered as
-/// their bits are.
+/// Counts values by the upper half of their bits, to know what `wanted` of them are certainly at
+/// least. Positive floats are ordered as their bits are.
 class Ranking {
  public:
   explicit Ranking(int64_t wanted) : wanted_(wanted), counts_(1 << 15) {}
@@ -116,10 +118,12 @@ struct BatchCandidate {
   Candidate candidate;
 };
 
-/// What may be among the `count` largest of the batch: a superset, tokens in no order, the latents of a token rising.
+/// What may be among the `count` largest of the batch: a superset, tokens in no order, the latents
+/// of a token rising.
 std::vector<BatchCandidate> batch_candidates(const Preactivations& all, int64_t count) {
   const std::vector<float> zeros(all.latents());
-  std::mutex mutex;  // of pool and ranking; what the threads find when changes the superset, never what is selected from it
+  std::mutex mutex;  // of pool and ranking; what the threads find when changes the superset, never
+                     // what is selected from it
   std::vector<BatchCandidate> pool;
   Ranking ranking(count);
   std::atomic<float> bound = 0;
@@ -140,7 +144,8 @@ std::vector<BatchCandidate> batch_candidates(const Preactivations& all, int64_t 
         const auto hits = tile.find(row, zeros.data(), least);
         for (int64_t h = 0; h < hits.count; ++h) {
           const auto [low, high] = tile.bounds(row, hits.begin[h]);
-          found.push_back({int32_t(tile.first() + row), {int32_t(tile.first_latent() + hits.begin[h]), low, high}});
+          found.push_back({int32_t(tile.first() + row),
+                           {int32_t(tile.first_latent() + hits.begin[h]), low, high}});
         }
       }
       if (found.size() - ranked < 4096) continue;
@@ -174,7 +179,8 @@ SparseCode evaluate(const Preactivations& all, const std::vector<BatchCandidate>
   if (all.screened())
     parallel_ranges(all.batch(), Preactivations::kTokens, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t)
-        all.evaluate(code.values.data() + code.offsets[t], t, code.indices.data() + code.offsets[t], code.offsets[t + 1] - code.offsets[t]);
+        all.evaluate(code.values.data() + code.offsets[t], t, code.indices.data() + code.offsets[t],
+                     code.offsets[t + 1] - code.offsets[t]);
     });
   return code;
 }
@@ -193,11 +199,13 @@ SparseCode select_topk(const Preactivations& all, int64_t k) {
         const auto hits = tile.find(row, zeros.data(), rows[row].bound());
         for (int64_t h = 0; h < hits.count; ++h) {
           const auto [low, high] = tile.bounds(row, hits.begin[h]);
-          if (high >= rows[row].bound()) rows[row].add({int32_t(tile.first_latent() + hits.begin[h]), low, high});
+          if (high >= rows[row].bound())
+            rows[row].add({int32_t(tile.first_latent() + hits.begin[h]), low, high});
         }
       }
     }
-    for (int64_t row = 0; row < tile.tokens(); ++row) rows[row].finish(all, tile.first() + row, parts[index]);
+    for (int64_t row = 0; row < tile.tokens(); ++row)
+      rows[row].finish(all, tile.first() + row, parts[index]);
   });
   return join(parts, all.latents());
 }
@@ -210,7 +218,8 @@ SparseCode select_batch_topk(const Preactivations& all, int64_t count) {
     std::vector<float> sorted = candidates.values;
     std::nth_element(sorted.begin(), sorted.begin() + (count - 1), sorted.end(), std::greater<>());
     least = sorted[count - 1];
-    equal = count - std::count_if(sorted.begin(), sorted.begin() + (count - 1), [&](float v) { return v > least; });
+    equal = count - std::count_if(sorted.begin(), sorted.begin() + (count - 1),
+                                  [&](float v) { return v > least; });
   }
   SparseCode code{.latents = all.latents()};
   for (int64_t t = 0; t < all.batch(); ++t) {
@@ -225,7 +234,8 @@ SparseCode select_batch_topk(const Preactivations& all, int64_t count) {
   return code;
 }
 
-std::optional<SparseCode> select_above(const Preactivations& all, const float* lower, double limit) {
+std::optional<SparseCode> select_above(const Preactivations& all, const float* lower,
+                                       double limit) {
   std::vector<SparseCode> parts(all.tiles());
   const auto allowed = int64_t(limit * double(all.batch()));
   std::atomic<int64_t> entries = 0;
@@ -246,7 +256,9 @@ std::optional<SparseCode> select_above(const Preactivations& all, const float* l
     }
     SparseCode& part = parts[index];
     for (int64_t row = 0; row < tile.tokens(); ++row) {
-      if (all.screened()) all.evaluate(values[row].data(), tile.first() + row, latents[row].data(), int64_t(latents[row].size()));
+      if (all.screened())
+        all.evaluate(values[row].data(), tile.first() + row, latents[row].data(),
+                     int64_t(latents[row].size()));
       for (size_t e = 0; e < latents[row].size(); ++e) {
         if (!(values[row][e] > lower[latents[row][e]])) continue;
         part.indices.push_back(latents[row][e]);
@@ -257,7 +269,8 @@ std::optional<SparseCode> select_above(const Preactivations& all, const float* l
     entries += part.entries();
   };
   parallel_tiles(1, select);
-  if (double(entries) > limit * double(std::min(all.batch(), Preactivations::kTokens))) return std::nullopt;
+  if (double(entries) > limit * double(std::min(all.batch(), Preactivations::kTokens)))
+    return std::nullopt;
   parallel_tiles(all.tiles() - 1, [&](int64_t index) { select(index + 1); });
   if (entries > allowed) return std::nullopt;
   return join(parts, all.latents());

@@ -2,7 +2,8 @@
 #pragma once
 #include <cstdint>
 
-/// Compiles a function for AVX-512, for AVX2 and for any machine; the loader takes the best that this one runs.
+/// Compiles a function for AVX-512, for AVX2 and for any machine; the loader takes the best that
+/// this one runs.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define VYX_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else

@@ -14,7 +14,8 @@ SparseCode join(const std::vector<SparseCode>& parts, int64_t latents) {
   int64_t entries = 0;
   for (const SparseCode& part : parts) {
     starts.push_back(entries);
-    for (int64_t t = 0; t < part.tokens(); ++t) code.offsets.push_back(entries + part.offsets[t + 1]);
+    for (int64_t t = 0; t < part.tokens(); ++t)
+      code.offsets.push_back(entries + part.offsets[t + 1]);
     entries += part.entries();
   }
   code.indices.resize(entries);
@@ -28,11 +29,16 @@ SparseCode join(const std::vector<SparseCode>& parts, int64_t latents) {
 
 LatentOrder by_latent(const SparseCode& code) {
   if (code.entries() > std::numeric_limits<int32_t>::max())
-    fail("sparse code: found {} latents that fire in a batch, expected fewer than 2³¹; use a smaller batch", code.entries());
-  // A counting sort. Each of a few ranges of tokens counts for itself, then knows where each of its latents begins.
+    fail(
+        "sparse code: found {} latents that fire in a batch, expected fewer than 2³¹; use a "
+        "smaller batch",
+        code.entries());
+  // A counting sort. Each of a few ranges of tokens counts for itself, then knows where each of its
+  // latents begins.
   constexpr int64_t kRanges = 8;
   const int64_t tile = std::max<int64_t>(1, tiles_of(code.tokens(), kRanges));
-  std::vector<std::vector<int32_t>> next(tiles_of(code.tokens(), tile), std::vector<int32_t>(code.latents));
+  std::vector<std::vector<int32_t>> next(tiles_of(code.tokens(), tile),
+                                         std::vector<int32_t>(code.latents));
   parallel_ranges(code.tokens(), tile, [&](int64_t begin, int64_t end) {
     auto& counts = next[begin / tile];
     for (int64_t e = code.offsets[begin]; e < code.offsets[end]; ++e) ++counts[code.indices[e]];

@@ -1,4 +1,5 @@
-// The latents of a batch as what they are: few. Compressed rows by token, and the same entries in the order of latents.
+// The latents of a batch as what they are: few. Compressed rows by token, and the same entries in
+// the order of latents.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -19,7 +20,8 @@ struct SparseCode {
 /// Joins the codes of successive tokens.
 SparseCode join(const std::vector<SparseCode>& parts, int64_t latents);
 
-/// A code's entries by latent, within a latent in the order of tokens: latent i's are offsets[i] … offsets[i + 1] − 1.
+/// A code's entries by latent, within a latent in the order of tokens: latent i's are offsets[i] …
+/// offsets[i + 1] − 1.
 struct LatentOrder {
   std::vector<int64_t> offsets;  // [latents + 1]
   std::vector<int32_t> tokens;   // [entries]

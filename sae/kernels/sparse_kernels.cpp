@@ -11,8 +11,10 @@ namespace {
 
 /// `Width` vectors of a row stay in registers while the rows go by.
 template <int64_t Width>
-[[gnu::always_inline]] inline void weighted_chunk(float* __restrict out, int64_t d, const float* values, const int32_t* indices,
-                                                  int64_t count, const float* __restrict rows, bool add) {
+[[gnu::always_inline]] inline void weighted_chunk(float* __restrict out, int64_t d,
+                                                  const float* values, const int32_t* indices,
+                                                  int64_t count, const float* __restrict rows,
+                                                  bool add) {
   Floats sums[Width];
 #pragma GCC unroll 16
   for (int64_t c = 0; c < Width; ++c) sums[c] = add ? floats_at(out + c * kLanes) : Floats{};
@@ -29,17 +31,21 @@ template <int64_t Width>
 [[gnu::always_inline]] inline float sum_of(const Floats& v) {
   float halves[8];
   for (int i = 0; i < 8; ++i) halves[i] = v[i] + v[i + 8];
-  return ((halves[0] + halves[4]) + (halves[2] + halves[6])) + ((halves[1] + halves[5]) + (halves[3] + halves[7]));
+  return ((halves[0] + halves[4]) + (halves[2] + halves[6])) +
+         ((halves[1] + halves[5]) + (halves[3] + halves[7]));
 }
 
 }  // namespace
 
-VYX_CLONES void weighted_sum(float* out, int64_t d, const float* values, const int32_t* indices, int64_t count, const float* rows,
-                             bool add) {
+VYX_CLONES void weighted_sum(float* out, int64_t d, const float* values, const int32_t* indices,
+                             int64_t count, const float* rows, bool add) {
   int64_t c = 0;
-  for (; c + 12 * kLanes <= d; c += 12 * kLanes) weighted_chunk<12>(out + c, d, values, indices, count, rows + c, add);
-  for (; c + 4 * kLanes <= d; c += 4 * kLanes) weighted_chunk<4>(out + c, d, values, indices, count, rows + c, add);
-  for (; c + kLanes <= d; c += kLanes) weighted_chunk<1>(out + c, d, values, indices, count, rows + c, add);
+  for (; c + 12 * kLanes <= d; c += 12 * kLanes)
+    weighted_chunk<12>(out + c, d, values, indices, count, rows + c, add);
+  for (; c + 4 * kLanes <= d; c += 4 * kLanes)
+    weighted_chunk<4>(out + c, d, values, indices, count, rows + c, add);
+  for (; c + kLanes <= d; c += kLanes)
+    weighted_chunk<1>(out + c, d, values, indices, count, rows + c, add);
   for (; c < d; ++c) {
     float sum = add ? out[c] : 0;
     for (int64_t e = 0; e < count; ++e) sum += values[e] * rows[indices[e] * d + c];
@@ -47,7 +53,8 @@ VYX_CLONES void weighted_sum(float* out, int64_t d, const float* values, const i
   }
 }
 
-VYX_CLONES void dots(float* out, const float* x, int64_t d, const int32_t* indices, int64_t count, const float* rows) {
+VYX_CLONES void dots(float* out, const float* x, int64_t d, const int32_t* indices, int64_t count,
+                     const float* rows) {
   for (int64_t e = 0; e < count; ++e) {
     const float* row = rows + indices[e] * d;
     Floats a{}, b{}, g{}, h{};
@@ -70,7 +77,8 @@ VYX_CLONES double dot(const float* x, const float* y, int64_t d) {
   int64_t c = 0;
   for (; c + 8 <= d; c += 8)
     for (int64_t i = 0; i < 8; ++i) sums[i] += double(x[c + i]) * y[c + i];
-  double total = ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+  double total =
+      ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
   for (; c < d; ++c) total += double(x[c]) * y[c];
   return total;
 }
@@ -85,7 +93,8 @@ VYX_CLONES double add_rows(double* sums, const float* rows, int64_t count, int64
   return squares;
 }
 
-VYX_CLONES double residual(float* __restrict reconstruction, const float* __restrict target, int64_t d, float scale) {
+VYX_CLONES double residual(float* __restrict reconstruction, const float* __restrict target,
+                           int64_t d, float scale) {
   double sums[8] = {};
   int64_t c = 0;
   for (; c + 8 <= d; c += 8)
@@ -94,7 +103,8 @@ VYX_CLONES double residual(float* __restrict reconstruction, const float* __rest
       sums[i] += double(difference) * difference;
       reconstruction[c + i] = scale * difference;
     }
-  double total = ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+  double total =
+      ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
   for (; c < d; ++c) {
     const float difference = reconstruction[c] - target[c];
     total += double(difference) * difference;
@@ -111,7 +121,8 @@ namespace {
   return int32_t(z > f.lower[i]) & int32_t(z >= f.bound);
 }
 
-VYX_CLONES int64_t filter_portable(int32_t* found, const float* values, int64_t first, int64_t n, const Filter& f) {
+VYX_CLONES int64_t filter_portable(int32_t* found, const float* values, int64_t first, int64_t n,
+                                   const Filter& f) {
   int64_t count = 0;
   for (int64_t i = first; i < n; i += kLanes) {
     const int64_t end = i + kLanes < n ? i + kLanes : n;
@@ -135,12 +146,15 @@ VYX_AVX512 int64_t filter_avx512(int32_t* found, const float* values, int64_t n,
   for (; i + 16 <= n; i += 16) {
     __m512 z = _mm512_add_ps(_mm512_loadu_ps(values + i), _mm512_loadu_ps(f.bias + i));
     if (f.margin_a)
-      z = _mm512_add_ps(z, _mm512_fmadd_ps(a, _mm512_loadu_ps(f.margin_a + i), _mm512_mul_ps(b, _mm512_loadu_ps(f.margin_b + i))));
+      z = _mm512_add_ps(z, _mm512_fmadd_ps(a, _mm512_loadu_ps(f.margin_a + i),
+                                           _mm512_mul_ps(b, _mm512_loadu_ps(f.margin_b + i))));
     const __mmask16 above = _mm512_cmp_ps_mask(z, _mm512_loadu_ps(f.lower + i), _CMP_GT_OQ);
     const __mmask16 hits = _mm512_mask_cmp_ps_mask(above, z, bound, _CMP_GE_OQ);
     if (hits == 0) continue;
     // Whole vectors are stored, past the last hit; `found` has room for them (count ≤ i).
-    _mm512_storeu_si512(found + count, _mm512_maskz_compress_epi32(hits, _mm512_add_epi32(lanes, _mm512_set1_epi32(int32_t(i)))));
+    _mm512_storeu_si512(
+        found + count,
+        _mm512_maskz_compress_epi32(hits, _mm512_add_epi32(lanes, _mm512_set1_epi32(int32_t(i)))));
     count += __builtin_popcount(hits);
   }
   return count + filter_portable(found + count, values, i, n, f);

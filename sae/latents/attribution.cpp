@@ -9,14 +9,15 @@ namespace vyx::sae {
 
 at::Tensor attribution(const Autoencoder& sae, const at::Tensor& x, const at::Tensor& gradient) {
   if (x.dim() != 2 || x.sizes() != gradient.sizes() || x.size(1) != sae.config.d_out)
-    fail("attribution: found x [{}] and a gradient [{}], expected [tokens, {}] of both", fmt::join(x.sizes(), ", "),
-         fmt::join(gradient.sizes(), ", "), sae.config.d_out);
+    fail("attribution: found x [{}] and a gradient [{}], expected [tokens, {}] of both",
+         fmt::join(x.sizes(), ", "), fmt::join(gradient.sizes(), ", "), sae.config.d_out);
   at::Tensor sum = at::zeros({sae.config.latents}, at::kDouble);
   int64_t first = 0;
   for (const at::Tensor& part : encodable_parts(sae, x)) {
-    const at::Tensor f = encode(sae, part);                        // [part, latents]
-    at::Tensor slope = gradient.narrow(0, first, part.size(0));    // [part, d]
-    const at::Tensor spread = normalize(sae.config, part).spread;  // a latent's unit moves x̂ by spread · W_dec,i
+    const at::Tensor f = encode(sae, part);                      // [part, latents]
+    at::Tensor slope = gradient.narrow(0, first, part.size(0));  // [part, d]
+    const at::Tensor spread =
+        normalize(sae.config, part).spread;  // a latent's unit moves x̂ by spread · W_dec,i
     if (spread.defined()) slope = slope * spread;
     sum += (f * at::matmul(slope, sae.weights.decoder.t())).sum(0, false, at::kDouble);
     first += part.size(0);

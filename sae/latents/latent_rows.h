@@ -1,4 +1,5 @@
-// Latents of many rows (tokens, prompts), kept as what they are: few. 65,536 latents of a thousand prompts are 268 MB dense.
+// Latents of many rows (tokens, prompts), kept as what they are: few. 65,536 latents of a thousand
+// prompts are 268 MB dense.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -23,7 +24,8 @@ class LatentRows {
 
  private:
   int64_t latents_, rows_ = 0;
-  std::vector<at::Tensor> row_, latent_, value_;  // of the latents that are not 0, an entry an add() [entries]
+  std::vector<at::Tensor> row_, latent_,
+      value_;  // of the latents that are not 0, an entry an add() [entries]
 };
 
 /// As separation() of the dense latents, some thousand latents at a time.

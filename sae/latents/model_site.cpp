@@ -21,25 +21,32 @@ std::string provenance(const Json& metadata, const char* key) {
 
 }  // namespace
 
-Site site_in(models::LanguageModel& model, const Autoencoder& sae, std::string_view source, bool allow_other_model) {
+Site site_in(models::LanguageModel& model, const Autoencoder& sae, std::string_view source,
+             bool allow_other_model) {
   const AutoencoderConfig& config = sae.config;
-  if (config.sites.empty()) fail("{}: found no site in it, expected the one that it was trained on; give --site", source);
+  if (config.sites.empty())
+    fail("{}: found no site in it, expected the one that it was trained on; give --site", source);
   if (config.sites.size() > 1 || !config.target_sites.empty())
     fail("{}: found {}, expected an autoencoder of one site whose target is its input", source,
          config.target_sites.empty() ? "a crosscoder" : "a transcoder");
-  const std::string trained_on = provenance(config.metadata, "model_sha256"), own = model.config().source_sha256;
+  const std::string trained_on = provenance(config.metadata, "model_sha256"),
+                    own = model.config().source_sha256;
   if (!allow_other_model && !trained_on.empty() && !own.empty() && trained_on != own)
-    fail("{}: was trained on model {} (sha256 {}…), this is {} ({}…); take its own model, or pass --allow-other-model", source,
-         provenance(config.metadata, "model"), trained_on.substr(0, 12), model.config().name, own.substr(0, 12));
+    fail(
+        "{}: was trained on model {} (sha256 {}…), this is {} ({}…); take its own model, or pass "
+        "--allow-other-model",
+        source, provenance(config.metadata, "model"), trained_on.substr(0, 12), model.config().name,
+        own.substr(0, 12));
 
   const Site site = Site::parse(config.sites.front());
   const std::vector<std::string>& sites = model.module().sites();
   if (std::find(sites.begin(), sites.end(), site.name()) == sites.end())
-    fail("{}: is for {}, which the model has not; the nearest are {}", source, site.name(), fmt::join(nearest(site.name(), sites), ", "));
+    fail("{}: is for {}, which the model has not; the nearest are {}", source, site.name(),
+         fmt::join(nearest(site.name(), sites), ", "));
   for (int64_t block = 0; block < model.config().layers; ++block) {
     if (site == model.block_output(block) && config.d_in != model.config().d_model)
-      fail("{}: has width {}, {} has {}; it was trained on another model", source, config.d_in, model.config().name,
-           model.config().d_model);
+      fail("{}: has width {}, {} has {}; it was trained on another model", source, config.d_in,
+           model.config().name, model.config().d_model);
   }
   return site;
 }

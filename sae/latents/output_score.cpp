@@ -7,9 +7,9 @@
 #include <array>
 #include <tuple>
 
+#include "core/base/error.h"
 #include "core/edits/attached_edit.h"
 #include "core/edits/edit.h"
-#include "core/base/error.h"
 #include "models/activations/last_token_activations.h"
 
 namespace vyx::sae {
@@ -18,18 +18,26 @@ at::Tensor output_score(const at::Tensor& probabilities, const at::Tensor& token
   const at::Tensor largest = probabilities.gather(1, tokens).amax({1}, /*keepdim=*/true);  // [n, 1]
   // The most probable of the tokens has the smallest rank of them.
   const at::Tensor rank = (probabilities > largest).sum(1);  // [n]
-  return (1 - rank.to(probabilities.scalar_type()) / static_cast<double>(probabilities.size(1))) * largest.squeeze(1);
+  return (1 - rank.to(probabilities.scalar_type()) / static_cast<double>(probabilities.size(1))) *
+         largest.squeeze(1);
 }
 
-at::Tensor output_scores(models::LanguageModel& model, const Autoencoder& sae, const Site& site, std::span<const int64_t> latents,
-                         const at::Tensor& promoted, const std::vector<models::TokenId>& prompt, const OutputScoreOptions& options) {
+at::Tensor output_scores(models::LanguageModel& model, const Autoencoder& sae, const Site& site,
+                         std::span<const int64_t> latents, const at::Tensor& promoted,
+                         const std::vector<models::TokenId>& prompt,
+                         const OutputScoreOptions& options) {
   const at::NoGradGuard no_grad;
   const std::array prompts{prompt};
-  const at::Tensor x = models::last_token_activations(model, prompts, std::span(&site, 1))[0].cpu();  // [1, d]
+  const at::Tensor x =
+      models::last_token_activations(model, prompts, std::span(&site, 1))[0].cpu();  // [1, d]
   const double largest = encode(sae, x).max().item<double>();
   if (!(largest > 0))
-    fail("{}: found no latent that fires at the last token of the prompt, expected one; give another --prompt", site.name());
-  const at::Tensor spread = normalize(sae.config, x).spread;  // [1, 1]: a latent's unit moves x̂ by spread · W_dec,i
+    fail(
+        "{}: found no latent that fires at the last token of the prompt, expected one; give "
+        "another --prompt",
+        site.name());
+  const at::Tensor spread =
+      normalize(sae.config, x).spread;  // [1, 1]: a latent's unit moves x̂ by spread · W_dec,i
   const double amount = options.factor * largest * (spread.defined() ? spread.item<double>() : 1.0);
 
   // All but the last token are the same for every latent.
@@ -45,15 +53,20 @@ at::Tensor output_scores(models::LanguageModel& model, const Autoencoder& sae, c
   for (int64_t first = 0; first < count; first += options.batch) {
     const int64_t rows = std::min(options.batch, count - first);
     std::vector<Term> terms;
-    for (int64_t i = first; i < first + rows; ++i) terms.push_back(add(decoder[latents[static_cast<size_t>(i)]]));
+    for (int64_t i = first; i < first + rows; ++i)
+      terms.push_back(add(decoder[latents[static_cast<size_t>(i)]]));
     const AttachedEdit raised =
-        attach(model.module(), site, Edit(std::move(terms)), {.coefficients = (at::eye(rows) * amount).to(model.device())});
+        attach(model.module(), site, Edit(std::move(terms)),
+               {.coefficients = (at::eye(rows) * amount).to(model.device())});
     models::KvCache cache = model.repeat(prefix, rows, length);
-    const at::Tensor hidden =
-        model.extend(cache, {.ids = at::full({rows, 1}, prompt.back(), at::kLong), .mask = {}});  // [rows, 1, d_model]
+    const at::Tensor hidden = model.extend(
+        cache,
+        {.ids = at::full({rows, 1}, prompt.back(), at::kLong), .mask = {}});  // [rows, 1, d_model]
     raised.require_fired();
-    const at::Tensor probabilities = model.head(hidden.squeeze(1)).softmax(-1).cpu();                // [rows, vocabulary]
-    const at::Tensor tokens = std::get<1>(promoted.narrow(0, first, rows).topk(options.tokens, 1));  // [rows, tokens]
+    const at::Tensor probabilities =
+        model.head(hidden.squeeze(1)).softmax(-1).cpu();  // [rows, vocabulary]
+    const at::Tensor tokens =
+        std::get<1>(promoted.narrow(0, first, rows).topk(options.tokens, 1));  // [rows, tokens]
     scores.push_back(output_score(probabilities, tokens));
   }
   return at::cat(scores);

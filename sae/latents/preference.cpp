@@ -18,11 +18,15 @@ models::TokenId token_at(const models::Continuation& row, int64_t position) {
 
 }  // namespace
 
-PreferenceGradient preference_gradient(models::LanguageModel& model, const Autoencoder& sae, const Site& site,
-                                       std::span<const models::Continuation> positive, std::span<const models::Continuation> negative,
-                                       double max_norm, const std::function<void(uint64_t tokens)>& on_tokens) {
+PreferenceGradient preference_gradient(models::LanguageModel& model, const Autoencoder& sae,
+                                       const Site& site,
+                                       std::span<const models::Continuation> positive,
+                                       std::span<const models::Continuation> negative,
+                                       double max_norm,
+                                       const std::function<void(uint64_t tokens)>& on_tokens) {
   if (positive.size() != negative.size() || positive.empty())
-    fail("found {} positive and {} negative continuations, expected as many of both, at least one", positive.size(), negative.size());
+    fail("found {} positive and {} negative continuations, expected as many of both, at least one",
+         positive.size(), negative.size());
   PreferenceGradient result{.attribution = at::zeros({sae.config.latents}, at::kDouble),
                             .slope = at::zeros({sae.config.d_out}, at::kDouble)};
   for (const auto& [side, sign] : {std::pair{positive, 1.0}, std::pair{negative, -1.0}}) {
@@ -33,11 +37,13 @@ PreferenceGradient preference_gradient(models::LanguageModel& model, const Autoe
       std::vector<int64_t> regular;
       for (size_t t = 0; t < batch.places.size(); ++t) {
         const models::TokenId token = token_at(rows[batch.places[t].row], batch.places[t].position);
-        if (models::is_regular(model.tokenizer(), token, norms.const_data_ptr<float>()[t], max_norm))
+        if (models::is_regular(model.tokenizer(), token, norms.const_data_ptr<float>()[t],
+                               max_norm))
           regular.push_back(static_cast<int64_t>(t));
       }
       const at::Tensor chosen = at::tensor(regular, at::kLong);
-      result.attribution += attribution(sae, batch.x.index_select(0, chosen), gradient.index_select(0, chosen));
+      result.attribution +=
+          attribution(sae, batch.x.index_select(0, chosen), gradient.index_select(0, chosen));
       result.slope += gradient.sum(0, false, at::kDouble);
       if (on_tokens) on_tokens(batch.places.size());
     };

@@ -20,26 +20,30 @@ struct Side {
   uint64_t special = 0, sinks = 0;
 };
 
-void read_last_tokens(models::LanguageModel& model, const Autoencoder& sae, const Site& site, Prompts prompts,
-                      const ReadingOptions& options, Side& side) {
-  const at::Tensor x =
-      models::last_token_activations(model, prompts, std::span(&site, 1), {.on_tokens = options.on_tokens})[0].cpu();  // [prompts, d]
-  const at::Tensor norms = x.norm(2, {-1}).contiguous();                                                               // [prompts]
+void read_last_tokens(models::LanguageModel& model, const Autoencoder& sae, const Site& site,
+                      Prompts prompts, const ReadingOptions& options, Side& side) {
+  const at::Tensor x = models::last_token_activations(model, prompts, std::span(&site, 1),
+                                                      {.on_tokens = options.on_tokens})[0]
+                           .cpu();                        // [prompts, d]
+  const at::Tensor norms = x.norm(2, {-1}).contiguous();  // [prompts]
   std::vector<int64_t> kept;
   for (size_t i = 0; i < prompts.size(); ++i) {
     const models::TokenId token = prompts[i].back();
-    if (models::is_regular(model.tokenizer(), token, norms.const_data_ptr<float>()[i], options.max_norm)) {
+    if (models::is_regular(model.tokenizer(), token, norms.const_data_ptr<float>()[i],
+                           options.max_norm)) {
       kept.push_back(static_cast<int64_t>(i));
     } else {
       (model.tokenizer().is_special(token) ? side.special : side.sinks) += 1;
     }
   }
   if (kept.empty()) return;
-  for (const at::Tensor& part : encodable_parts(sae, x.index_select(0, at::tensor(kept, at::kLong)))) side.latents.add(encode(sae, part));
+  for (const at::Tensor& part :
+       encodable_parts(sae, x.index_select(0, at::tensor(kept, at::kLong))))
+    side.latents.add(encode(sae, part));
 }
 
-void read_all_tokens(models::LanguageModel& model, const Autoencoder& sae, const Site& site, Prompts prompts, const ReadingOptions& options,
-                     Side& side) {
+void read_all_tokens(models::LanguageModel& model, const Autoencoder& sae, const Site& site,
+                     Prompts prompts, const ReadingOptions& options, Side& side) {
   const auto visit = [&](const models::TokenActivations& batch) {
     std::vector<int64_t> prompt_of;  // of each token, among the batch's prompts
     for (size_t t = 0; t < batch.places.size(); ++t) {
@@ -56,21 +60,24 @@ void read_all_tokens(models::LanguageModel& model, const Autoencoder& sae, const
     }
     side.latents.add(sums / at::bincount(index).unsqueeze(1));
   };
-  const auto left = models::for_each_batch(model, prompts, site, visit, {.max_norm = options.max_norm, .on_tokens = options.on_tokens});
+  const auto left = models::for_each_batch(
+      model, prompts, site, visit, {.max_norm = options.max_norm, .on_tokens = options.on_tokens});
   side.special += left.special;
   side.sinks += left.sinks;
 }
 
 }  // namespace
 
-Reading read_sides(models::LanguageModel& model, const Autoencoder& sae, const Site& site, Prompts positive, Prompts negative,
-                   const ReadingOptions& options) {
+Reading read_sides(models::LanguageModel& model, const Autoencoder& sae, const Site& site,
+                   Prompts positive, Prompts negative, const ReadingOptions& options) {
   std::array sides = {Side{LatentRows(sae.config.latents)}, Side{LatentRows(sae.config.latents)}};
-  for (const auto& [side, prompts, name] : {std::tuple{&sides[0], positive, "positive"}, std::tuple{&sides[1], negative, "negative"}}) {
-    (options.all_tokens ? read_all_tokens : read_last_tokens)(model, sae, site, prompts, options, *side);
+  for (const auto& [side, prompts, name] :
+       {std::tuple{&sides[0], positive, "positive"}, std::tuple{&sides[1], negative, "negative"}}) {
+    (options.all_tokens ? read_all_tokens : read_last_tokens)(model, sae, site, prompts, options,
+                                                              *side);
     if (side->latents.rows() == 0)
-      fail("{}: found only special tokens and attention sinks on the {} side, expected text; {}", site.name(), name,
-           options.all_tokens ? "give other prompts" : "use --tokens all");
+      fail("{}: found only special tokens and attention sinks on the {} side, expected text; {}",
+           site.name(), name, options.all_tokens ? "give other prompts" : "use --tokens all");
   }
   return {.separation = separation(sides[0].latents, sides[1].latents),
           .positives = sides[0].latents.rows(),

@@ -12,10 +12,11 @@
 namespace vyx::sae {
 
 struct ReadingOptions {
-  /// What stands for a prompt: the latents of its last token, as for control vectors; or their mean over its tokens. (Not their maximum,
-  /// which grows with the prompt's length.)
+  /// What stands for a prompt: the latents of its last token, as for control vectors; or their mean
+  /// over its tokens. (Not their maximum, which grows with the prompt's length.)
   bool all_tokens = false;
-  double max_norm = 0;  // of activations; longer ones are attention sinks (models/activations/row_activations.h)
+  double max_norm =
+      0;  // of activations; longer ones are attention sinks (models/activations/row_activations.h)
   std::function<void(uint64_t tokens)> on_tokens;
 };
 
@@ -25,9 +26,11 @@ struct Reading {
   uint64_t special = 0, sinks = 0;       // tokens that were left out: of all, or of the last ones
 };
 
-/// Prompts whose tokens are all left out do not count; a side without any other throws Error, calling itself "positive" or "negative".
+/// Prompts whose tokens are all left out do not count; a side without any other throws Error,
+/// calling itself "positive" or "negative".
 Reading read_sides(models::LanguageModel& model, const Autoencoder& sae, const Site& site,
-                   std::span<const std::vector<models::TokenId>> positive, std::span<const std::vector<models::TokenId>> negative,
+                   std::span<const std::vector<models::TokenId>> positive,
+                   std::span<const std::vector<models::TokenId>> negative,
                    const ReadingOptions& options);
 
 }  // namespace vyx::sae

@@ -14,7 +14,8 @@ namespace {
 
 constexpr int64_t kNone = -1;
 
-/// Dual prices keep cost(i, j) − row_price[i] − column_price[j] ≥ 0, and = 0 for the pairs that are made: then no assignment is cheaper.
+/// Dual prices keep cost(i, j) − row_price[i] − column_price[j] ≥ 0, and = 0 for the pairs that are
+/// made: then no assignment is cheaper.
 template <class T>
 class Assignment {
  public:
@@ -38,7 +39,8 @@ class Assignment {
   }
 
  private:
-  // A row's cheapest column is its own if no row before it took that column: the prices of all columns are still 0.
+  // A row's cheapest column is its own if no row before it took that column: the prices of all
+  // columns are still 0.
   void take_cheapest(int64_t row) {
     const T* begin = cost_ + row * columns_;
     const T* cheapest = std::min_element(begin, begin + columns_);
@@ -49,7 +51,8 @@ class Assignment {
     column_of_[row] = column;
   }
 
-  // Dijkstra from `row` over reduced costs to the nearest column that is free; then the pairs along the path change partners.
+  // Dijkstra from `row` over reduced costs to the nearest column that is free; then the pairs along
+  // the path change partners.
   void augment(int64_t row) {
     std::fill(distance_.begin(), distance_.end(), std::numeric_limits<double>::infinity());
     std::vector<int64_t> open(columns_), settled;
@@ -60,13 +63,15 @@ class Assignment {
       size_t nearest = 0;
       for (size_t o = 0; o < open.size(); ++o) {
         const int64_t column = open[o];
-        const double through = length + static_cast<double>(cost_[at * columns_ + column]) - row_price_[at] - column_price_[column];
+        const double through = length + static_cast<double>(cost_[at * columns_ + column]) -
+                               row_price_[at] - column_price_[column];
         if (through < distance_[column]) {
           distance_[column] = through;
           previous_[column] = at;
         }
         const double best = distance_[open[nearest]];
-        if (distance_[column] < best || (distance_[column] == best && row_of_[column] == kNone)) nearest = o;
+        if (distance_[column] < best || (distance_[column] == best && row_of_[column] == kNone))
+          nearest = o;
       }
       const int64_t column = open[nearest];
       length = distance_[column];
@@ -115,8 +120,9 @@ std::vector<int64_t> assign(const at::Tensor& cost) {
     return column_of;
   }
   const at::Tensor dense = cost.contiguous();
-  return AT_DISPATCH_FLOATING_TYPES(dense.scalar_type(), "assign",
-                                    [&] { return Assignment<scalar_t>(dense.const_data_ptr<scalar_t>(), rows, columns).solve(); });
+  return AT_DISPATCH_FLOATING_TYPES(dense.scalar_type(), "assign", [&] {
+    return Assignment<scalar_t>(dense.const_data_ptr<scalar_t>(), rows, columns).solve();
+  });
 }
 
 }  // namespace vyx::sae

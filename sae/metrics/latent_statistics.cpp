@@ -18,7 +18,8 @@ constexpr int64_t kTokensAtOnce = 512;  // whose latents are dense at a time
 int64_t parse_count(const SafetensorsMetadata& metadata, const char* key) {
   const auto found = metadata.find(key);
   int64_t count = 0;
-  if (found != metadata.end()) std::from_chars(found->second.data(), found->second.data() + found->second.size(), count);
+  if (found != metadata.end())
+    std::from_chars(found->second.data(), found->second.data() + found->second.size(), count);
   return count;
 }
 
@@ -35,7 +36,8 @@ void add(LatentStatistics& statistics, const at::Tensor& f) {
   statistics.maximum = at::maximum(statistics.maximum, f.amax(0).to(at::kCPU, at::kFloat));
 }
 
-LatentStatistics measure_latents(const Autoencoder& sae, ActivationSource& source, uint64_t first, uint64_t batches) {
+LatentStatistics measure_latents(const Autoencoder& sae, ActivationSource& source, uint64_t first,
+                                 uint64_t batches) {
   const at::NoGradGuard no_grad;
   auto statistics = LatentStatistics::empty(sae.config.latents);
   for (uint64_t step = first; step < first + batches; ++step) {
@@ -45,7 +47,8 @@ LatentStatistics measure_latents(const Autoencoder& sae, ActivationSource& sourc
   return statistics;
 }
 
-void write_latent_statistics(const std::filesystem::path& path, const LatentStatistics& statistics) {
+void write_latent_statistics(const std::filesystem::path& path,
+                             const LatentStatistics& statistics) {
   write_safetensors(path, {{"firings", statistics.firings}, {"maximum", statistics.maximum}},
                     {{"tokens", std::to_string(statistics.tokens)}});
 }
@@ -53,22 +56,25 @@ void write_latent_statistics(const std::filesystem::path& path, const LatentStat
 LatentStatistics read_latent_statistics(const std::filesystem::path& path, int64_t latents) {
   if (!std::filesystem::exists(path))
     fail(
-        "{}: not found, and it has the latents' largest activations; make it with vyx-sae-eval --sae {} --activations STORE --latents-out "
-        "{}",
+        "{}: not found, and it has the latents' largest activations; make it with vyx-sae-eval "
+        "--sae {} --activations STORE --latents-out {}",
         path.string(), path.parent_path().string(), path.string());
   const auto [tensors, metadata] = read_safetensors(path);
   const auto tensor = [&](const char* name, at::ScalarType type) {
     const auto found = tensors.find(name);
     if (found == tensors.end())
-      fail("{}: found no tensor {}, expected one [{}]; is it a file of --latents-out?", path.string(), name, latents);
+      fail("{}: found no tensor {}, expected one [{}]; is it a file of --latents-out?",
+           path.string(), name, latents);
     const at::Tensor& t = found->second;
     if (t.dim() != 1 || t.size(0) != latents || t.scalar_type() != type)
-      fail("{}: found {} as {} [{}], expected {} [{}]; was it measured with another autoencoder?", path.string(), name,
-           c10::toString(t.scalar_type()), fmt::join(t.sizes(), ", "), c10::toString(type), latents);
+      fail("{}: found {} as {} [{}], expected {} [{}]; was it measured with another autoencoder?",
+           path.string(), name, c10::toString(t.scalar_type()), fmt::join(t.sizes(), ", "),
+           c10::toString(type), latents);
     return t;
   };
-  LatentStatistics statistics{
-      .tokens = parse_count(metadata, "tokens"), .firings = tensor("firings", at::kLong), .maximum = tensor("maximum", at::kFloat)};
+  LatentStatistics statistics{.tokens = parse_count(metadata, "tokens"),
+                              .firings = tensor("firings", at::kLong),
+                              .maximum = tensor("maximum", at::kFloat)};
   if (!statistics.maximum.isfinite().all().item<bool>())
     fail("{}: found NaN or infinity in maximum, expected finite numbers", path.string());
   return statistics;

@@ -1,5 +1,5 @@
-// How often each latent fires and how strongly: which are alive, and what edits of them are measured in ("ten times its largest
-// activation").
+// How often each latent fires and how strongly: which are alive, and what edits of them are
+// measured in ("ten times its largest activation").
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -26,12 +26,15 @@ struct LatentStatistics {
 /// Adds f [tokens, latents] of more tokens.
 void add(LatentStatistics& statistics, const at::Tensor& f);
 
-/// Of `batches` batches of the source, from `first` on: a function of the autoencoder, the data and the two numbers.
-LatentStatistics measure_latents(const Autoencoder& sae, ActivationSource& source, uint64_t first, uint64_t batches);
+/// Of `batches` batches of the source, from `first` on: a function of the autoencoder, the data and
+/// the two numbers.
+LatentStatistics measure_latents(const Autoencoder& sae, ActivationSource& source, uint64_t first,
+                                 uint64_t batches);
 
 /// Safetensors with "firings" and "maximum".
 void write_latent_statistics(const std::filesystem::path& path, const LatentStatistics& statistics);
-/// Throws Error when the file is not there (naming the command that makes it), or is not of an autoencoder with so many latents.
+/// Throws Error when the file is not there (naming the command that makes it), or is not of an
+/// autoencoder with so many latents.
 LatentStatistics read_latent_statistics(const std::filesystem::path& path, int64_t latents);
 
 }  // namespace vyx::sae

@@ -27,21 +27,27 @@ at::Tensor ratio(const at::Tensor& a, const at::Tensor& b) {
 }  // namespace
 
 Matching match(const at::Tensor& latents, const at::Tensor& features) {
-  if (latents.dim() != 2 || features.dim() != 2 || latents.size(1) != features.size(1) || latents.numel() == 0 || features.numel() == 0) {
-    fail("latents of shape [{}] to match with features of shape [{}]; expected [latents, d] and [features, d], none of them 0",
-         fmt::join(latents.sizes(), ", "), fmt::join(features.sizes(), ", "));
+  if (latents.dim() != 2 || features.dim() != 2 || latents.size(1) != features.size(1) ||
+      latents.numel() == 0 || features.numel() == 0) {
+    fail(
+        "latents of shape [{}] to match with features of shape [{}]; expected [latents, d] and "
+        "[features, d], none of them 0",
+        fmt::join(latents.sizes(), ", "), fmt::join(features.sizes(), ", "));
   }
   const at::NoGradGuard no_grad;
-  const at::Tensor cosines = at::mm(unit_rows(latents), unit_rows(features).t()).abs_();  // [latents, features]
+  const at::Tensor cosines =
+      at::mm(unit_rows(latents), unit_rows(features).t()).abs_();  // [latents, features]
 
   Matching result;
   std::tie(result.nearest_cosine, result.nearest) = cosines.max(1);
   result.mean_max_cosine = cosines.amax(0).mean(at::kDouble).item<double>();
-  result.uniqueness = static_cast<double>(std::get<0>(at::_unique(result.nearest)).size(0)) / static_cast<double>(latents.size(0));
+  result.uniqueness = static_cast<double>(std::get<0>(at::_unique(result.nearest)).size(0)) /
+                      static_cast<double>(latents.size(0));
 
   result.matched = at::tensor(assign(cosines.neg()), at::kLong);
   const at::Tensor paired = at::nonzero(result.matched >= 0).squeeze(1);  // [pairs]
-  result.mean_matched_cosine = cosines.index({paired, result.matched.index({paired})}).mean(at::kDouble).item<double>();
+  result.mean_matched_cosine =
+      cosines.index({paired, result.matched.index({paired})}).mean(at::kDouble).item<double>();
   return result;
 }
 
@@ -61,7 +67,9 @@ void DetectionCounter::add(const at::Tensor& f, const at::Tensor& a) {
 }
 
 Detection DetectionCounter::result() const {
-  Detection result{.precision = ratio(hits_, firings_), .recall = ratio(hits_, present_), .f1 = ratio(2 * hits_, firings_ + present_)};
+  Detection result{.precision = ratio(hits_, firings_),
+                   .recall = ratio(hits_, present_),
+                   .f1 = ratio(2 * hits_, firings_ + present_)};
   result.mean_precision = result.precision.mean().item<double>();
   result.mean_recall = result.recall.mean().item<double>();
   result.mean_f1 = result.f1.mean().item<double>();

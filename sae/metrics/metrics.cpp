@@ -39,15 +39,19 @@ at::Tensor floats(const at::Tensor& tensor) {
 
 }  // namespace
 
-MetricsAccumulator::MetricsAccumulator(int64_t width, int64_t latents) : sum_(width), latents_(LatentStatistics::empty(latents)) {}
+MetricsAccumulator::MetricsAccumulator(int64_t width, int64_t latents)
+    : sum_(width), latents_(LatentStatistics::empty(latents)) {}
 
-void MetricsAccumulator::add(const at::Tensor& target, const at::Tensor& reconstruction, const at::Tensor& f) {
+void MetricsAccumulator::add(const at::Tensor& target, const at::Tensor& reconstruction,
+                             const at::Tensor& f) {
   const auto width = static_cast<int64_t>(sum_.size());
-  if (target.dim() != 2 || target.size(1) != width || reconstruction.sizes() != target.sizes() || f.dim() != 2 ||
-      f.size(0) != target.size(0) || f.size(1) != latents_.firings.size(0)) {
-    fail("a target [{}], a reconstruction [{}] and latents [{}]; expected [tokens, {}] twice and [tokens, {}]",
-         fmt::join(target.sizes(), ", "), fmt::join(reconstruction.sizes(), ", "), fmt::join(f.sizes(), ", "), width,
-         latents_.firings.size(0));
+  if (target.dim() != 2 || target.size(1) != width || reconstruction.sizes() != target.sizes() ||
+      f.dim() != 2 || f.size(0) != target.size(0) || f.size(1) != latents_.firings.size(0)) {
+    fail(
+        "a target [{}], a reconstruction [{}] and latents [{}]; expected [tokens, {}] twice and "
+        "[tokens, {}]",
+        fmt::join(target.sizes(), ", "), fmt::join(reconstruction.sizes(), ", "),
+        fmt::join(f.sizes(), ", "), width, latents_.firings.size(0));
   }
   const at::NoGradGuard no_grad;
   const int64_t tokens = target.size(0);
@@ -58,7 +62,8 @@ void MetricsAccumulator::add(const at::Tensor& target, const at::Tensor& reconst
 
   std::vector<RowSums> rows(tokens);
   at::parallel_for(0, tokens, kRows, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) rows[t] = row_sums(x_data + t * width, y_data + t * width, width);
+    for (int64_t t = begin; t < end; ++t)
+      rows[t] = row_sums(x_data + t * width, y_data + t * width, width);
   });
   for (const RowSums& row : rows) {
     target_ += row.target;
@@ -69,7 +74,8 @@ void MetricsAccumulator::add(const at::Tensor& target, const at::Tensor& reconst
     ++with_norm_;
     error_ratio_ += row.error / row.target;
     norm_ratio_ += std::sqrt(row.reconstruction / row.target);
-    if (row.reconstruction > 0) cosine_ += row.product / (std::sqrt(row.target) * std::sqrt(row.reconstruction));
+    if (row.reconstruction > 0)
+      cosine_ += row.product / (std::sqrt(row.target) * std::sqrt(row.reconstruction));
   }
   at::parallel_for(0, width, kColumns, [&](int64_t begin, int64_t end) {
     for (int64_t t = 0; t < tokens; ++t) {
@@ -100,15 +106,18 @@ Metrics MetricsAccumulator::metrics() const {
     total += firings[latent];
     dead += firings[latent] == 0;
     const double density = std::log10(static_cast<double>(firings[latent]) / n + 1e-10);
-    const double place = (density - DensityHistogram::kLowest) / (DensityHistogram::kHighest - DensityHistogram::kLowest);
-    ++result.density.latents[std::clamp<int64_t>(static_cast<int64_t>(place * static_cast<double>(bins)), 0, bins - 1)];
+    const double place = (density - DensityHistogram::kLowest) /
+                         (DensityHistogram::kHighest - DensityHistogram::kLowest);
+    ++result.density.latents[std::clamp<int64_t>(
+        static_cast<int64_t>(place * static_cast<double>(bins)), 0, bins - 1)];
   }
   result.l0 = static_cast<double>(total) / n;
   result.dead_fraction = static_cast<double>(dead) / static_cast<double>(latents);
   return result;
 }
 
-void add(MetricsAccumulator& accumulator, const Autoencoder& sae, const at::Tensor& x, const at::Tensor& target) {
+void add(MetricsAccumulator& accumulator, const Autoencoder& sae, const at::Tensor& x,
+         const at::Tensor& target) {
   const at::NoGradGuard no_grad;
   const at::Tensor& goal = target.defined() ? target : x;
   for (int64_t first = 0; first < x.size(0); first += kTokensEncoded) {
@@ -130,7 +139,9 @@ Json to_json(const Metrics& metrics) {
           {"l0", number(metrics.l0)},
           {"dead_fraction", number(metrics.dead_fraction)},
           {"density_histogram",
-           {{"lowest", DensityHistogram::kLowest}, {"highest", DensityHistogram::kHighest}, {"latents", metrics.density.latents}}}};
+           {{"lowest", DensityHistogram::kLowest},
+            {"highest", DensityHistogram::kHighest},
+            {"latents", metrics.density.latents}}}};
 }
 
 }  // namespace vyx::sae

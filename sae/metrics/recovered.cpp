@@ -8,20 +8,24 @@
 #include <array>
 #include <cmath>
 
-#include "core/hooks/activation.h"
 #include "core/base/error.h"
+#include "core/hooks/activation.h"
 #include "models/language_model/batch.h"
 
 namespace vyx::sae {
 namespace {
 
-constexpr int64_t kHeadTokens = 256;    // of one product with the head: logits of 50 MB at 49,152 tokens of vocabulary
+constexpr int64_t kHeadTokens =
+    256;  // of one product with the head: logits of 50 MB at 49,152 tokens of vocabulary
 constexpr size_t kMedianTokens = 8192;  // enough for a median
 
 enum class Replace { nothing, norms, sums, reconstruction, zero, mean };
 
-Site only_site(models::LanguageModel& model, const std::vector<std::string>& sites, const char* what) {
-  if (sites.size() != 1) fail("the autoencoder has {} {}, expected one; what a model recovers is measured at one site", sites.size(), what);
+Site only_site(models::LanguageModel& model, const std::vector<std::string>& sites,
+               const char* what) {
+  if (sites.size() != 1)
+    fail("the autoencoder has {} {}, expected one; what a model recovers is measured at one site",
+         sites.size(), what);
   return model.module().match(sites.front()).front();
 }
 
@@ -29,11 +33,16 @@ Site only_site(models::LanguageModel& model, const std::vector<std::string>& sit
 class Replacer {
  public:
   Replacer(models::LanguageModel& model, const Autoencoder& sae, double sink_threshold)
-      : sae_(to_device(sae, model.device())), sink_threshold_(sink_threshold), input_(only_site(model, sae.config.sites, "sites")) {
-    target_ = sae.config.target_sites.empty() ? input_ : only_site(model, sae.config.target_sites, "target sites");
+      : sae_(to_device(sae, model.device())),
+        sink_threshold_(sink_threshold),
+        input_(only_site(model, sae.config.sites, "sites")) {
+    target_ = sae.config.target_sites.empty()
+                  ? input_
+                  : only_site(model, sae.config.target_sites, "target sites");
     std::vector<Site> sites = {input_};
     if (target_ != input_) sites.push_back(target_);
-    handle_ = model.module().hook(sites, [this](const Site& site, const c10::IValue& value) { return called(site, value); });
+    handle_ = model.module().hook(
+        sites, [this](const Site& site, const c10::IValue& value) { return called(site, value); });
   }
 
   void start(Replace what, at::Tensor eligible) {
@@ -47,7 +56,8 @@ class Replacer {
     if (sink_threshold_ > 0) limit_ = sink_threshold_ * at::cat(norms_).median().item<double>();
   }
   void set_mean() {
-    if (seen_ == 0) fail("{}: found no row to replace in the text, expected some; give more text", input_.name());
+    if (seen_ == 0)
+      fail("{}: found no row to replace in the text, expected some; give more text", input_.name());
     mean_ = sum_ / seen_;
   }
   int64_t replaced() const { return replaced_; }
@@ -58,11 +68,13 @@ class Replacer {
     const auto found = activation_of(value);
     if (!found || found->dim() != 3 || found->sizes().slice(0, 2) != eligible_.sizes()) {
       fail("{}: found {}, expected an activation [{}, d]; measure at another site", site.name(),
-           found ? fmt::format("shape [{}]", fmt::join(found->sizes(), ", ")) : "no tensor", fmt::join(eligible_.sizes(), ", "));
+           found ? fmt::format("shape [{}]", fmt::join(found->sizes(), ", ")) : "no tensor",
+           fmt::join(eligible_.sizes(), ", "));
     }
     if (site == input_) read(*found);
     if (site != target_ || what_ == Replace::norms) return std::nullopt;
-    if (!x_.defined()) fail("{}: found it called before {}, expected after", target_.name(), input_.name());
+    if (!x_.defined())
+      fail("{}: found it called before {}, expected after", target_.name(), input_.name());
     const at::Tensor rows = found->index({chosen_});  // [chosen, d_out]
     require_width(site, rows, sae_.config.d_out);
     if (what_ == Replace::sums) {
@@ -92,8 +104,10 @@ class Replacer {
 
   static void require_width(const Site& site, const at::Tensor& x, int64_t width) {
     if (x.size(-1) != width)
-      fail("{}: found activations of width {}, expected {} as the autoencoder has; is it for another model?", site.name(), x.size(-1),
-           width);
+      fail(
+          "{}: found activations of width {}, expected {} as the autoencoder has; is it for "
+          "another model?",
+          site.name(), x.size(-1), width);
   }
 
   Autoencoder sae_;
@@ -113,26 +127,31 @@ struct Part {
   at::Tensor real, eligible;  // [batch, seq] bool
 };
 
-std::vector<Part> make_parts(const models::LanguageModel& model, std::span<const std::vector<models::TokenId>> rows,
+std::vector<Part> make_parts(const models::LanguageModel& model,
+                             std::span<const std::vector<models::TokenId>> rows,
                              const RecoveredOptions& options) {
   std::vector<int64_t> lengths;
   for (size_t r = 0; r < rows.size(); ++r) {
     const auto length = static_cast<int64_t>(rows[r].size());
     if (length > model.config().context_length)
-      fail("row {} of the text: found {} tokens, expected at most the model's context of {}", r + 1, length, model.config().context_length);
+      fail("row {} of the text: found {} tokens, expected at most the model's context of {}", r + 1,
+           length, model.config().context_length);
     lengths.push_back(length);
   }
   std::vector<Part> parts;
-  for (const std::vector<size_t>& members : models::batches_by_length(lengths, options.max_batch_tokens)) {
+  for (const std::vector<size_t>& members :
+       models::batches_by_length(lengths, options.max_batch_tokens)) {
     std::vector<std::vector<models::TokenId>> tokens;
     for (const size_t member : members) tokens.push_back(rows[member]);
     Part part{.batch = models::make_batch(tokens, models::Padding::right, model.pad_token())};
-    part.real = part.batch.mask.defined() ? part.batch.mask : at::ones_like(part.batch.ids, at::kBool);
+    part.real =
+        part.batch.mask.defined() ? part.batch.mask : at::ones_like(part.batch.ids, at::kBool);
     part.eligible = part.real.clone();
     if (!options.replace_special) {
       const models::TokenId* ids = part.batch.ids.const_data_ptr<models::TokenId>();
       bool* eligible = part.eligible.mutable_data_ptr<bool>();
-      for (int64_t i = 0; i < part.eligible.numel(); ++i) eligible[i] &= !model.tokenizer().is_special(ids[i]);
+      for (int64_t i = 0; i < part.eligible.numel(); ++i)
+        eligible[i] &= !model.tokenizer().is_special(ids[i]);
     }
     parts.push_back(std::move(part));
   }
@@ -140,23 +159,29 @@ std::vector<Part> make_parts(const models::LanguageModel& model, std::span<const
 }
 
 /// Sums over the predicted tokens of `part` into `losses`: clean, and as `replacements` leave it.
-int64_t add_losses(models::LanguageModel& model, Replacer& replacer, const Part& part, std::array<Recovered::Loss*, 4> losses) {
-  constexpr std::array kReplacements = {Replace::nothing, Replace::reconstruction, Replace::zero, Replace::mean};
+int64_t add_losses(models::LanguageModel& model, Replacer& replacer, const Part& part,
+                   std::array<Recovered::Loss*, 4> losses) {
+  constexpr std::array kReplacements = {Replace::nothing, Replace::reconstruction, Replace::zero,
+                                        Replace::mean};
   const int64_t batch = part.batch.ids.size(0), seq = part.batch.ids.size(1);
-  const at::Tensor predicted = part.real.slice(1, 1) & part.real.slice(1, 0, -1);                            // [batch, seq − 1]
-  const at::Tensor targets = part.batch.ids.slice(1, 1).index({predicted}).unsqueeze(1).to(model.device());  // [tokens, 1]
-  std::array<at::Tensor, 4> hidden;                                                                          // [tokens, d_model]
+  const at::Tensor predicted =
+      part.real.slice(1, 1) & part.real.slice(1, 0, -1);  // [batch, seq − 1]
+  const at::Tensor targets =
+      part.batch.ids.slice(1, 1).index({predicted}).unsqueeze(1).to(model.device());  // [tokens, 1]
+  std::array<at::Tensor, 4> hidden;  // [tokens, d_model]
   for (size_t i = 0; i < hidden.size(); ++i) {
     replacer.start(kReplacements[i], part.eligible.to(model.device()));
     models::KvCache cache = model.make_cache(batch, seq);
-    hidden[i] = model.extend(cache, part.batch).slice(1, 0, -1).index({predicted.to(model.device())});
+    hidden[i] =
+        model.extend(cache, part.batch).slice(1, 0, -1).index({predicted.to(model.device())});
   }
   replacer.start(Replace::nothing, {});
   for (int64_t first = 0; first < targets.size(0); first += kHeadTokens) {
     const at::Tensor target = targets.slice(0, first, first + kHeadTokens);
     at::Tensor clean;  // log-probabilities [part, vocabulary]
     for (size_t i = 0; i < hidden.size(); ++i) {
-      const at::Tensor scores = model.head(hidden[i].slice(0, first, first + kHeadTokens)).log_softmax(-1);
+      const at::Tensor scores =
+          model.head(hidden[i].slice(0, first, first + kHeadTokens)).log_softmax(-1);
       losses[i]->cross_entropy -= scores.gather(1, target).sum(at::kDouble).item<double>();
       if (i == 0) {
         clean = scores;
@@ -171,14 +196,16 @@ int64_t add_losses(models::LanguageModel& model, Replacer& replacer, const Part&
 }  // namespace
 
 double Recovered::cross_entropy_score(const Loss& ablated) const {
-  return (ablated.cross_entropy - reconstruction.cross_entropy) / (ablated.cross_entropy - clean.cross_entropy);
+  return (ablated.cross_entropy - reconstruction.cross_entropy) /
+         (ablated.cross_entropy - clean.cross_entropy);
 }
 
 double Recovered::kl_score(const Loss& ablated) const {
   return (ablated.kl - reconstruction.kl) / ablated.kl;
 }
 
-Recovered measure_recovered(models::LanguageModel& model, const Autoencoder& sae, std::span<const std::vector<models::TokenId>> rows,
+Recovered measure_recovered(models::LanguageModel& model, const Autoencoder& sae,
+                            std::span<const std::vector<models::TokenId>> rows,
                             const RecoveredOptions& options) {
   if (rows.empty()) fail("there is no text to measure with; give some");
   const at::NoGradGuard no_grad;
@@ -188,7 +215,8 @@ Recovered measure_recovered(models::LanguageModel& model, const Autoencoder& sae
   const auto survey = [&](Replace what, size_t tokens) {
     for (size_t i = 0, seen = 0; i < parts.size() && seen < tokens; ++i) {
       replacer.start(what, parts[i].eligible.to(model.device()));
-      models::KvCache cache = model.make_cache(parts[i].batch.ids.size(0), parts[i].batch.ids.size(1));
+      models::KvCache cache =
+          model.make_cache(parts[i].batch.ids.size(0), parts[i].batch.ids.size(1));
       model.harvest(cache, parts[i].batch);
       seen += static_cast<size_t>(parts[i].real.sum().item<int64_t>());
     }
@@ -207,7 +235,8 @@ Recovered measure_recovered(models::LanguageModel& model, const Autoencoder& sae
     real += tokens;
     if (options.on_tokens) options.on_tokens(static_cast<uint64_t>(tokens));
   }
-  if (result.tokens == 0) fail("the text has no token that another one predicts, expected rows of at least two tokens");
+  if (result.tokens == 0)
+    fail("the text has no token that another one predicts, expected rows of at least two tokens");
   result.replaced = replacer.replaced();
   result.left = real - result.replaced;
   for (Recovered::Loss* loss : losses) {
@@ -223,7 +252,8 @@ Json to_json(const Recovered& recovered) {
     return {{"cross_entropy", number(loss.cross_entropy)}, {"kl", number(loss.kl)}};
   };
   const auto scores = [&](const Recovered::Loss& ablated) -> Json {
-    return {{"cross_entropy_score", number(recovered.cross_entropy_score(ablated))}, {"kl_score", number(recovered.kl_score(ablated))}};
+    return {{"cross_entropy_score", number(recovered.cross_entropy_score(ablated))},
+            {"kl_score", number(recovered.kl_score(ablated))}};
   };
   return {{"tokens", recovered.tokens},
           {"replaced", recovered.replaced},

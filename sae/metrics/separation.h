@@ -5,11 +5,14 @@
 namespace vyx::sae {
 
 struct Separation {
-  at::Tensor difference;  // [latents] float32: mean of the positive side − mean of the negative side
-  at::Tensor auroc;       // [latents] float32: probability that a positive value is above a negative one, ties counting half
+  at::Tensor
+      difference;    // [latents] float32: mean of the positive side − mean of the negative side
+  at::Tensor auroc;  // [latents] float32: probability that a positive value is above a negative
+                     // one, ties counting half
 };
 
-/// Of latents `positive` [p, latents] and `negative` [n, latents], float32. Throws Error when a side has no row or the widths differ.
+/// Of latents `positive` [p, latents] and `negative` [n, latents], float32. Throws Error when a
+/// side has no row or the widths differ.
 Separation separation(const at::Tensor& positive, const at::Tensor& negative);
 
 }  // namespace vyx::sae

@@ -17,10 +17,11 @@ constexpr int64_t kTokens = Preactivations::kTokens;
 constexpr int64_t kLatents = 256;  // of a tile of sums over latents
 
 at::Tensor checked(const at::Tensor& tensor, const char* what, int64_t rows, int64_t width) {
-  if (!tensor.defined() || tensor.dim() != 2 || (rows > 0 && tensor.size(0) != rows) || tensor.size(0) == 0 || tensor.size(1) != width)
+  if (!tensor.defined() || tensor.dim() != 2 || (rows > 0 && tensor.size(0) != rows) ||
+      tensor.size(0) == 0 || tensor.size(1) != width)
     fail("objective: found {} of shape [{}], expected [{}, {}]", what,
-         tensor.defined() ? fmt::join(tensor.sizes(), ", ") : fmt::join(at::IntArrayRef(), ", "), rows > 0 ? fmt::to_string(rows) : "batch",
-         width);
+         tensor.defined() ? fmt::join(tensor.sizes(), ", ") : fmt::join(at::IntArrayRef(), ", "),
+         rows > 0 ? fmt::to_string(rows) : "batch", width);
   return tensor.to(at::kFloat).contiguous();
 }
 
@@ -31,15 +32,16 @@ std::vector<double> weighted_rows(const std::vector<float>& weights, const at::T
   std::vector<int32_t> places(kLatents);
   for (int64_t i = 0; i < kLatents; ++i) places[i] = int32_t(i);
   parallel_ranges(count, kLatents, [&](int64_t begin, int64_t end) {
-    weighted_sum(parts.data() + begin / kLatents * d, d, weights.data() + begin, places.data(), end - begin,
-                 rows.const_data_ptr<float>() + begin * d, false);
+    weighted_sum(parts.data() + begin / kLatents * d, d, weights.data() + begin, places.data(),
+                 end - begin, rows.const_data_ptr<float>() + begin * d, false);
   });
   std::vector<double> total(d);
   for (size_t p = 0; p < parts.size(); ++p) total[p % d] += parts[p];
   return total;
 }
 
-void write(const at::Tensor& gradient, const std::vector<LatentSums>& sums, double LatentSums::* member) {
+void write(const at::Tensor& gradient, const std::vector<LatentSums>& sums,
+           double LatentSums::*member) {
   auto* out = gradient.mutable_data_ptr<float>();
   for (size_t i = 0; i < sums.size(); ++i) out[i] = float(sums[i].*member);
 }
@@ -54,12 +56,14 @@ Batch::Batch(const Autoencoder& sae, const ObjectiveInput& input)
       latents(sae.config.latents),
       x(checked(input.x, "x", 0, d_in)),
       centered(sae.config.subtract_decoder_bias ? x - weights.decoder_bias : x),
-      target(input.target.defined() ? checked(input.target, "a target", size, d_out) : checked(x, "x without a target", size, d_out)),
+      target(input.target.defined() ? checked(input.target, "a target", size, d_out)
+                                    : checked(x, "x without a target", size, d_out)),
       base(weights.decoder_bias),
       bias_subtracted(sae.config.subtract_decoder_bias) {
   sae.weights.visit([](const char* name, const at::Tensor& weight) {
     if (!weight.is_contiguous() || weight.scalar_type() != at::kFloat)
-      fail("objective: found {} strided or in {}, expected contiguous float32", name, c10::toString(weight.scalar_type()));
+      fail("objective: found {} strided or in {}, expected contiguous float32", name,
+           c10::toString(weight.scalar_type()));
   });
   if (weights.skip.defined()) {
     base = at::empty({size, d_out}, at::kFloat);
@@ -69,8 +73,10 @@ Batch::Batch(const Autoencoder& sae, const ObjectiveInput& input)
     });
   }
   const auto& config = sae.config;
-  const auto count = std::max<int64_t>(1, int64_t((config.target_sites.empty() ? config.sites : config.target_sites).size()));
-  if (d_out % count != 0) fail("objective: found {} sites for a width of {}, expected sites of one width", count, d_out);
+  const auto count = std::max<int64_t>(
+      1, int64_t((config.target_sites.empty() ? config.sites : config.target_sites).size()));
+  if (d_out % count != 0)
+    fail("objective: found {} sites for a width of {}, expected sites of one width", count, d_out);
   for (int64_t s = 0; s <= count; ++s) sites.push_back(s * (d_out / count));
 }
 
@@ -90,13 +96,15 @@ std::vector<float> decoder_norms(const Batch& batch) {
   return norms;
 }
 
-void add_norm_gradients(const Batch& batch, const std::vector<LatentSums>& sums, Parameters& gradients) {
+void add_norm_gradients(const Batch& batch, const std::vector<LatentSums>& sums,
+                        Parameters& gradients) {
   const float* rows = batch.weights.decoder.const_data_ptr<float>();
   auto* out = gradients.decoder.mutable_data_ptr<float>();
   parallel_ranges(batch.latents, kLatents, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
       for (size_t s = 0; s + 1 < batch.sites.size(); ++s) {
-        const int64_t start = i * batch.d_out + batch.sites[s], width = batch.sites[s + 1] - batch.sites[s];
+        const int64_t start = i * batch.d_out + batch.sites[s],
+                      width = batch.sites[s + 1] - batch.sites[s];
         const double norm = std::sqrt(dot(rows + start, rows + start, width));
         if (norm == 0 || sums[i].norm == 0) continue;  // of a row of zeros, the subgradient 0
         const auto factor = float(sums[i].norm / norm);
@@ -111,7 +119,8 @@ RowSums row_sums(const at::Tensor& rows) {
   std::vector<double> parts(tiles_of(count, kTokens) * d);
   RowSums sums{.columns = std::vector<double>(d)};
   sums.squares = parallel_sum(count, kTokens, [&](int64_t begin, int64_t end) {
-    return add_rows(parts.data() + begin / kTokens * d, rows.const_data_ptr<float>() + begin * d, end - begin, d);
+    return add_rows(parts.data() + begin / kTokens * d, rows.const_data_ptr<float>() + begin * d,
+                    end - begin, d);
   });
   for (size_t p = 0; p < parts.size(); ++p) sums.columns[p % d] += parts[p];
   return sums;
@@ -125,11 +134,14 @@ double variance_of(const at::Tensor& rows) {
   return variance;
 }
 
-void finish_gradients(const Batch& batch, const std::vector<LatentSums>& sums, const at::Tensor& reconstruction, Parameters& gradients) {
+void finish_gradients(const Batch& batch, const std::vector<LatentSums>& sums,
+                      const at::Tensor& reconstruction, Parameters& gradients) {
   write(gradients.encoder_bias, sums, &LatentSums::bias);
   if (gradients.threshold.defined()) write(gradients.threshold, sums, &LatentSums::threshold);
-  if (gradients.magnitude_scale.defined()) write(gradients.magnitude_scale, sums, &LatentSums::magnitude_scale);
-  if (gradients.magnitude_bias.defined()) write(gradients.magnitude_bias, sums, &LatentSums::magnitude_bias);
+  if (gradients.magnitude_scale.defined())
+    write(gradients.magnitude_scale, sums, &LatentSums::magnitude_scale);
+  if (gradients.magnitude_bias.defined())
+    write(gradients.magnitude_bias, sums, &LatentSums::magnitude_bias);
 
   std::vector<double> bias = row_sums(reconstruction).columns;  // [d_out]
   if (batch.bias_subtracted) {
@@ -138,7 +150,8 @@ void finish_gradients(const Batch& batch, const std::vector<LatentSums>& sums, c
     const std::vector<double> through_encoder = weighted_rows(products, batch.weights.encoder);
     for (int64_t c = 0; c < batch.d_out; ++c) bias[c] -= through_encoder[c];
   }
-  for (int64_t c = 0; c < batch.d_out; ++c) gradients.decoder_bias.mutable_data_ptr<float>()[c] = float(bias[c]);
+  for (int64_t c = 0; c < batch.d_out; ++c)
+    gradients.decoder_bias.mutable_data_ptr<float>()[c] = float(bias[c]);
 
   if (gradients.skip.defined())
     parallel_ranges(batch.d_out, kTokens, [&](int64_t begin, int64_t end) {
@@ -147,7 +160,8 @@ void finish_gradients(const Batch& batch, const std::vector<LatentSums>& sums, c
     });
 }
 
-void finish_result(const Batch& batch, const std::vector<LatentSums>& sums, ObjectiveResult& result) {
+void finish_result(const Batch& batch, const std::vector<LatentSums>& sums,
+                   ObjectiveResult& result) {
   result.firings = at::empty({batch.latents}, at::kLong);
   auto* firings = result.firings.mutable_data_ptr<int64_t>();
   double fired = 0;

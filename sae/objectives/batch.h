@@ -19,7 +19,8 @@ struct Batch {
   at::Tensor x;         // [size, d_in]
   at::Tensor centered;  // [size, d_in] what the encoder sees: x − b_dec, or x
   at::Tensor target;    // [size, d_out]
-  at::Tensor base;      // [size, d_out], or [d_out] for all tokens: what a reconstruction starts from, b_dec (+ x·W_skipᵀ)
+  at::Tensor base;  // [size, d_out], or [d_out] for all tokens: what a reconstruction starts from,
+                    // b_dec (+ x·W_skipᵀ)
   bool bias_subtracted;
   std::vector<int64_t> sites;  // the decoder's columns by site: where each begins, and d_out
 };
@@ -45,7 +46,8 @@ struct LatentSums {
 std::vector<float> decoder_norms(const Batch& batch);
 
 /// Adds to the decoder's gradient what the losses' dependence on n gives: sums.norm·∂n/∂W_dec.
-void add_norm_gradients(const Batch& batch, const std::vector<LatentSums>& sums, Parameters& gradients);
+void add_norm_gradients(const Batch& batch, const std::vector<LatentSums>& sums,
+                        Parameters& gradients);
 
 /// Over tokens of rows [tokens, d], in float64: Σ x [d], and Σ ‖x‖².
 struct RowSums {
@@ -56,18 +58,25 @@ RowSums row_sums(const at::Tensor& rows);
 /// E‖x‖² − ‖E x‖² of rows [tokens, d].
 double variance_of(const at::Tensor& rows);
 
-/// Gradients of the biases, of the skip connection and of what depends on sums alone. `reconstruction` [batch, d_out] is the gradient of x̂.
-void finish_gradients(const Batch& batch, const std::vector<LatentSums>& sums, const at::Tensor& reconstruction, Parameters& gradients);
+/// Gradients of the biases, of the skip connection and of what depends on sums alone.
+/// `reconstruction` [batch, d_out] is the gradient of x̂.
+void finish_gradients(const Batch& batch, const std::vector<LatentSums>& sums,
+                      const at::Tensor& reconstruction, Parameters& gradients);
 
 /// Fills in firings, l0 and the sums' shares of the loss.
-void finish_result(const Batch& batch, const std::vector<LatentSums>& sums, ObjectiveResult& result);
+void finish_result(const Batch& batch, const std::vector<LatentSums>& sums,
+                   ObjectiveResult& result);
 
 // The architectures' objectives. Gradients are allocated.
-void topk_objective(const AutoencoderConfig& config, const Batch& batch, const at::Tensor& dead, const ObjectiveOptions& options,
-                    ObjectiveResult& result, Parameters& gradients);
-void relu_objective(const Batch& batch, const ObjectiveOptions& options, ObjectiveResult& result, Parameters& gradients);
-void gated_objective(const Batch& batch, const ObjectiveOptions& options, ObjectiveResult& result, Parameters& gradients);
-void jump_relu_objective(const Batch& batch, const at::Tensor& dead, const ObjectiveOptions& options, ObjectiveResult& result,
+void topk_objective(const AutoencoderConfig& config, const Batch& batch, const at::Tensor& dead,
+                    const ObjectiveOptions& options, ObjectiveResult& result,
+                    Parameters& gradients);
+void relu_objective(const Batch& batch, const ObjectiveOptions& options, ObjectiveResult& result,
+                    Parameters& gradients);
+void gated_objective(const Batch& batch, const ObjectiveOptions& options, ObjectiveResult& result,
+                     Parameters& gradients);
+void jump_relu_objective(const Batch& batch, const at::Tensor& dead,
+                         const ObjectiveOptions& options, ObjectiveResult& result,
                          Parameters& gradients);
 
 }  // namespace vyx::sae

@@ -1,7 +1,9 @@
-// JumpReLU: f = z·H(z − θ) with straight-through gradients for θ, K the rectangle on (−½, ½) (Rajamanoharan et al. 2024, arXiv:2407.14435):
+// JumpReLU: f = z·H(z − θ) with straight-through gradients for θ, K the rectangle on (−½, ½)
+// (Rajamanoharan et al. 2024, arXiv:2407.14435):
 //     ∂f/∂θ = −(θ/ε)·K((z − θ)/ε)        ∂H/∂θ = −(1/ε)·K((z − θ)/ε)
-// Sparsity is λ·E L0, λ·(E L0/target − 1)², or λ·E Σ tanh(c·f_i n_i) with λ_P·E Σ relu(θ_i − z_i) n_i (Anthropic, January 2025). The last
-// has a gradient wherever a latent does not fire. It is kept sparse: the gradient of a latent that never fires, taken back where it does.
+// Sparsity is λ·E L0, λ·(E L0/target − 1)², or λ·E Σ tanh(c·f_i n_i) with λ_P·E Σ relu(θ_i − z_i)
+// n_i (Anthropic, January 2025). The last has a gradient wherever a latent does not fire. It is
+// kept sparse: the gradient of a latent that never fires, taken back where it does.
 #include <cmath>
 
 #include "core/base/error.h"
@@ -28,7 +30,8 @@ struct JumpReluRule {
     const float theta = threshold[i], f = activation(i, z);
     const bool fires = z > theta;
     if (tanh_weight > 0) {
-      const float saturation = std::tanh(tanh_scale * f * norms[i]), slope = tanh_weight * tanh_scale * (1 - saturation * saturation);
+      const float saturation = std::tanh(tanh_scale * f * norms[i]),
+                  slope = tanh_weight * tanh_scale * (1 - saturation * saturation);
       df += slope * norms[i];
       sums.norm += double(slope) * f;
       sums.sparsity += double(tanh_weight) * saturation;
@@ -52,18 +55,22 @@ struct JumpReluRule {
   }
 };
 
-/// The pre-activation loss as if no latent fired: Σ_t (θ − z_t) n and its gradients need only Σ_t x_t.
-void add_pre_activation(const JumpReluRule& rule, const Batch& batch, std::vector<LatentSums>& sums, Parameters& gradients) {
+/// The pre-activation loss as if no latent fired: Σ_t (θ − z_t) n and its gradients need only Σ_t
+/// x_t.
+void add_pre_activation(const JumpReluRule& rule, const Batch& batch, std::vector<LatentSums>& sums,
+                        Parameters& gradients) {
   const RowSums rows = row_sums(batch.centered);
   const std::vector<float> total(rows.columns.begin(), rows.columns.end());  // Σ x [d_in]
-  const float *encoder = batch.weights.encoder.const_data_ptr<float>(), *bias = batch.weights.encoder_bias.const_data_ptr<float>();
+  const float *encoder = batch.weights.encoder.const_data_ptr<float>(),
+              *bias = batch.weights.encoder_bias.const_data_ptr<float>();
   auto* out = gradients.encoder.mutable_data_ptr<float>();
   const auto size = double(batch.size);
   parallel_ranges(batch.latents, 64, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const float weight = rule.pre_activation[i];
       if (weight == 0) continue;
-      const double below = size * (double(rule.threshold[i]) - bias[i]) - dot(encoder + i * batch.d_in, total.data(), batch.d_in);
+      const double below = size * (double(rule.threshold[i]) - bias[i]) -
+                           dot(encoder + i * batch.d_in, total.data(), batch.d_in);
       sums[i].auxiliary += weight * below;
       sums[i].norm += weight / rule.norms[i] * below;
       sums[i].threshold += weight * size;
@@ -78,7 +85,8 @@ void add_pre_activation(const JumpReluRule& rule, const Batch& batch, std::vecto
 
 }  // namespace
 
-void jump_relu_objective(const Batch& batch, const at::Tensor& dead, const ObjectiveOptions& options, ObjectiveResult& result,
+void jump_relu_objective(const Batch& batch, const at::Tensor& dead,
+                         const ObjectiveOptions& options, ObjectiveResult& result,
                          Parameters& gradients) {
   if (options.straight_through_input && options.jump_relu == JumpReluSparsity::l0_target)
     fail("jump-relu: found straight_through_input with l0_target, expected it with l0 or tanh");
@@ -92,14 +100,19 @@ void jump_relu_objective(const Batch& batch, const at::Tensor& dead, const Objec
                     .tanh_weight = tanh ? float(options.sparsity / size) : 0,
                     .tanh_scale = float(options.tanh_scale),
                     .through_input = options.straight_through_input,
-                    .step_weight = options.jump_relu == JumpReluSparsity::l0 ? float(options.sparsity / size) : 0};
+                    .step_weight = options.jump_relu == JumpReluSparsity::l0
+                                       ? float(options.sparsity / size)
+                                       : 0};
   const bool pre_activation = tanh && options.pre_activation > 0;
   for (int64_t i = 0; i < batch.latents; ++i) {
     rule.lower[i] = rule.threshold[i] - rule.bandwidth / 2;
-    const bool counts = !options.pre_activation_of_dead || (dead.defined() && dead.const_data_ptr<bool>()[i]);
-    if (pre_activation && counts) rule.pre_activation[i] = float(options.pre_activation / size) * rule.norms[i];
+    const bool counts =
+        !options.pre_activation_of_dead || (dead.defined() && dead.const_data_ptr<bool>()[i]);
+    if (pre_activation && counts)
+      rule.pre_activation[i] = float(options.pre_activation / size) * rule.norms[i];
   }
-  ElementwiseResult computed = elementwise_objective(rule, batch, options, Auxiliary::trains_encoder, gradients);
+  ElementwiseResult computed =
+      elementwise_objective(rule, batch, options, Auxiliary::trains_encoder, gradients);
   if (pre_activation) add_pre_activation(rule, batch, computed.sums, gradients);
 
   double fired = 0;

@@ -9,26 +9,28 @@ namespace vyx::sae {
 namespace {
 
 void allocate(const Parameters& weights, Parameters& gradients) {
-  const std::pair<const at::Tensor*, at::Tensor*> all[] = {{&weights.encoder, &gradients.encoder},
-                                                           {&weights.encoder_bias, &gradients.encoder_bias},
-                                                           {&weights.decoder, &gradients.decoder},
-                                                           {&weights.decoder_bias, &gradients.decoder_bias},
-                                                           {&weights.magnitude_scale, &gradients.magnitude_scale},
-                                                           {&weights.magnitude_bias, &gradients.magnitude_bias},
-                                                           {&weights.threshold, &gradients.threshold},
-                                                           {&weights.skip, &gradients.skip}};
+  const std::pair<const at::Tensor*, at::Tensor*> all[] = {
+      {&weights.encoder, &gradients.encoder},
+      {&weights.encoder_bias, &gradients.encoder_bias},
+      {&weights.decoder, &gradients.decoder},
+      {&weights.decoder_bias, &gradients.decoder_bias},
+      {&weights.magnitude_scale, &gradients.magnitude_scale},
+      {&weights.magnitude_bias, &gradients.magnitude_bias},
+      {&weights.threshold, &gradients.threshold},
+      {&weights.skip, &gradients.skip}};
   for (const auto& [weight, gradient] : all) {
     if (!weight->defined())
       gradient->reset();
-    else if (!gradient->defined() || gradient->sizes() != weight->sizes() || !gradient->is_contiguous())
+    else if (!gradient->defined() || gradient->sizes() != weight->sizes() ||
+             !gradient->is_contiguous())
       *gradient = at::empty_like(*weight);
   }
 }
 
 }  // namespace
 
-ObjectiveResult loss_and_gradients(const Autoencoder& sae, const ObjectiveInput& input, const ObjectiveOptions& options,
-                                   Parameters& gradients) {
+ObjectiveResult loss_and_gradients(const Autoencoder& sae, const ObjectiveInput& input,
+                                   const ObjectiveOptions& options, Parameters& gradients) {
   const at::NoGradGuard no_gradients;
   const Batch batch(sae, input);
   at::Tensor dead = input.dead;

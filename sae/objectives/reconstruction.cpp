@@ -15,8 +15,9 @@ const float* Reconstruction::gradients_of(int64_t latent) const {
   return gradients.const_data_ptr<float>() + group * gradients.size(1) * gradients.size(2);
 }
 
-Reconstruction reconstruct(const SparseCode& code, const float* f, const at::Tensor& decoder, const at::Tensor& base,
-                           const at::Tensor& target, const std::vector<int64_t>& prefixes, float scale) {
+Reconstruction reconstruct(const SparseCode& code, const float* f, const at::Tensor& decoder,
+                           const at::Tensor& base, const at::Tensor& target,
+                           const std::vector<int64_t>& prefixes, float scale) {
   const int64_t batch = target.size(0), d = target.size(1), tile = Preactivations::kTokens;
   const auto groups = int64_t(prefixes.size());
   Reconstruction result{.gradients = at::empty({groups, batch, d}, at::kFloat),
@@ -35,13 +36,16 @@ Reconstruction reconstruct(const SparseCode& code, const float* f, const at::Ten
       const auto row = code.indices.begin();
       bounds[0] = code.offsets[t];
       bounds[groups] = code.offsets[t + 1];
-      for (int64_t g = 1; g < groups; ++g) bounds[g] = std::lower_bound(row + bounds[g - 1], row + bounds[groups], prefixes[g - 1]) - row;
+      for (int64_t g = 1; g < groups; ++g)
+        bounds[g] =
+            std::lower_bound(row + bounds[g - 1], row + bounds[groups], prefixes[g - 1]) - row;
       if (start)
         std::copy_n(start + t * start_stride, d, decoded.data());
       else
         std::fill(decoded.begin(), decoded.end(), 0);
       for (int64_t g = 0; g < groups; ++g) {
-        weighted_sum(decoded.data(), d, f + bounds[g], code.indices.data() + bounds[g], bounds[g + 1] - bounds[g], rows, true);
+        weighted_sum(decoded.data(), d, f + bounds[g], code.indices.data() + bounds[g],
+                     bounds[g + 1] - bounds[g], rows, true);
         float* gradient = gradients + (g * batch + t) * d;
         std::copy_n(decoded.data(), d, gradient);
         errors[begin / tile * groups + g] += residual(gradient, targets + t * d, d, scale);
@@ -50,7 +54,8 @@ Reconstruction reconstruct(const SparseCode& code, const float* f, const at::Ten
         float* gradient = gradients + (g * batch + t) * d;
         if (g + 1 < groups)
           for (int64_t c = 0; c < d; ++c) gradient[c] += gradient[batch * d + c];
-        dots(result.latents.data() + bounds[g], gradient, d, code.indices.data() + bounds[g], bounds[g + 1] - bounds[g], rows);
+        dots(result.latents.data() + bounds[g], gradient, d, code.indices.data() + bounds[g],
+             bounds[g + 1] - bounds[g], rows);
       }
     }
   });

@@ -1,4 +1,5 @@
-// ReLU with a penalty on each latent times its decoder row's norm, so that no norm need be constrained (Anthropic, April 2024):
+// ReLU with a penalty on each latent times its decoder row's norm, so that no norm need be
+// constrained (Anthropic, April 2024):
 //     E‖x − x̂‖² + λ·E Σ f_i n_i
 #include "sae/objectives/batch.h"
 #include "sae/objectives/elementwise.h"
@@ -27,10 +28,13 @@ struct ReluRule {
 
 }  // namespace
 
-void relu_objective(const Batch& batch, const ObjectiveOptions& options, ObjectiveResult& result, Parameters& gradients) {
-  const ReluRule rule{
-      .lower = std::vector<float>(batch.latents), .norms = decoder_norms(batch), .weight = float(options.sparsity / double(batch.size))};
-  const ElementwiseResult computed = elementwise_objective(rule, batch, options, Auxiliary::trains_encoder, gradients);
+void relu_objective(const Batch& batch, const ObjectiveOptions& options, ObjectiveResult& result,
+                    Parameters& gradients) {
+  const ReluRule rule{.lower = std::vector<float>(batch.latents),
+                      .norms = decoder_norms(batch),
+                      .weight = float(options.sparsity / double(batch.size))};
+  const ElementwiseResult computed =
+      elementwise_objective(rule, batch, options, Auxiliary::trains_encoder, gradients);
   add_norm_gradients(batch, computed.sums, gradients);
   finish_gradients(batch, computed.sums, computed.main.gradient, gradients);
   finish_result(batch, computed.sums, result);

@@ -13,14 +13,16 @@ class ActivationSource {
  public:
   virtual ~ActivationSource() = default;
 
-  /// Batch `step` [batch, d]: a function of the seed and of `step` alone, so that a run can resume anywhere. d is the width of all sites
-  /// side by side. Steps are asked for in rising order but for the first. Throws Error for rows that are not finite, naming file and row.
+  /// Batch `step` [batch, d]: a function of the seed and of `step` alone, so that a run can resume
+  /// anywhere. d is the width of all sites side by side. Steps are asked for in rising order but
+  /// for the first. Throws Error for rows that are not finite, naming file and row.
   virtual at::Tensor batch(uint64_t step) = 0;
 
   virtual int64_t width() const = 0;     // d
   virtual uint64_t rows() const = 0;     // in one pass over the data
   virtual double mean_norm() const = 0;  // E‖x‖ over the data (for Normalization::scale)
-  /// What the batches are made of (model, sites, text, digests): kept in the autoencoder's metadata, and compared when a run resumes.
+  /// What the batches are made of (model, sites, text, digests): kept in the autoencoder's
+  /// metadata, and compared when a run resumes.
   virtual Json provenance() const = 0;
 };
 

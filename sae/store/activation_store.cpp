@@ -12,8 +12,8 @@
 #include <cstring>
 #include <utility>
 
-#include "core/io/digest.h"
 #include "core/base/error.h"
+#include "core/io/digest.h"
 
 namespace vyx::sae {
 namespace {
@@ -48,7 +48,9 @@ bool widen(ElementType type, const std::byte* data, int64_t count, float* out) {
 }  // namespace
 
 ActivationStore::ActivationStore(const std::filesystem::path& folder, bool verify)
-    : folder_(folder), manifest_(read_manifest(folder)), digest_(sha256_file(folder / kManifestFile)) {
+    : folder_(folder),
+      manifest_(read_manifest(folder)),
+      digest_(sha256_file(folder / kManifestFile)) {
   uint64_t first_row = 0;
   for (size_t i = 0; i < manifest_.shards.size(); ++i) {
     shards_.push_back(open(i, first_row, verify));
@@ -59,20 +61,25 @@ ActivationStore::ActivationStore(const std::filesystem::path& folder, bool verif
 ActivationStore::Shard ActivationStore::open(size_t index, uint64_t first_row, bool verify) const {
   const StoreShard& expected = manifest_.shards[index];
   const auto path = folder_ / shard_file(index);
-  if (!std::filesystem::exists(path)) fail("{}: is missing, expected {} rows of the store; harvest again", path.string(), expected.rows);
+  if (!std::filesystem::exists(path))
+    fail("{}: is missing, expected {} rows of the store; harvest again", path.string(),
+         expected.rows);
   if (const auto bytes = std::filesystem::file_size(path); bytes != expected.bytes)
-    fail("{}: found {} bytes, expected {}; the shard is damaged: harvest again", path.string(), bytes, expected.bytes);
+    fail("{}: found {} bytes, expected {}; the shard is damaged: harvest again", path.string(),
+         bytes, expected.bytes);
   if (verify) {
     if (const std::string found = sha256_file(path); found != expected.sha256)
-      fail("{}: found SHA-256 {}, expected {}; the shard is damaged: harvest again", path.string(), found, expected.sha256);
+      fail("{}: found SHA-256 {}, expected {}; the shard is damaged: harvest again", path.string(),
+           found, expected.sha256);
   }
   Shard shard{.file = SafetensorsFile(path), .first_row = first_row, .data = {}};
   for (const StoreSite& site : manifest_.sites) {
     const SafetensorsTensor& tensor = shard.file->tensor(site.site);
     const std::vector<int64_t> shape{static_cast<int64_t>(expected.rows), site.width};
     if (tensor.type != manifest_.type || tensor.shape != shape)
-      fail("{}: found {} {} [{}], expected {} [{}]; the shard is of another store", path.string(), site.site, name_of(tensor.type),
-           fmt::join(tensor.shape, ", "), name_of(manifest_.type), fmt::join(shape, ", "));
+      fail("{}: found {} {} [{}], expected {} [{}]; the shard is of another store", path.string(),
+           site.site, name_of(tensor.type), fmt::join(tensor.shape, ", "), name_of(manifest_.type),
+           fmt::join(shape, ", "));
     shard.data.push_back(tensor.data.data());
   }
   // Rows are read in random order: reading ahead would fetch thirty times as much.
@@ -87,7 +94,8 @@ std::vector<size_t> ActivationStore::find(std::span<const std::string> sites) co
   for (const StoreSite& site : manifest_.sites) names.push_back(site.site);
   for (const std::string& site : sites) {
     const auto found = std::find(names.begin(), names.end(), site);
-    if (found == names.end()) fail("{}: no site {}; it has {}", folder_.string(), site, fmt::join(names, ", "));
+    if (found == names.end())
+      fail("{}: no site {}; it has {}", folder_.string(), site, fmt::join(names, ", "));
     indices.push_back(static_cast<size_t>(found - names.begin()));
   }
   if (sites.empty())
@@ -102,28 +110,33 @@ int64_t ActivationStore::width(std::span<const size_t> sites) const {
 }
 
 void ActivationStore::gather_row(uint64_t row, std::span<const size_t> sites, float* out) const {
-  const auto after =
-      std::upper_bound(shards_.begin(), shards_.end(), row, [](uint64_t wanted, const Shard& shard) { return wanted < shard.first_row; });
+  const auto after = std::upper_bound(
+      shards_.begin(), shards_.end(), row,
+      [](uint64_t wanted, const Shard& shard) { return wanted < shard.first_row; });
   const Shard& shard = *std::prev(after);
   const uint64_t in_shard = row - shard.first_row;
   for (const size_t site : sites) {
     const int64_t width = manifest_.sites[site].width;
     const uint64_t bytes = static_cast<uint64_t>(width) * bits_of(manifest_.type) / 8;
     if (!widen(manifest_.type, shard.data[site] + in_shard * bytes, width, out))
-      fail("{}: found NaN or infinity in row {} of {}, expected finite numbers; harvest again", shard.file->source(), in_shard,
-           manifest_.sites[site].site);
+      fail("{}: found NaN or infinity in row {} of {}, expected finite numbers; harvest again",
+           shard.file->source(), in_shard, manifest_.sites[site].site);
     out += width;
   }
 }
 
-at::Tensor ActivationStore::gather(std::span<const uint64_t> rows, std::span<const size_t> sites, bool parallel) const {
+at::Tensor ActivationStore::gather(std::span<const uint64_t> rows, std::span<const size_t> sites,
+                                   bool parallel) const {
   for (const uint64_t row : rows)
-    if (row >= manifest_.rows) fail("{}: no row {}; it has {}", folder_.string(), row, manifest_.rows);
+    if (row >= manifest_.rows)
+      fail("{}: no row {}; it has {}", folder_.string(), row, manifest_.rows);
   const int64_t row_width = width(sites);
-  at::Tensor result = at::empty({static_cast<int64_t>(rows.size()), row_width}, at::kFloat);  // [rows, width]
+  at::Tensor result =
+      at::empty({static_cast<int64_t>(rows.size()), row_width}, at::kFloat);  // [rows, width]
   auto* out = result.mutable_data_ptr<float>();
   const auto gather_range = [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) gather_row(rows[static_cast<size_t>(r)], sites, out + r * row_width);
+    for (int64_t r = begin; r < end; ++r)
+      gather_row(rows[static_cast<size_t>(r)], sites, out + r * row_width);
   };
   const auto count = static_cast<int64_t>(rows.size());
   if (parallel) {

@@ -1,4 +1,5 @@
-// Reading an activation store: memory-mapped, so that a store of any size takes no memory of its own.
+// Reading an activation store: memory-mapped, so that a store of any size takes no memory of its
+// own.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -15,22 +16,28 @@ namespace vyx::sae {
 
 class ActivationStore {
  public:
-  /// Throws Error naming the file for a manifest that does not hold, for a missing shard, and for one whose size or tensors are not those
-  /// of the manifest. With `verify` each shard's SHA-256 is compared too, which reads all of it.
+  /// Throws Error naming the file for a manifest that does not hold, for a missing shard, and for
+  /// one whose size or tensors are not those of the manifest. With `verify` each shard's SHA-256 is
+  /// compared too, which reads all of it.
   explicit ActivationStore(const std::filesystem::path& folder, bool verify = true);
 
   const std::filesystem::path& folder() const { return folder_; }
   const StoreManifest& manifest() const { return manifest_; }
   uint64_t rows() const { return manifest_.rows; }
-  const std::string& digest() const { return digest_; }  // SHA-256 of the manifest, which holds those of the shards
+  const std::string& digest() const {
+    return digest_;
+  }  // SHA-256 of the manifest, which holds those of the shards
 
-  /// Indices of the sites with these names; all when there are none. Throws Error listing those that the store has.
+  /// Indices of the sites with these names; all when there are none. Throws Error listing those
+  /// that the store has.
   std::vector<size_t> find(std::span<const std::string> sites) const;
   int64_t width(std::span<const size_t> sites) const;  // of these together
 
-  /// Rows by number (0 … rows − 1), in the order given: float32 [rows, width of the sites side by side]. In parallel unless told not to.
-  /// Throws Error for a value that is NaN or infinite, naming shard and row. Thread-safe.
-  at::Tensor gather(std::span<const uint64_t> rows, std::span<const size_t> sites, bool parallel = true) const;
+  /// Rows by number (0 … rows − 1), in the order given: float32 [rows, width of the sites side by
+  /// side]. In parallel unless told not to. Throws Error for a value that is NaN or infinite,
+  /// naming shard and row. Thread-safe.
+  at::Tensor gather(std::span<const uint64_t> rows, std::span<const size_t> sites,
+                    bool parallel = true) const;
 
  private:
   struct Shard {

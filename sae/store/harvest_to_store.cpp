@@ -33,24 +33,32 @@ Json position(Json cursor, int64_t rows_done) {
 
 StoreManifest describe(const models::Harvest& harvest) {
   const auto& counts = harvest.counts();
-  StoreManifest manifest{
-      .left_out = {{"special", counts.special}, {"sinks", counts.sinks}}, .input = harvest.input_cursor(), .tokens = counts.tokens};
+  StoreManifest manifest{.left_out = {{"special", counts.special}, {"sinks", counts.sinks}},
+                         .input = harvest.input_cursor(),
+                         .tokens = counts.tokens};
   const double times = harvest.provenance()["sink_threshold"].get<double>();
-  for (const double median : harvest.median_norms()) manifest.sites.push_back({.norm_median = median, .norm_threshold = times * median});
+  for (const double median : harvest.median_norms())
+    manifest.sites.push_back({.norm_median = median, .norm_threshold = times * median});
   return manifest;
 }
 
 }  // namespace
 
-HarvestToStoreResult harvest_to_store(models::Harvest& harvest, const std::filesystem::path& folder, const HarvestToStoreOptions& options) {
+HarvestToStoreResult harvest_to_store(models::Harvest& harvest, const std::filesystem::path& folder,
+                                      const HarvestToStoreOptions& options) {
   if (options.rows == 0) throw UsageError("0 tokens were asked for; expected at least 1");
   // An input that gives nothing leaves nothing: no folder either.
   if (!std::filesystem::exists(folder)) harvest.calibrate();
   std::vector<std::string> sites;
   for (const Site& site : harvest.sites()) sites.push_back(site.name());
-  StoreWriter writer(folder,
-                     {.recipe = recipe_of(harvest, options), .sites = sites, .type = options.type, .shard_bytes = options.shard_bytes});
-  if (writer.finished()) return {.manifest = *writer.finished(), .was_finished = true, .resumed_rows = writer.finished()->rows};
+  StoreWriter writer(folder, {.recipe = recipe_of(harvest, options),
+                              .sites = sites,
+                              .type = options.type,
+                              .shard_bytes = options.shard_bytes});
+  if (writer.finished())
+    return {.manifest = *writer.finished(),
+            .was_finished = true,
+            .resumed_rows = writer.finished()->rows};
 
   HarvestToStoreResult result{.manifest = {}, .resumed_rows = writer.rows()};
   int64_t done = 0;  // rows of the next batch that are in the shards
@@ -60,7 +68,8 @@ HarvestToStoreResult harvest_to_store(models::Harvest& harvest, const std::files
     done = json_integer(place, "rows_done", source, 0, std::numeric_limits<int64_t>::max());
   }
   harvest.calibrate();
-  // A batch that was left half-way is run again even when no more of its rows are wanted: its counts are.
+  // A batch that was left half-way is run again even when no more of its rows are wanted: its
+  // counts are.
   while (writer.rows() < options.rows || done > 0) {
     const Json before = harvest.cursor();
     const auto batch = harvest.next();
@@ -68,13 +77,16 @@ HarvestToStoreResult harvest_to_store(models::Harvest& harvest, const std::files
     const int64_t rows = (*batch)[0].size(0);
     const uint64_t had = writer.rows();
     for (int64_t at = std::exchange(done, 0); at < rows && writer.rows() < options.rows;) {
-      const auto wanted = static_cast<int64_t>(std::min<uint64_t>(options.rows - writer.rows(), static_cast<uint64_t>(rows - at)));
+      const auto wanted = static_cast<int64_t>(
+          std::min<uint64_t>(options.rows - writer.rows(), static_cast<uint64_t>(rows - at)));
       at += writer.append(*batch, at, at + wanted);
-      if (writer.full()) writer.seal(at == rows ? position(harvest.cursor(), 0) : position(before, at));
+      if (writer.full())
+        writer.seal(at == rows ? position(harvest.cursor(), 0) : position(before, at));
     }
     if (options.on_rows) options.on_rows(writer.rows() - had);
   }
-  if (writer.rows() == 0) fail("{}: the text has no token to keep; give more of it", folder.string());
+  if (writer.rows() == 0)
+    fail("{}: the text has no token to keep; give more of it", folder.string());
   result.manifest = writer.finish(describe(harvest));
   return result;
 }

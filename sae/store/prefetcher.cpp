@@ -19,7 +19,8 @@ Prefetcher::~Prefetcher() {
 at::Tensor Prefetcher::take(uint64_t step) {
   std::unique_lock lock(mutex_);
   const uint64_t expected = made_.empty() ? next_ : made_.front().step;
-  if (!started_ || step != expected) {  // a jump: what was made is of no use, nor is what is being made
+  if (!started_ ||
+      step != expected) {  // a jump: what was made is of no use, nor is what is being made
     made_.clear();
     next_ = step;
     started_ = true;

@@ -14,7 +14,8 @@ namespace vyx::sae {
 
 class Prefetcher {
  public:
-  /// `make(step)` runs on the other thread, one step at a time, at most `depth` steps ahead of what was taken.
+  /// `make(step)` runs on the other thread, one step at a time, at most `depth` steps ahead of what
+  /// was taken.
   Prefetcher(std::function<at::Tensor(uint64_t step)> make, size_t depth);
   Prefetcher(const Prefetcher&) = delete;
   Prefetcher& operator=(const Prefetcher&) = delete;

@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
-#include "core/formats/element_type.h"
 #include "core/base/json_guard.h"
+#include "core/formats/element_type.h"
 
 namespace vyx::sae {
 
@@ -27,9 +27,11 @@ struct StoreShard {
 };
 
 struct StoreManifest {
-  Json recipe = Json::object();    // all that the rows are a function of: model, text, sites, options; compared when a harvest is resumed
+  Json recipe = Json::object();    // all that the rows are a function of: model, text, sites,
+                                   // options; compared when a harvest is resumed
   Json left_out = Json::object();  // rows that were run and not kept, by reason
-  Json input = Json::object();     // how far the input was read, and what in it was not as it should be
+  Json input =
+      Json::object();  // how far the input was read, and what in it was not as it should be
   ElementType type = ElementType::bf16;  // of the rows: f32, bf16 or f16
   uint64_t rows = 0;
   uint64_t tokens = 0;  // that were run
@@ -42,7 +44,8 @@ constexpr const char* kManifestFile = "manifest.json";
 std::string shard_file(size_t index);
 
 std::string to_json(const StoreManifest& manifest);
-/// Throws Error naming `source` for another format or version, missing keys and sizes that do not fit each other.
+/// Throws Error naming `source` for another format or version, missing keys and sizes that do not
+/// fit each other.
 StoreManifest manifest_from_json(std::string_view text, std::string_view source);
 /// Of the store in `folder`. Throws Error when it is none, or not finished.
 StoreManifest read_manifest(const std::filesystem::path& folder);

@@ -16,13 +16,17 @@ constexpr uint64_t kNormRows = 16384;
 
 }  // namespace
 
-StoreSource::StoreSource(std::shared_ptr<const ActivationStore> store, const StoreSourceOptions& options)
+StoreSource::StoreSource(std::shared_ptr<const ActivationStore> store,
+                         const StoreSourceOptions& options)
     : store_(std::move(store)),
       options_(options),
       sites_(store_->find(options.sites)),
       // On one thread, so that the cores are left to training.
-      prefetcher_([this](uint64_t step) { return store_->gather(rows_of(step), sites_, /*parallel=*/false); },
-                  std::max<size_t>(options.prefetch, 1)) {
+      prefetcher_(
+          [this](uint64_t step) {
+            return store_->gather(rows_of(step), sites_, /*parallel=*/false);
+          },
+          std::max<size_t>(options.prefetch, 1)) {
   if (options.batch < 1) fail("a batch of {} rows; expected at least 1", options.batch);
   mean_norm_ = find_mean_norm();
 }
@@ -34,7 +38,8 @@ std::vector<uint64_t> StoreSource::rows_of(uint64_t step) const {
   for (uint64_t place = step * batch; rows.size() < batch;) {
     const uint64_t pass = place / count;
     const Permutation order(count, random_bits(options_.seed, kPassOrderStream, pass));
-    for (; rows.size() < batch && place / count == pass; ++place) rows.push_back(order(place % count));
+    for (; rows.size() < batch && place / count == pass; ++place)
+      rows.push_back(order(place % count));
   }
   return rows;
 }

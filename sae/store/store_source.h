@@ -18,8 +18,9 @@ struct StoreSourceOptions {
   size_t prefetch = 2;             // batches that are made ahead
 };
 
-/// All rows of the store in an exact shuffle: row i of pass e is Permutation(rows, f(seed, e))(i), computed and not stored, so that batch t
-/// needs nothing but t. The pass that follows has another order; a batch may hold the end of one and the beginning of the next.
+/// All rows of the store in an exact shuffle: row i of pass e is Permutation(rows, f(seed, e))(i),
+/// computed and not stored, so that batch t needs nothing but t. The pass that follows has another
+/// order; a batch may hold the end of one and the beginning of the next.
 class StoreSource : public ActivationSource {
  public:
   /// Throws Error for a site that the store has not got, and for a batch of less than one row.
@@ -28,7 +29,9 @@ class StoreSource : public ActivationSource {
   at::Tensor batch(uint64_t step) override { return prefetcher_.take(step); }
   int64_t width() const override { return store_->width(sites_); }
   uint64_t rows() const override { return store_->rows(); }
-  double mean_norm() const override { return mean_norm_; }  // of several sites: of 16,384 rows, since the manifest has it for each alone
+  double mean_norm() const override {
+    return mean_norm_;
+  }  // of several sites: of 16,384 rows, since the manifest has it for each alone
   Json provenance() const override;
 
   /// The numbers of the rows in a batch, in order.

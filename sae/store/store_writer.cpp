@@ -6,11 +6,11 @@
 #include <cmath>
 #include <utility>
 
-#include "core/io/digest.h"
 #include "core/base/error.h"
-#include "core/io/files.h"
 #include "core/formats/safetensors.h"
 #include "core/formats/tensor_file.h"
+#include "core/io/digest.h"
+#include "core/io/files.h"
 
 namespace vyx::sae {
 namespace {
@@ -19,13 +19,19 @@ constexpr int64_t kChunkRows = 1024;  // widened to float32 at a time
 
 void require_same(const Json& begun, const Json& now, const std::filesystem::path& folder) {
   if (const auto key = differing_key(begun, now))
-    fail("{}: was begun with {} = {}, found {} now; give the same options to go on with it, or another folder", folder.string(), *key,
-         begun.value(*key, Json()).dump(), now.value(*key, Json()).dump());
+    fail(
+        "{}: was begun with {} = {}, found {} now; give the same options to go on with it, or "
+        "another folder",
+        folder.string(), *key, begun.value(*key, Json()).dump(), now.value(*key, Json()).dump());
 }
 
 std::vector<double> numbers(const Json& json, const std::string& source) {
-  if (!json.is_array() || !std::all_of(json.begin(), json.end(), [](const Json& item) { return item.is_number(); }))
-    fail("{}: found no list of numbers for a site's sums; the file is damaged: remove the folder and begin anew", source);
+  if (!json.is_array() ||
+      !std::all_of(json.begin(), json.end(), [](const Json& item) { return item.is_number(); }))
+    fail(
+        "{}: found no list of numbers for a site's sums; the file is damaged: remove the folder "
+        "and begin anew",
+        source);
   return json.get<std::vector<double>>();
 }
 
@@ -35,8 +41,9 @@ void SiteSums::add(const at::Tensor& rows) {
   const int64_t width = rows.size(1);
   sum.resize(static_cast<size_t>(width));
   for (int64_t begin = 0; begin < rows.size(0); begin += kChunkRows) {
-    const at::Tensor chunk =
-        rows.narrow(0, begin, std::min(kChunkRows, rows.size(0) - begin)).to(at::kFloat).contiguous();  // [chunk, width]
+    const at::Tensor chunk = rows.narrow(0, begin, std::min(kChunkRows, rows.size(0) - begin))
+                                 .to(at::kFloat)
+                                 .contiguous();  // [chunk, width]
     const float* x = chunk.const_data_ptr<float>();
     for (int64_t row = 0; row < chunk.size(0); ++row, x += width) {
       double square = 0;
@@ -51,7 +58,8 @@ void SiteSums::add(const at::Tensor& rows) {
   }
 }
 
-StoreWriter::StoreWriter(const std::filesystem::path& folder, StoreWriterOptions options) : folder_(folder), options_(std::move(options)) {
+StoreWriter::StoreWriter(const std::filesystem::path& folder, StoreWriterOptions options)
+    : folder_(folder), options_(std::move(options)) {
   std::error_code error;
   std::filesystem::create_directory(folder_, error);
   if (error) fail("{}: cannot make the folder ({})", folder_.string(), error.message());
@@ -72,17 +80,19 @@ void StoreWriter::open() {
   for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
     // A first shard whose state was not written yet is one that will be written again.
     if (entry.path().filename() != shard_file(0))
-      fail("{}: found {}, expected an activation store or an empty folder; choose another", folder_.string(),
-           entry.path().filename().string());
+      fail("{}: found {}, expected an activation store or an empty folder; choose another",
+           folder_.string(), entry.path().filename().string());
   }
 }
 
 void StoreWriter::load_state() {
   const std::string source = state_path().string();
   const Json state = parse_json(read_text_file(state_path(), 256u << 20), source);
-  if (!state.is_object() || !state.contains("recipe") || !state.contains("position") || !state.contains("shards") ||
-      !state.contains("sums"))
-    fail("{}: found no harvest's state in it; the file is damaged: remove the folder and begin anew", source);
+  if (!state.is_object() || !state.contains("recipe") || !state.contains("position") ||
+      !state.contains("shards") || !state.contains("sums"))
+    fail(
+        "{}: found no harvest's state in it; the file is damaged: remove the folder and begin anew",
+        source);
   require_same(state["recipe"], options_.recipe, folder_);
   position_ = state["position"];
   shards_ = shards_from_json(state["shards"], source);
@@ -90,7 +100,8 @@ void StoreWriter::load_state() {
     const auto path = folder_ / shard_file(i);
     std::error_code error;
     if (std::filesystem::file_size(path, error) != shards_[i].bytes || error)
-      fail("{}: is missing or not of {} bytes; remove the folder and begin anew", path.string(), shards_[i].bytes);
+      fail("{}: is missing or not of {} bytes; remove the folder and begin anew", path.string(),
+           shards_[i].bytes);
     sealed_rows_ += shards_[i].rows;
   }
   for (const Json& sums : state["sums"])
@@ -99,28 +110,39 @@ void StoreWriter::load_state() {
                      .norm_square = json_number(sums, "norm_square", source),
                      .norm_max = json_number(sums, "norm_max", source)});
   if (sums_.size() != options_.sites.size())
-    fail("{}: found sums of {} sites, expected {}; the file is damaged: remove the folder and begin anew", source, sums_.size(),
-         options_.sites.size());
+    fail(
+        "{}: found sums of {} sites, expected {}; the file is damaged: remove the folder and begin "
+        "anew",
+        source, sums_.size(), options_.sites.size());
 }
 
 void StoreWriter::save_state() const {
   Json sums = Json::array();
   for (const SiteSums& site : sums_)
-    sums.push_back({{"sum", site.sum}, {"norm", site.norm}, {"norm_square", site.norm_square}, {"norm_max", site.norm_max}});
-  write_file(state_path(),
-             Json{{"recipe", options_.recipe}, {"position", position_}, {"shards", shards_json(shards_)}, {"sums", sums}}.dump());
+    sums.push_back({{"sum", site.sum},
+                    {"norm", site.norm},
+                    {"norm_square", site.norm_square},
+                    {"norm_max", site.norm_max}});
+  write_file(state_path(), Json{{"recipe", options_.recipe},
+                                {"position", position_},
+                                {"shards", shards_json(shards_)},
+                                {"sums", sums}}
+                               .dump());
 }
 
 int64_t StoreWriter::append(std::span<const at::Tensor> rows, int64_t begin, int64_t end) {
   if (buffers_.empty()) {
     int64_t width = 0;
     for (const at::Tensor& site : rows) width += site.size(1);
-    shard_rows_ = std::max<int64_t>(static_cast<int64_t>(options_.shard_bytes * 8 / bits_of(options_.type)) / width, 1);
-    for (const at::Tensor& site : rows) buffers_.push_back(at::empty({shard_rows_, site.size(1)}, *scalar_type_of(options_.type)));
+    shard_rows_ = std::max<int64_t>(
+        static_cast<int64_t>(options_.shard_bytes * 8 / bits_of(options_.type)) / width, 1);
+    for (const at::Tensor& site : rows)
+      buffers_.push_back(at::empty({shard_rows_, site.size(1)}, *scalar_type_of(options_.type)));
     sums_.resize(buffers_.size());
   }
   const int64_t count = std::min(end - begin, shard_rows_ - buffered_);
-  for (size_t i = 0; i < buffers_.size(); ++i) buffers_[i].narrow(0, buffered_, count).copy_(rows[i].narrow(0, begin, count));
+  for (size_t i = 0; i < buffers_.size(); ++i)
+    buffers_[i].narrow(0, buffered_, count).copy_(rows[i].narrow(0, begin, count));
   buffered_ += count;
   return count;
 }
@@ -131,19 +153,25 @@ void StoreWriter::write_shard() {
   for (size_t i = 0; i < buffers_.size(); ++i) {
     const at::Tensor rows = buffers_[i].narrow(0, 0, buffered_);
     if (!rows.isfinite().all().item<bool>())
-      fail("{}: found an activation at {} that does not fit {}; harvest in float32 or bfloat16", path.string(), options_.sites[i],
-           dtype_name(options_.type));
-    entries.push_back({.name = options_.sites[i], .type = options_.type, .shape = {buffered_, buffers_[i].size(1)}});
+      fail("{}: found an activation at {} that does not fit {}; harvest in float32 or bfloat16",
+           path.string(), options_.sites[i], dtype_name(options_.type));
+    entries.push_back({.name = options_.sites[i],
+                       .type = options_.type,
+                       .shape = {buffered_, buffers_[i].size(1)}});
   }
   try {
     SafetensorsWriter file(path, entries);
     for (const at::Tensor& buffer : buffers_)
-      file.write({static_cast<const std::byte*>(buffer.const_data_ptr()), buffer.narrow(0, 0, buffered_).nbytes()});
+      file.write({static_cast<const std::byte*>(buffer.const_data_ptr()),
+                  buffer.narrow(0, 0, buffered_).nbytes()});
     file.commit();
   } catch (const Error& error) {
-    fail("{}; {} rows are safe: make room and run the same again to go on", error.what(), sealed_rows_);
+    fail("{}; {} rows are safe: make room and run the same again to go on", error.what(),
+         sealed_rows_);
   }
-  shards_.push_back({.rows = static_cast<uint64_t>(buffered_), .bytes = std::filesystem::file_size(path), .sha256 = sha256_file(path)});
+  shards_.push_back({.rows = static_cast<uint64_t>(buffered_),
+                     .bytes = std::filesystem::file_size(path),
+                     .sha256 = sha256_file(path)});
   for (size_t i = 0; i < buffers_.size(); ++i) sums_[i].add(buffers_[i].narrow(0, 0, buffered_));
   sealed_rows_ += static_cast<uint64_t>(buffered_);
   buffered_ = 0;

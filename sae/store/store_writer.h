@@ -1,5 +1,6 @@
-// Writing an activation store, shard by shard. Killed at any moment, it goes on behind the last shard that was whole, and ends with the
-// bytes of a run that was never interrupted: a shard appears by a rename, then state.json says so; what came after is harvested again.
+// Writing an activation store, shard by shard. Killed at any moment, it goes on behind the last
+// shard that was whole, and ends with the bytes of a run that was never interrupted: a shard
+// appears by a rename, then state.json says so; what came after is harvested again.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -10,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "core/io/folder_lock.h"
 #include "core/base/json_guard.h"
+#include "core/io/folder_lock.h"
 #include "sae/store/store_manifest.h"
 
 namespace vyx::sae {
@@ -33,8 +34,9 @@ struct StoreWriterOptions {
 
 class StoreWriter {
  public:
-  /// Makes the folder, or opens an unfinished or finished store in it. Throws Error when another process writes there, when it holds other
-  /// files, and when it was begun with another recipe (naming what differs).
+  /// Makes the folder, or opens an unfinished or finished store in it. Throws Error when another
+  /// process writes there, when it holds other files, and when it was begun with another recipe
+  /// (naming what differs).
   StoreWriter(const std::filesystem::path& folder, StoreWriterOptions options);
 
   /// The manifest, when the store was finished before.
@@ -43,13 +45,16 @@ class StoreWriter {
   /// What was given to the last seal(): where to go on. null: at the beginning.
   const Json& position() const { return position_; }
 
-  /// Takes rows `begin` to `end` of `rows` ([.., width] a site) as far as they fit into the shard; returns how many.
+  /// Takes rows `begin` to `end` of `rows` ([.., width] a site) as far as they fit into the shard;
+  /// returns how many.
   int64_t append(std::span<const at::Tensor> rows, int64_t begin, int64_t end);
   bool full() const { return buffered_ > 0 && buffered_ == shard_rows_; }
-  /// Writes the shard. Throws Error when a value does not fit the store's type, and when the disk is full: what was sealed stays.
+  /// Writes the shard. Throws Error when a value does not fit the store's type, and when the disk
+  /// is full: what was sealed stays.
   void seal(Json position);
 
-  /// Writes what is left and the manifest, whose rows, sites (but for norm_median and norm_threshold) and shards are filled in here.
+  /// Writes what is left and the manifest, whose rows, sites (but for norm_median and
+  /// norm_threshold) and shards are filled in here.
   StoreManifest finish(StoreManifest manifest);
 
  private:

@@ -15,11 +15,12 @@ constexpr uint64_t kGroupOrderStream = 3;  // of random_bits
 
 }  // namespace
 
-StreamingSource::StreamingSource(std::unique_ptr<models::Harvest> harvest, const StreamingSourceOptions& options)
+StreamingSource::StreamingSource(std::unique_ptr<models::Harvest> harvest,
+                                 const StreamingSourceOptions& options)
     : harvest_(std::move(harvest)), options_(options) {
   if (options.batch < 1 || options.refill_forwards < 1 || options.refill_batches < 1)
-    fail("batches of {} rows, {} of them from {} forwards; expected at least 1 each", options.batch, options.refill_batches,
-         options.refill_forwards);
+    fail("batches of {} rows, {} of them from {} forwards; expected at least 1 each", options.batch,
+         options.refill_batches, options.refill_forwards);
   harvest_->calibrate();
   for (const at::Tensor& rows : next()) width_ += rows.size(1);
   harvest_->rewind();
@@ -58,12 +59,14 @@ void StreamingSource::fill(uint64_t group) {
   std::vector<at::Tensor> rows;  // [rows, d] a forward
   for (int64_t i = 0; i < options_.refill_forwards; ++i) rows.push_back(at::cat(next(), 1));
   buffer_ = at::cat(rows);
-  if (buffer_.size(0) == 0) fail("{} forwards of the harvest gave no row to keep", options_.refill_forwards);
+  if (buffer_.size(0) == 0)
+    fail("{} forwards of the harvest gave no row to keep", options_.refill_forwards);
   group_ = group;
 }
 
 at::Tensor StreamingSource::batch(uint64_t step) {
-  const auto batches = static_cast<uint64_t>(options_.refill_batches), batch = static_cast<uint64_t>(options_.batch);
+  const auto batches = static_cast<uint64_t>(options_.refill_batches),
+             batch = static_cast<uint64_t>(options_.batch);
   if (const uint64_t group = step / batches; group_ != group) {
     group_.reset();  // until the next is whole
     fill(group);
@@ -72,7 +75,8 @@ at::Tensor StreamingSource::batch(uint64_t step) {
   const Permutation order(count, random_bits(options_.seed, kGroupOrderStream, *group_));
   at::Tensor rows = at::empty({options_.batch}, at::kLong);
   auto* row = rows.mutable_data_ptr<int64_t>();
-  for (uint64_t i = 0; i < batch; ++i) row[i] = static_cast<int64_t>(order((step % batches * batch + i) % count));
+  for (uint64_t i = 0; i < batch; ++i)
+    row[i] = static_cast<int64_t>(order((step % batches * batch + i) % count));
   return buffer_.index_select(0, rows);  // [batch, d]
 }
 

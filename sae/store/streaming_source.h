@@ -11,17 +11,20 @@
 namespace vyx::sae {
 
 struct StreamingSourceOptions {
-  int64_t batch = 4096;          // rows
-  int64_t refill_forwards = 32;  // forwards whose rows are shuffled together: memory is their rows in float32
-  int64_t refill_batches = 16;   // batches that are taken of them
+  int64_t batch = 4096;  // rows
+  int64_t refill_forwards =
+      32;  // forwards whose rows are shuffled together: memory is their rows in float32
+  int64_t refill_batches = 16;  // batches that are taken of them
   uint64_t seed = 0;
 };
 
-/// The input's forwards come in groups of `refill_forwards`; batch t is of group t / refill_batches, whose rows are shuffled by a seeded
-/// permutation. When the input ends it begins anew. So a batch is a function of the seed and of its step: a run that resumes passes over
-/// the groups before, which costs their tokens but no forward, and harvests one group again. A group has somewhat fewer rows than its
-/// forwards have tokens (special tokens and attention sinks are left out); where its batches ask for more rows than it has, they take some
-/// of its first ones again, and where they ask for less the rest is not used.
+/// The input's forwards come in groups of `refill_forwards`; batch t is of group t /
+/// refill_batches, whose rows are shuffled by a seeded permutation. When the input ends it begins
+/// anew. So a batch is a function of the seed and of its step: a run that resumes passes over the
+/// groups before, which costs their tokens but no forward, and harvests one group again. A group
+/// has somewhat fewer rows than its forwards have tokens (special tokens and attention sinks are
+/// left out); where its batches ask for more rows than it has, they take some of its first ones
+/// again, and where they ask for less the rest is not used.
 class StreamingSource : public ActivationSource {
  public:
   /// `harvest` must be at its beginning. Calibrates it. Throws Error for sizes below 1.
@@ -29,8 +32,11 @@ class StreamingSource : public ActivationSource {
 
   at::Tensor batch(uint64_t step) override;
   int64_t width() const override { return width_; }
-  uint64_t rows() const override;  // of the batches in a pass; counted by passing over the input, which costs its tokens
-  double mean_norm() const override { return harvest_->joint_mean_norm(); }  // of the calibration's rows
+  uint64_t rows() const override;  // of the batches in a pass; counted by passing over the input,
+                                   // which costs its tokens
+  double mean_norm() const override {
+    return harvest_->joint_mean_norm();
+  }  // of the calibration's rows
   Json provenance() const override;
 
  private:

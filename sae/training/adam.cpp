@@ -23,14 +23,21 @@ struct Part {
   at::Tensor weight, gradient, first, second;
 };
 
-std::vector<Part> parts_of(const Adam& adam, const Parameters& weights, const Parameters& gradients) {
+std::vector<Part> parts_of(const Adam& adam, const Parameters& weights,
+                           const Parameters& gradients) {
   std::vector<Part> parts;
-  weights.visit([&](const char* name, const at::Tensor& weight) { parts.push_back({.name = name, .weight = weight}); });
-  const auto fill = [&](const Parameters& from, at::Tensor Part::* member, const char* what) {
+  weights.visit([&](const char* name, const at::Tensor& weight) {
+    parts.push_back({.name = name, .weight = weight});
+  });
+  const auto fill = [&](const Parameters& from, at::Tensor Part::*member, const char* what) {
     size_t next = 0;
     from.visit([&](const char* name, const at::Tensor& tensor) {
-      if (next == parts.size() || parts[next].name != name || tensor.sizes() != parts[next].weight.sizes() || !tensor.is_contiguous())
-        fail("Adam: found {} for {} that are not the weights', expected tensors of the same names and shapes", what, name);
+      if (next == parts.size() || parts[next].name != name ||
+          tensor.sizes() != parts[next].weight.sizes() || !tensor.is_contiguous())
+        fail(
+            "Adam: found {} for {} that are not the weights', expected tensors of the same names "
+            "and shapes",
+            what, name);
       parts[next++].*member = tensor;
     });
     if (next != parts.size()) fail("Adam: found {} {}, expected {}", next, what, parts.size());
@@ -41,7 +48,8 @@ std::vector<Part> parts_of(const Adam& adam, const Parameters& weights, const Pa
   return parts;
 }
 
-/// Σ g² of a matrix without each row's part along the row of weights, whose share of the row goes to `along` [rows].
+/// Σ g² of a matrix without each row's part along the row of weights, whose share of the row goes
+/// to `along` [rows].
 double remove_along(const Part& part, std::vector<float>& along) {
   const int64_t rows = part.weight.size(0), d = part.weight.size(1);
   const float *w = part.weight.const_data_ptr<float>(), *g = part.gradient.const_data_ptr<float>();
@@ -51,15 +59,18 @@ double remove_along(const Part& part, std::vector<float>& along) {
     for (int64_t r = begin; r < end; ++r) {
       const double length = dot(w + r * d, w + r * d, d), common = dot(w + r * d, g + r * d, d);
       along[r] = length > 0 ? float(common / length) : 0;
-      sum += std::max(0.0, dot(g + r * d, g + r * d, d) - (length > 0 ? common * common / length : 0));
+      sum +=
+          std::max(0.0, dot(g + r * d, g + r * d, d) - (length > 0 ? common * common / length : 0));
     }
     return sum;
   });
 }
 
-void step_rows_to_unit_norm(const Part& part, const std::vector<float>& along, const AdamStep& step) {
+void step_rows_to_unit_norm(const Part& part, const std::vector<float>& along,
+                            const AdamStep& step) {
   const int64_t d = part.weight.size(1);
-  auto *w = part.weight.mutable_data_ptr<float>(), *m = part.first.mutable_data_ptr<float>(), *v = part.second.mutable_data_ptr<float>();
+  auto *w = part.weight.mutable_data_ptr<float>(), *m = part.first.mutable_data_ptr<float>(),
+       *v = part.second.mutable_data_ptr<float>();
   const float* g = part.gradient.const_data_ptr<float>();
   parallel_ranges(part.weight.size(0), tiles_of(kChunk, d), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
@@ -76,39 +87,50 @@ void step_rows_to_unit_norm(const Part& part, const std::vector<float>& along, c
 
 Adam make_adam(const Parameters& weights) {
   const auto zeros = [&] {
-    const auto like = [](const at::Tensor& weight) { return weight.defined() ? at::zeros_like(weight) : at::Tensor(); };
-    return Parameters{like(weights.encoder),         like(weights.encoder_bias),   like(weights.decoder),   like(weights.decoder_bias),
-                      like(weights.magnitude_scale), like(weights.magnitude_bias), like(weights.threshold), like(weights.skip)};
+    const auto like = [](const at::Tensor& weight) {
+      return weight.defined() ? at::zeros_like(weight) : at::Tensor();
+    };
+    return Parameters{like(weights.encoder),         like(weights.encoder_bias),
+                      like(weights.decoder),         like(weights.decoder_bias),
+                      like(weights.magnitude_scale), like(weights.magnitude_bias),
+                      like(weights.threshold),       like(weights.skip)};
   };
   return {.first = zeros(), .second = zeros()};
 }
 
-double update(Adam& adam, Parameters& weights, Parameters& gradients, double learning_rate, const AdamOptions& options) {
+double update(Adam& adam, Parameters& weights, Parameters& gradients, double learning_rate,
+              const AdamOptions& options) {
   const std::vector<Part> parts = parts_of(adam, weights, gradients);
-  const auto is_unit = [&](const Part& part) { return options.unit_norm_decoder && part.name == "W_dec"; };
+  const auto is_unit = [&](const Part& part) {
+    return options.unit_norm_decoder && part.name == "W_dec";
+  };
   std::vector<float> along;  // [latents]
   double squares = 0;
   for (const Part& part : parts) {
     const float* g = part.gradient.const_data_ptr<float>();
-    squares += is_unit(part) ? remove_along(part, along) : parallel_sum(part.gradient.numel(), kChunk, [&](int64_t begin, int64_t end) {
-      return dot(g + begin, g + begin, end - begin);
-    });
+    squares += is_unit(part)
+                   ? remove_along(part, along)
+                   : parallel_sum(part.gradient.numel(), kChunk, [&](int64_t begin, int64_t end) {
+                       return dot(g + begin, g + begin, end - begin);
+                     });
   }
   const double norm = std::sqrt(squares);
   ++adam.steps;
   const auto steps = double(adam.steps);
-  const AdamStep step{.beta1 = float(options.beta1),
-                      .beta2 = float(options.beta2),
-                      .epsilon = float(options.epsilon),
-                      .clip = options.clip_norm > 0 ? float(std::min(1.0, options.clip_norm / (norm + 1e-6))) : 1,
-                      .rate = float(learning_rate / (1 - std::pow(options.beta1, steps))),
-                      .second_factor = float(1 / std::sqrt(1 - std::pow(options.beta2, steps)))};
+  const AdamStep step{
+      .beta1 = float(options.beta1),
+      .beta2 = float(options.beta2),
+      .epsilon = float(options.epsilon),
+      .clip = options.clip_norm > 0 ? float(std::min(1.0, options.clip_norm / (norm + 1e-6))) : 1,
+      .rate = float(learning_rate / (1 - std::pow(options.beta1, steps))),
+      .second_factor = float(1 / std::sqrt(1 - std::pow(options.beta2, steps)))};
   for (const Part& part : parts) {
     if (is_unit(part)) {
       step_rows_to_unit_norm(part, along, step);
       continue;
     }
-    auto *w = part.weight.mutable_data_ptr<float>(), *m = part.first.mutable_data_ptr<float>(), *v = part.second.mutable_data_ptr<float>();
+    auto *w = part.weight.mutable_data_ptr<float>(), *m = part.first.mutable_data_ptr<float>(),
+         *v = part.second.mutable_data_ptr<float>();
     const float* g = part.gradient.const_data_ptr<float>();
     const bool positive = part.name == "threshold";
     parallel_ranges(part.weight.numel(), kChunk, [&](int64_t begin, int64_t end) {

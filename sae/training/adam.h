@@ -1,4 +1,5 @@
-// Adam on an autoencoder's parameters, in one pass over memory (Kingma and Ba 2015, arXiv:1412.6980), with what SAEs ask of their decoders.
+// Adam on an autoencoder's parameters, in one pass over memory (Kingma and Ba 2015,
+// arXiv:1412.6980), with what SAEs ask of their decoders.
 #pragma once
 #include <cstdint>
 
@@ -9,7 +10,8 @@ namespace vyx::sae {
 struct AdamOptions {
   double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
   double clip_norm = 1;  // of all gradients together; 0: no clipping
-  /// Decoder rows of unit norm: the part of the gradient along a row is taken out before the step, rows are normalised after it.
+  /// Decoder rows of unit norm: the part of the gradient along a row is taken out before the step,
+  /// rows are normalised after it.
   bool unit_norm_decoder = false;
 };
 
@@ -21,7 +23,9 @@ struct Adam {
 /// Moments of zero for these weights.
 Adam make_adam(const Parameters& weights);
 
-/// One step. Returns the gradients' norm before clipping. The result does not depend on the number of threads. Gradients are used up.
-double update(Adam& adam, Parameters& weights, Parameters& gradients, double learning_rate, const AdamOptions& options);
+/// One step. Returns the gradients' norm before clipping. The result does not depend on the number
+/// of threads. Gradients are used up.
+double update(Adam& adam, Parameters& weights, Parameters& gradients, double learning_rate,
+              const AdamOptions& options);
 
 }  // namespace vyx::sae

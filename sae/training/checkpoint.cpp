@@ -9,9 +9,9 @@
 #include <span>
 #include <utility>
 
-#include "core/io/digest.h"
 #include "core/base/error.h"
 #include "core/formats/safetensors.h"
+#include "core/io/digest.h"
 
 namespace vyx::sae {
 namespace {
@@ -26,10 +26,14 @@ using NamedTensor = std::pair<std::string, at::Tensor>;
 
 std::vector<NamedTensor> tensors_of(const TrainState& state) {
   std::vector<NamedTensor> tensors;
-  state.sae.weights.visit([&](const char* name, const at::Tensor& tensor) { tensors.emplace_back(name, tensor); });
-  state.adam.first.visit([&](const char* name, const at::Tensor& tensor) { tensors.emplace_back(fmt::format("first.{}", name), tensor); });
-  state.adam.second.visit(
-      [&](const char* name, const at::Tensor& tensor) { tensors.emplace_back(fmt::format("second.{}", name), tensor); });
+  state.sae.weights.visit(
+      [&](const char* name, const at::Tensor& tensor) { tensors.emplace_back(name, tensor); });
+  state.adam.first.visit([&](const char* name, const at::Tensor& tensor) {
+    tensors.emplace_back(fmt::format("first.{}", name), tensor);
+  });
+  state.adam.second.visit([&](const char* name, const at::Tensor& tensor) {
+    tensors.emplace_back(fmt::format("second.{}", name), tensor);
+  });
   tensors.emplace_back("idle", state.idle);
   tensors.emplace_back("firings", state.firings);
   return tensors;
@@ -42,8 +46,10 @@ std::span<const std::byte> bytes_of(const at::Tensor& tensor) {
 void require_finite(const TrainState& state) {
   for (const auto& [name, tensor] : tensors_of(state)) {
     if (tensor.scalar_type() != at::kFloat) continue;
-    const std::span<const float> values(tensor.const_data_ptr<float>(), static_cast<size_t>(tensor.numel()));
-    if (!std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); }))
+    const std::span<const float> values(tensor.const_data_ptr<float>(),
+                                        static_cast<size_t>(tensor.numel()));
+    if (!std::all_of(values.begin(), values.end(),
+                     [](float value) { return std::isfinite(value); }))
       throw Diverged(fmt::format("step {}: {} holds NaN or infinity", state.step, name));
   }
 }
@@ -104,18 +110,22 @@ std::string digest_of(const Json& json) {
   return sha256(text);
 }
 
-void write_latest(const fs::path& folder, const std::vector<CheckpointEntry>& entries, FileSystem& system) {
+void write_latest(const fs::path& folder, const std::vector<CheckpointEntry>& entries,
+                  FileSystem& system) {
   Json list = Json::array();
   for (const auto& [step, file, bytes, digest] : entries)
     list.push_back({{"step", step}, {"file", file}, {"bytes", bytes}, {"sha256", digest}});
   AtomicFile latest(folder / kLatest, system);
-  latest.write(Json{{"format", kFormat}, {"checkpoints", list}, {"sha256", digest_of(list)}}.dump(1) + "\n");
+  latest.write(
+      Json{{"format", kFormat}, {"checkpoints", list}, {"sha256", digest_of(list)}}.dump(1) + "\n");
   latest.commit();
 }
 
 void remove_unlisted(const fs::path& folder, const std::vector<CheckpointEntry>& entries) {
   for (const fs::path& file : checkpoint_files(folder))
-    if (std::none_of(entries.begin(), entries.end(), [&](const auto& entry) { return entry.file == file.filename(); })) fs::remove(file);
+    if (std::none_of(entries.begin(), entries.end(),
+                     [&](const auto& entry) { return entry.file == file.filename(); }))
+      fs::remove(file);
 }
 
 void require_room(const fs::path& file, uint64_t bytes) {
@@ -123,40 +133,51 @@ void require_room(const fs::path& file, uint64_t bytes) {
   const fs::space_info space = fs::space(file.parent_path(), error);
   const auto needed = static_cast<uint64_t>(1.1 * static_cast<double>(bytes));
   if (!error && space.available < needed)
-    fail("{}: cannot write (a checkpoint needs {} kB and the disk has {} kB free); nothing was changed, free some space and --resume",
-         file.string(), needed / 1000 + 1, space.available / 1000);
+    fail(
+        "{}: cannot write (a checkpoint needs {} kB and the disk has {} kB free); nothing was "
+        "changed, free some space and --resume",
+        file.string(), needed / 1000 + 1, space.available / 1000);
 }
 
 at::Tensor read_tensor(const SafetensorsTensor& stored, const std::string& source) {
   const bool integer = stored.type == ElementType::i64;
-  if (!integer && stored.type != ElementType::f32) fail("{}: {}: found {}, expected F32 or I64", source, stored.name, name_of(stored.type));
-  at::Tensor tensor = at::empty(stored.shape, integer ? at::kLong : at::kFloat);  // the stored shape
+  if (!integer && stored.type != ElementType::f32)
+    fail("{}: {}: found {}, expected F32 or I64", source, stored.name, name_of(stored.type));
+  at::Tensor tensor =
+      at::empty(stored.shape, integer ? at::kLong : at::kFloat);  // the stored shape
   std::memcpy(tensor.mutable_data_ptr(), stored.data.data(), stored.data.size());
   return tensor;
 }
 
 // Fills the tensors that `parameters` has in `file` under `prefix`.
 void read_parameters(const Safetensors& file, const std::string& prefix, Parameters& parameters) {
-  const std::pair<const char*, at::Tensor*> all[] = {{"W_enc", &parameters.encoder},         {"b_enc", &parameters.encoder_bias},
-                                                     {"W_dec", &parameters.decoder},         {"b_dec", &parameters.decoder_bias},
-                                                     {"r_mag", &parameters.magnitude_scale}, {"b_mag", &parameters.magnitude_bias},
-                                                     {"threshold", &parameters.threshold},   {"W_skip", &parameters.skip}};
+  const std::pair<const char*, at::Tensor*> all[] = {
+      {"W_enc", &parameters.encoder},         {"b_enc", &parameters.encoder_bias},
+      {"W_dec", &parameters.decoder},         {"b_dec", &parameters.decoder_bias},
+      {"r_mag", &parameters.magnitude_scale}, {"b_mag", &parameters.magnitude_bias},
+      {"threshold", &parameters.threshold},   {"W_skip", &parameters.skip}};
   for (const auto& [name, tensor] : all)
-    if (const auto* stored = file.find(prefix + name)) *tensor = read_tensor(*stored, file.source());
+    if (const auto* stored = file.find(prefix + name))
+      *tensor = read_tensor(*stored, file.source());
 }
 
 LoadedCheckpoint read_checkpoint(const fs::path& folder, const CheckpointEntry& entry) {
   const fs::path path = folder / entry.file;
   const SafetensorsFile file(path);
-  if (file.bytes().size() != entry.bytes) fail("{}: found {} bytes, expected {}", path.string(), file.bytes().size(), entry.bytes);
-  if (sha256(file.bytes()) != entry.sha256) fail("{}: its SHA-256 is not the one that was published", path.string());
+  if (file.bytes().size() != entry.bytes)
+    fail("{}: found {} bytes, expected {}", path.string(), file.bytes().size(), entry.bytes);
+  if (sha256(file.bytes()) != entry.sha256)
+    fail("{}: its SHA-256 is not the one that was published", path.string());
   const auto metadata = [&](const char* key) {
     const auto found = file->metadata().find(key);
-    if (found == file->metadata().end()) fail("{}: found no metadata \"{}\", expected a checkpoint of vyx", path.string(), key);
+    if (found == file->metadata().end())
+      fail("{}: found no metadata \"{}\", expected a checkpoint of vyx", path.string(), key);
     return parse_json(found->second, path.string());
   };
-  if (metadata("format") != kFormat) fail("{}: found format {}, expected {}", path.string(), metadata("format").dump(), kFormat);
-  LoadedCheckpoint loaded{state_from_json(metadata("state"), path.string()), metadata("run"), path, {}};
+  if (metadata("format") != kFormat)
+    fail("{}: found format {}, expected {}", path.string(), metadata("format").dump(), kFormat);
+  LoadedCheckpoint loaded{
+      state_from_json(metadata("state"), path.string()), metadata("run"), path, {}};
   read_parameters(*file, "", loaded.state.sae.weights);
   read_parameters(*file, "first.", loaded.state.adam.first);
   read_parameters(*file, "second.", loaded.state.adam.second);
@@ -178,44 +199,60 @@ std::optional<std::vector<CheckpointEntry>> list_checkpoints(const fs::path& fol
   const fs::path latest = folder / kLatest;
   if (!fs::exists(latest)) {
     if (fs::exists(folder) && !checkpoint_files(folder).empty())
-      fail("{}: found checkpoints but no {}, which lists those that are whole; start again with --overwrite", folder.string(), kLatest);
+      fail(
+          "{}: found checkpoints but no {}, which lists those that are whole; start again with "
+          "--overwrite",
+          folder.string(), kLatest);
     return std::nullopt;
   }
   const std::string source = latest.string();
   const Json json = parse_json(read_text_file(latest), source);
   json_integer(json, "format", source, kFormat, kFormat);
   const Json list = json.value("checkpoints", Json());
-  if (!list.is_array()) fail("{}: \"checkpoints\": found {}, expected a list", source, list.type_name());
+  if (!list.is_array())
+    fail("{}: \"checkpoints\": found {}, expected a list", source, list.type_name());
   // Checked before anything is removed on its word.
   if (json_string(json, "sha256", source) != digest_of(list))
     fail("{}: the list is not the one that was published; the file is damaged", source);
   std::vector<CheckpointEntry> entries;
   for (const Json& entry : list)
-    entries.push_back({static_cast<uint64_t>(json_integer(entry, "step", source, 0, int64_t{1} << 53)), json_string(entry, "file", source),
-                       static_cast<uint64_t>(json_integer(entry, "bytes", source, 0, INT64_MAX)), json_string(entry, "sha256", source)});
+    entries.push_back(
+        {static_cast<uint64_t>(json_integer(entry, "step", source, 0, int64_t{1} << 53)),
+         json_string(entry, "file", source),
+         static_cast<uint64_t>(json_integer(entry, "bytes", source, 0, INT64_MAX)),
+         json_string(entry, "sha256", source)});
   return entries;
 }
 
-void save_checkpoint(const fs::path& folder, const TrainState& state, const Json& run, FileSystem& system) {
+void save_checkpoint(const fs::path& folder, const TrainState& state, const Json& run,
+                     FileSystem& system) {
   require_finite(state);
   const fs::path path = folder / file_name(state.step);
   const auto tensors = tensors_of(state);
   std::vector<SafetensorsEntry> entries;
   uint64_t bytes = 0;
   for (const auto& [name, tensor] : tensors) {
-    entries.push_back({name, tensor.scalar_type() == at::kLong ? ElementType::i64 : ElementType::f32, tensor.sizes().vec()});
+    entries.push_back({name,
+                       tensor.scalar_type() == at::kLong ? ElementType::i64 : ElementType::f32,
+                       tensor.sizes().vec()});
     bytes += tensor.nbytes();
   }
   require_room(path, bytes);
-  SafetensorsWriter writer(path, entries, {{"format", std::to_string(kFormat)}, {"state", json_of(state).dump()}, {"run", run.dump()}},
-                           system);
+  SafetensorsWriter writer(
+      path, entries,
+      {{"format", std::to_string(kFormat)}, {"state", json_of(state).dump()}, {"run", run.dump()}},
+      system);
   for (const auto& [name, tensor] : tensors) writer.write(bytes_of(tensor));
   writer.commit();
 
   const MappedFile written(path);
-  std::vector<CheckpointEntry> published = list_checkpoints(folder).value_or(std::vector<CheckpointEntry>{});
-  std::erase_if(published, [&](const auto& entry) { return entry.step >= state.step; });  // of a step that was done again
-  published.insert(published.begin(), {state.step, file_name(state.step), written.bytes().size(), sha256(written.bytes())});
+  std::vector<CheckpointEntry> published =
+      list_checkpoints(folder).value_or(std::vector<CheckpointEntry>{});
+  std::erase_if(published, [&](const auto& entry) {
+    return entry.step >= state.step;
+  });  // of a step that was done again
+  published.insert(published.begin(), {state.step, file_name(state.step), written.bytes().size(),
+                                       sha256(written.bytes())});
   if (published.size() > kKept) published.resize(kKept);
   write_latest(folder, published, system);
   remove_unlisted(folder, published);
@@ -230,14 +267,16 @@ std::optional<LoadedCheckpoint> load_checkpoint(const fs::path& folder) {
   for (const CheckpointEntry& entry : *published) {
     try {
       LoadedCheckpoint loaded = read_checkpoint(folder, entry);
-      if (loaded.state.step != entry.step) fail("{}: found step {}, expected {}", loaded.file.string(), loaded.state.step, entry.step);
+      if (loaded.state.step != entry.step)
+        fail("{}: found step {}, expected {}", loaded.file.string(), loaded.state.step, entry.step);
       loaded.skipped = std::move(skipped);
       return loaded;
     } catch (const Error& error) {
       skipped.emplace_back(error.what());
     }
   }
-  fail("{}: no checkpoint can be read ({}); restore the file, or start again with --overwrite", folder.string(), skipped.front());
+  fail("{}: no checkpoint can be read ({}); restore the file, or start again with --overwrite",
+       folder.string(), skipped.front());
 }
 
 }  // namespace vyx::sae

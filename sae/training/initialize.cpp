@@ -23,7 +23,8 @@ at::Tensor directions(const at::Tensor& rows) {
   return rows / rows.norm(2, {-1}, /*keepdim=*/true).clamp_min(1e-12);
 }
 
-/// `count` different indices, drawn in proportion to weights ≥ 0 [n]: the largest log(u)/weight (Efraimidis and Spirakis 2006).
+/// `count` different indices, drawn in proportion to weights ≥ 0 [n]: the largest log(u)/weight
+/// (Efraimidis and Spirakis 2006).
 at::Tensor draw(const at::Tensor& weights, int64_t count, uint64_t seed) {
   const at::Tensor u = at::rand(weights.sizes(), generator_of(seed), at::kDouble).clamp_min(1e-300);
   return std::get<1>((u.log() / weights.to(at::kDouble).clamp_min(1e-300)).topk(count));
@@ -37,25 +38,29 @@ Autoencoder initialize(const AutoencoderConfig& config, const InitializeOptions&
   const auto generator = generator_of(options.seed);
   Autoencoder sae{.config = config};
   Parameters& w = sae.weights;
-  w.decoder = directions(at::randn({latents, config.d_out}, generator)) * options.decoder_norm;  // [latents, d_out]
+  w.decoder = directions(at::randn({latents, config.d_out}, generator)) *
+              options.decoder_norm;  // [latents, d_out]
   if (options.tied && config.d_in == config.d_out)
     w.encoder = w.decoder.clone();  // [latents, d_in]
   else
-    w.encoder = (at::rand({latents, config.d_in}, generator) * 2 - 1) / std::sqrt(double(config.d_in));
+    w.encoder =
+        (at::rand({latents, config.d_in}, generator) * 2 - 1) / std::sqrt(double(config.d_in));
   w.encoder_bias = at::zeros({latents});
   w.decoder_bias = at::zeros({config.d_out});
   if (config.architecture == Architecture::gated) {
     w.magnitude_scale = at::zeros({latents});
     w.magnitude_bias = at::zeros({latents});
   }
-  if (config.architecture == Architecture::jump_relu) w.threshold = at::full({latents}, options.threshold);
+  if (config.architecture == Architecture::jump_relu)
+    w.threshold = at::full({latents}, options.threshold);
   if (options.skip) w.skip = at::zeros({config.d_out, config.d_in});
   return sae;
 }
 
 at::Tensor geometric_median(const at::Tensor& rows) {
   if (rows.dim() != 2 || rows.size(0) == 0)
-    fail("geometric median: found rows of shape [{}], expected [rows, d]", fmt::join(rows.sizes(), ", "));
+    fail("geometric median: found rows of shape [{}], expected [rows, d]",
+         fmt::join(rows.sizes(), ", "));
   constexpr int64_t kTile = 256;
   const at::Tensor all = rows.to(at::kFloat).contiguous();
   const int64_t count = all.size(0), d = all.size(1), tiles = tiles_of(count, kTile);
@@ -87,8 +92,9 @@ at::Tensor geometric_median(const at::Tensor& rows) {
   const double scale = distance(median, x);
   for (int step = 0; step < 100; ++step) {
     // A row that the median has reached must not weigh infinitely.
-    const std::vector<double> next =
-        weighted_mean([&](const float* row) { return 1 / std::max(distance(median, row), 1e-9 * scale + 1e-30); });
+    const std::vector<double> next = weighted_mean([&](const float* row) {
+      return 1 / std::max(distance(median, row), 1e-9 * scale + 1e-30);
+    });
     const double moved = distance(next, median.data());
     median = next;
     if (moved <= 1e-6 * scale) break;
@@ -96,17 +102,19 @@ at::Tensor geometric_median(const at::Tensor& rows) {
   return at::tensor(median).to(at::kFloat);
 }
 
-int64_t resample_dead(Autoencoder& sae, Adam& adam, const at::Tensor& x, const at::Tensor& target, const at::Tensor& dead,
-                      const ResampleOptions& options) {
+int64_t resample_dead(Autoencoder& sae, Adam& adam, const at::Tensor& x, const at::Tensor& target,
+                      const at::Tensor& dead, const ResampleOptions& options) {
   Parameters& w = sae.weights;
-  const at::Tensor targets = target.defined() ? target : x;                                                      // [rows, d_out]
-  const at::Tensor ids = dead.nonzero().view(-1).narrow(0, 0, std::min(dead.sum().item<int64_t>(), x.size(0)));  // [resampled]
+  const at::Tensor targets = target.defined() ? target : x;  // [rows, d_out]
+  const at::Tensor ids = dead.nonzero().view(-1).narrow(
+      0, 0, std::min(dead.sum().item<int64_t>(), x.size(0)));  // [resampled]
   if (ids.size(0) == 0) return 0;
   Autoencoder plain = sae;  // x is normalised already
   plain.config.normalization = Normalization::none;
-  const at::Tensor errors = (targets - reconstruct(plain, x)).norm(2, {-1});                  // [rows]
-  const at::Tensor rows = draw(errors, ids.size(0), options.seed);                            // [resampled]
-  const at::Tensor alive = w.encoder.index_select(0, dead.logical_not().nonzero().view(-1));  // [alive, d_in]
+  const at::Tensor errors = (targets - reconstruct(plain, x)).norm(2, {-1});  // [rows]
+  const at::Tensor rows = draw(errors, ids.size(0), options.seed);            // [resampled]
+  const at::Tensor alive =
+      w.encoder.index_select(0, dead.logical_not().nonzero().view(-1));  // [alive, d_in]
   const double norm = alive.size(0) > 0 ? alive.norm(2, {-1}).mean().item<double>() : 1;
   at::Tensor inputs = x.index_select(0, rows), outputs = targets.index_select(0, rows);
   if (sae.config.subtract_decoder_bias) {
@@ -120,8 +128,9 @@ int64_t resample_dead(Autoencoder& sae, Adam& adam, const at::Tensor& x, const a
   if (w.magnitude_bias.defined()) w.magnitude_bias.index_fill_(0, ids, 0);
   if (w.threshold.defined()) w.threshold.index_fill_(0, ids, options.threshold);
   for (const Parameters* moments : {&adam.first, &adam.second})
-    for (const at::Tensor* moment : {&moments->encoder, &moments->decoder, &moments->encoder_bias, &moments->magnitude_scale,
-                                     &moments->magnitude_bias, &moments->threshold})
+    for (const at::Tensor* moment :
+         {&moments->encoder, &moments->decoder, &moments->encoder_bias, &moments->magnitude_scale,
+          &moments->magnitude_bias, &moments->threshold})
       if (moment->defined()) moment->index_fill_(0, ids, 0);
   return ids.size(0);
 }

@@ -17,7 +17,8 @@ namespace {
 
 constexpr uint64_t kMaxBytes = 1u << 30;
 
-// The length of `text` up to and with its last line that is whole and of a step ≤ `step`; `visit` gets those lines.
+// The length of `text` up to and with its last line that is whole and of a step ≤ `step`; `visit`
+// gets those lines.
 template <class Visit>
 size_t whole_lines(std::string_view text, const std::string& source, uint64_t step, Visit&& visit) {
   size_t kept = 0;
@@ -37,7 +38,8 @@ size_t whole_lines(std::string_view text, const std::string& source, uint64_t st
 }  // namespace
 
 MetricsLog::MetricsLog(std::filesystem::path path, uint64_t step) : path_(std::move(path)) {
-  const std::string text = std::filesystem::exists(path_) ? read_text_file(path_, kMaxBytes) : std::string();
+  const std::string text =
+      std::filesystem::exists(path_) ? read_text_file(path_, kMaxBytes) : std::string();
   const size_t kept = whole_lines(text, path_.string(), step, [](Json&&) {});
   if (kept < text.size() || text.empty()) write_file(path_, std::string_view(text).substr(0, kept));
   fd_ = ::open(path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
@@ -53,7 +55,9 @@ void MetricsLog::append(const Json& line) {
   for (size_t done = 0; done < text.size();) {
     const ssize_t count = ::write(fd_, text.data() + done, text.size() - done);
     if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) fail("{}: cannot append ({}); free some space and --resume", path_.string(), std::strerror(errno));
+    if (count <= 0)
+      fail("{}: cannot append ({}); free some space and --resume", path_.string(),
+           std::strerror(errno));
     done += static_cast<size_t>(count);
   }
 }
@@ -64,7 +68,8 @@ void MetricsLog::sync() {
 
 std::vector<Json> read_metrics(const std::filesystem::path& path) {
   std::vector<Json> lines;
-  whole_lines(read_text_file(path, kMaxBytes), path.string(), UINT64_MAX, [&](Json&& line) { lines.push_back(std::move(line)); });
+  whole_lines(read_text_file(path, kMaxBytes), path.string(), UINT64_MAX,
+              [&](Json&& line) { lines.push_back(std::move(line)); });
   return lines;
 }
 

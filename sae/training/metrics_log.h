@@ -10,8 +10,8 @@ namespace vyx::sae {
 
 class MetricsLog {
  public:
-  /// Opens `path` for a run that goes on after `step`: lines of later steps, and what a killed process left of a line, are cut off, so
-  /// that no step is there twice.
+  /// Opens `path` for a run that goes on after `step`: lines of later steps, and what a killed
+  /// process left of a line, are cut off, so that no step is there twice.
   MetricsLog(std::filesystem::path path, uint64_t step);
   MetricsLog(const MetricsLog&) = delete;
   MetricsLog& operator=(const MetricsLog&) = delete;

@@ -16,7 +16,9 @@ constexpr uint64_t kMaxSteps = uint64_t{1} << 40;
 constexpr uint64_t kDeadAfter = 10'000'000;  // tokens; Gao et al. 2024
 
 constexpr std::array<std::pair<JumpReluSparsity, std::string_view>, 3> kForms{
-    {{JumpReluSparsity::l0, "l0"}, {JumpReluSparsity::l0_target, "l0-target"}, {JumpReluSparsity::tanh, "tanh"}}};
+    {{JumpReluSparsity::l0, "l0"},
+     {JumpReluSparsity::l0_target, "l0-target"},
+     {JumpReluSparsity::tanh, "tanh"}}};
 
 bool has_k(Architecture architecture) {
   return architecture == Architecture::topk || architecture == Architecture::batch_topk;
@@ -78,13 +80,16 @@ double rise(uint64_t step, uint64_t length) {
 }  // namespace
 
 std::string_view name_of(JumpReluSparsity form) {
-  return std::find_if(kForms.begin(), kForms.end(), [&](const auto& entry) { return entry.first == form; })->second;
+  return std::find_if(kForms.begin(), kForms.end(),
+                      [&](const auto& entry) { return entry.first == form; })
+      ->second;
 }
 
 JumpReluSparsity jump_relu_sparsity_from_name(std::string_view name) {
   for (const auto& [form, known] : kForms)
     if (known == name) return form;
-  throw UsageError(fmt::format("--sparsity-form: found '{}', expected l0, l0-target or tanh", name));
+  throw UsageError(
+      fmt::format("--sparsity-form: found '{}', expected l0, l0-target or tanh", name));
 }
 
 TrainOptions recipe(const RecipeInput& input) {
@@ -118,37 +123,54 @@ TrainOptions recipe(const RecipeInput& input) {
 }
 
 void validate(const TrainOptions& options) {
-  const auto require = [](bool good, std::string_view option, auto found, std::string_view expected) {
-    if (!good) throw UsageError(fmt::format("--{}: found {}, expected {}", option, found, expected));
+  const auto require = [](bool good, std::string_view option, auto found,
+                          std::string_view expected) {
+    if (!good)
+      throw UsageError(fmt::format("--{}: found {}, expected {}", option, found, expected));
   };
   const auto not_negative = [](double value) { return std::isfinite(value) && value >= 0; };
   const AutoencoderConfig& config = options.autoencoder;
   require(config.latents > 0, "latents", config.latents, "at least 1");
   if (has_k(config.architecture))
-    require(config.k > 0 && config.k <= config.latents, "k", config.k, fmt::format("1 to the {} latents", config.latents));
-  const bool by_token = config.normalization == Normalization::token_norm || config.normalization == Normalization::layer_norm;
-  require(!by_token || (config.target_sites.empty() && config.sites.size() <= 1), "normalization", name_of(config.normalization),
+    require(config.k > 0 && config.k <= config.latents, "k", config.k,
+            fmt::format("1 to the {} latents", config.latents));
+  const bool by_token = config.normalization == Normalization::token_norm ||
+                        config.normalization == Normalization::layer_norm;
+  require(!by_token || (config.target_sites.empty() && config.sites.size() <= 1), "normalization",
+          name_of(config.normalization),
           "none or scale for a transcoder or crosscoder, whose sides differ in size");
-  require(options.batch > 0 && options.batch <= 1 << 24, "batch", options.batch, "1 to 2^24 tokens");
-  require(options.steps > 0 && options.steps <= kMaxSteps, "steps", options.steps, "1 to 2^40 (of --batch tokens each)");
-  require(std::isfinite(options.learning_rate) && options.learning_rate > 0, "lr", options.learning_rate, "a positive number");
-  require(options.warmup_steps <= options.steps, "lr-warmup", options.warmup_steps, fmt::format("at most the {} steps", options.steps));
-  require(options.decay_steps <= options.steps, "lr-decay", options.decay_steps, fmt::format("at most the {} steps", options.steps));
-  require(options.sparsity_warmup_steps <= options.steps, "sparsity-warmup", options.sparsity_warmup_steps,
+  require(options.batch > 0 && options.batch <= 1 << 24, "batch", options.batch,
+          "1 to 2^24 tokens");
+  require(options.steps > 0 && options.steps <= kMaxSteps, "steps", options.steps,
+          "1 to 2^40 (of --batch tokens each)");
+  require(std::isfinite(options.learning_rate) && options.learning_rate > 0, "lr",
+          options.learning_rate, "a positive number");
+  require(options.warmup_steps <= options.steps, "lr-warmup", options.warmup_steps,
           fmt::format("at most the {} steps", options.steps));
-  require(not_negative(options.objective.sparsity), "sparsity", options.objective.sparsity, "0 or a positive number");
-  require(not_negative(options.objective.auxiliary), "auxiliary", options.objective.auxiliary, "0 or a positive number");
-  require(options.objective.auxiliary_k >= 0 && options.objective.auxiliary_k <= config.latents, "auxiliary-k",
-          options.objective.auxiliary_k, fmt::format("0 (half the width) to the {} latents", config.latents));
-  require(options.objective.l0_target > 0 && std::isfinite(options.objective.l0_target), "l0-target", options.objective.l0_target,
-          "a positive number");
-  require(options.objective.bandwidth > 0 && std::isfinite(options.objective.bandwidth), "bandwidth", options.objective.bandwidth,
-          "a positive number");
-  require(not_negative(options.adam.clip_norm), "clip", options.adam.clip_norm, "0 (no clipping) or a positive number");
-  require(options.dead_after > 0 && options.dead_after <= INT64_MAX, "dead-after", options.dead_after, "at least 1 token");
-  require(options.threshold_decay >= 0 && options.threshold_decay < 1, "threshold-decay", options.threshold_decay, "0 to below 1");
+  require(options.decay_steps <= options.steps, "lr-decay", options.decay_steps,
+          fmt::format("at most the {} steps", options.steps));
+  require(options.sparsity_warmup_steps <= options.steps, "sparsity-warmup",
+          options.sparsity_warmup_steps, fmt::format("at most the {} steps", options.steps));
+  require(not_negative(options.objective.sparsity), "sparsity", options.objective.sparsity,
+          "0 or a positive number");
+  require(not_negative(options.objective.auxiliary), "auxiliary", options.objective.auxiliary,
+          "0 or a positive number");
+  require(options.objective.auxiliary_k >= 0 && options.objective.auxiliary_k <= config.latents,
+          "auxiliary-k", options.objective.auxiliary_k,
+          fmt::format("0 (half the width) to the {} latents", config.latents));
+  require(options.objective.l0_target > 0 && std::isfinite(options.objective.l0_target),
+          "l0-target", options.objective.l0_target, "a positive number");
+  require(options.objective.bandwidth > 0 && std::isfinite(options.objective.bandwidth),
+          "bandwidth", options.objective.bandwidth, "a positive number");
+  require(not_negative(options.adam.clip_norm), "clip", options.adam.clip_norm,
+          "0 (no clipping) or a positive number");
+  require(options.dead_after > 0 && options.dead_after <= INT64_MAX, "dead-after",
+          options.dead_after, "at least 1 token");
+  require(options.threshold_decay >= 0 && options.threshold_decay < 1, "threshold-decay",
+          options.threshold_decay, "0 to below 1");
   require(options.log_every > 0, "log-every", options.log_every, "at least 1 step");
-  require(options.checkpoint_every > 0, "checkpoint-every", options.checkpoint_every, "at least 1 step");
+  require(options.checkpoint_every > 0, "checkpoint-every", options.checkpoint_every,
+          "at least 1 step");
 }
 
 Json to_json(const TrainOptions& options) {
@@ -202,7 +224,8 @@ Json to_json(const TrainOptions& options) {
 }
 
 double learning_rate_at(const TrainOptions& options, uint64_t step) {
-  return options.learning_rate * rise(step, options.warmup_steps) * rise(options.steps - 1 - step, options.decay_steps);
+  return options.learning_rate * rise(step, options.warmup_steps) *
+         rise(options.steps - 1 - step, options.decay_steps);
 }
 
 double sparsity_at(const TrainOptions& options, uint64_t step) {

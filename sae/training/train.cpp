@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "core/base/error.h"
-#include "core/io/folder_lock.h"
-#include "core/io/files.h"
 #include "core/base/stopwatch.h"
+#include "core/io/files.h"
+#include "core/io/folder_lock.h"
 #include "sae/files/saelens.h"
 #include "sae/metrics/latent_statistics.h"
 #include "sae/training/checkpoint.h"
@@ -28,37 +28,44 @@ namespace fs = std::filesystem;
 
 constexpr const char* kConfigFile = "cfg.json";  // written last: it makes the folder an autoencoder
 constexpr const char* kLogFile = "metrics.jsonl";
-constexpr uint64_t kStatisticsTokens = 65'536;  // on which the finished latents are measured, or an eighth of the run's if that is less
+constexpr uint64_t kStatisticsTokens = 65'536;  // on which the finished latents are measured, or an
+                                                // eighth of the run's if that is less
 
 // What the data say of the autoencoder: widths and scale.
-void complete(AutoencoderConfig& config, const ActivationSource& source, const ActivationSource* target) {
+void complete(AutoencoderConfig& config, const ActivationSource& source,
+              const ActivationSource* target) {
   config.d_in = source.width();
   config.d_out = target ? target->width() : source.width();
   if (config.normalization != Normalization::scale) return;
   const double norm = source.mean_norm();
   if (!std::isfinite(norm) || !(norm > 0))
-    fail("the activations' mean norm: found {}, expected a positive number; are they all zero?", norm);
+    fail("the activations' mean norm: found {}, expected a positive number; are they all zero?",
+         norm);
   config.scale = std::sqrt(static_cast<double>(config.d_in)) / norm;
 }
 
 // What must be the same when a run resumes.
-Json record_of(const TrainOptions& options, const ActivationSource& source, const ActivationSource* target) {
+Json record_of(const TrainOptions& options, const ActivationSource& source,
+               const ActivationSource* target) {
   Json record{{"options", to_json(options)}, {"activations", source.provenance()}};
   if (target) record["target"] = target->provenance();
   return record;
 }
 
 void require_same(const Json& now, const Json& then, const fs::path& checkpoint) {
-  const auto compare = [&](const Json& ours, const Json& theirs, std::string_view prefix, std::string_view fix) {
+  const auto compare = [&](const Json& ours, const Json& theirs, std::string_view prefix,
+                           std::string_view fix) {
     // The first four first: a recipe derives others from them.
     if (const auto key = differing_key(ours, theirs, {"architecture", "latents", "batch", "steps"}))
-      fail("{}{}: found {}, but {} was made with {}; {}", prefix, *key, ours.value(*key, Json()).dump(), checkpoint.string(),
-           theirs.value(*key, Json()).dump(), fix);
+      fail("{}{}: found {}, but {} was made with {}; {}", prefix, *key,
+           ours.value(*key, Json()).dump(), checkpoint.string(), theirs.value(*key, Json()).dump(),
+           fix);
   };
   compare(now.value("options", Json::object()), then.value("options", Json::object()), "--",
           "give it as then, or start again with --overwrite");
   for (const char* data : {"activations", "target"})
-    compare(now.value(data, Json::object()), then.value(data, Json::object()), fmt::format("{}: ", data),
+    compare(now.value(data, Json::object()), then.value(data, Json::object()),
+            fmt::format("{}: ", data),
             "resume on the same activations, or start again with --overwrite");
 }
 
@@ -69,7 +76,8 @@ struct Batch {
 
 class Run {
  public:
-  Run(ActivationSource& source, ActivationSource* target, TrainOptions options, const fs::path& folder, const TrainCallbacks& callbacks)
+  Run(ActivationSource& source, ActivationSource* target, TrainOptions options,
+      const fs::path& folder, const TrainCallbacks& callbacks)
       : source_(source),
         target_(target),
         options_(std::move(options)),
@@ -101,11 +109,13 @@ class Run {
   Json record_;
 };
 
-// Batches behind those of the training, so that the source goes on in rising order and a run that resumes measures on the same.
+// Batches behind those of the training, so that the source goes on in rising order and a run that
+// resumes measures on the same.
 LatentStatistics Run::measure(const Autoencoder& sae) const {
   const auto batch = static_cast<uint64_t>(options_.batch);
   const uint64_t tokens = std::min(kStatisticsTokens, options_.steps * batch / 8);
-  return measure_latents(sae, source_, options_.steps, std::max<uint64_t>(1, (tokens + batch - 1) / batch));
+  return measure_latents(sae, source_, options_.steps,
+                         std::max<uint64_t>(1, (tokens + batch - 1) / batch));
 }
 
 // The checkpoint to go on from; nullopt: step 0.
@@ -113,13 +123,18 @@ std::optional<LoadedCheckpoint> Run::open(ExistingRun existing) const {
   const bool has_output = fs::exists(folder_ / kConfigFile);
   if (existing == ExistingRun::resume) {
     if (auto loaded = load_checkpoint(checkpoints_)) return loaded;
-    if (has_output) fail("{}: found an autoencoder and no checkpoint to resume from; start again with --overwrite", folder_.string());
-    note(fmt::format("{}: found no checkpoint to resume from; starting at step 0", folder_.string()));
+    if (has_output)
+      fail(
+          "{}: found an autoencoder and no checkpoint to resume from; start again with --overwrite",
+          folder_.string());
+    note(fmt::format("{}: found no checkpoint to resume from; starting at step 0",
+                     folder_.string()));
   } else if (existing == ExistingRun::refuse) {
     const auto published = list_checkpoints(checkpoints_);
     if (has_output || (published && !published->empty()))
       fail("{}: found {}; --resume goes on with it, --overwrite starts again", folder_.string(),
-           has_output ? "a trained autoencoder" : fmt::format("a run at step {}", published->front().step));
+           has_output ? "a trained autoencoder"
+                      : fmt::format("a run at step {}", published->front().step));
   }
   fs::remove(folder_ / kConfigFile);  // from here on the folder holds no finished run
   start_checkpoints(checkpoints_);
@@ -127,7 +142,8 @@ std::optional<LoadedCheckpoint> Run::open(ExistingRun existing) const {
 }
 
 TrainState Run::resumed(LoadedCheckpoint loaded) const {
-  for (const std::string& skipped : loaded.skipped) note(fmt::format("{}; going on from {}", skipped, loaded.file.string()));
+  for (const std::string& skipped : loaded.skipped)
+    note(fmt::format("{}; going on from {}", skipped, loaded.file.string()));
   require_same(record_, loaded.run, loaded.file);
   const double scale = loaded.state.sae.config.scale;
   loaded.state.sae.config = options_.autoencoder;
@@ -140,7 +156,8 @@ Batch Run::batch(uint64_t step) const {
   const auto checked = [&](ActivationSource& source) {
     at::Tensor x = source.batch(step);  // [batch, d]
     if (x.dim() != 2 || x.size(0) != options_.batch || x.size(1) != source.width())
-      fail("step {}: the activations' batch is [{}], expected [{}, {}]", step, fmt::join(x.sizes(), ", "), options_.batch, source.width());
+      fail("step {}: the activations' batch is [{}], expected [{}, {}]", step,
+           fmt::join(x.sizes(), ", "), options_.batch, source.width());
     return x;
   };
   return {checked(source_), target_ ? checked(*target_) : at::Tensor()};
@@ -149,8 +166,8 @@ Batch Run::batch(uint64_t step) const {
 std::string Run::last_good() const {
   const auto published = list_checkpoints(checkpoints_);
   if (!published || published->empty()) return "no checkpoint had been saved yet";
-  return fmt::format("the last good checkpoint is {} (step {})", (checkpoints_ / published->front().file).string(),
-                     published->front().step);
+  return fmt::format("the last good checkpoint is {} (step {})",
+                     (checkpoints_ / published->front().file).string(), published->front().step);
 }
 
 void Run::save(const TrainState& state, MetricsLog& log) const {
@@ -173,7 +190,8 @@ bool Run::go_on(Trainer& trainer, Batch first, MetricsLog& log) const {
     const bool finished = step == options_.steps;
     if (finished || step % options_.log_every == 0) {
       Json line = trainer.take_metrics();
-      line["tokens_per_second"] = static_cast<double>(std::exchange(tokens_since, 0)) / since_line.lap();
+      line["tokens_per_second"] =
+          static_cast<double>(std::exchange(tokens_since, 0)) / since_line.lap();
       log.append(line);
     }
     const bool stop = callbacks_.should_stop && callbacks_.should_stop();
@@ -185,13 +203,16 @@ bool Run::go_on(Trainer& trainer, Batch first, MetricsLog& log) const {
 
 void Run::write_outputs(const TrainState& state) const {
   Autoencoder sae = fold_scale(state.sae);
-  const double counted = static_cast<double>(steps_counted(options_)) * static_cast<double>(options_.batch);
-  const at::Tensor sparsity = at::log10(state.firings.to(at::kDouble) / counted + 1e-10).to(at::kFloat);  // [latents]
+  const double counted =
+      static_cast<double>(steps_counted(options_)) * static_cast<double>(options_.batch);
+  const at::Tensor sparsity =
+      at::log10(state.firings.to(at::kDouble) / counted + 1e-10).to(at::kFloat);  // [latents]
   sae.config.metadata["training"] = record_["options"];
   sae.config.metadata["activations"] = record_["activations"];
   sae.config.metadata["training_tokens"] = state.step * static_cast<uint64_t>(options_.batch);
   write_latent_statistics(folder_ / kLatentStatisticsFile, measure(sae));
-  write_file(folder_ / "training.html", training_page(read_metrics(folder_ / kLogFile), record_["options"], record_["activations"]));
+  write_file(folder_ / "training.html", training_page(read_metrics(folder_ / kLogFile),
+                                                      record_["options"], record_["activations"]));
   write_saelens(sae, folder_, sparsity);
 }
 
@@ -211,7 +232,9 @@ TrainResult Run::run(ExistingRun existing) {
     first = batch(0);
     state = initial_state(options_, first.x, first.target);
   }
-  const auto tokens_at = [&](uint64_t step) { return step * static_cast<uint64_t>(options_.batch); };
+  const auto tokens_at = [&](uint64_t step) {
+    return step * static_cast<uint64_t>(options_.batch);
+  };
   if (callbacks_.on_start) callbacks_.on_start(state.step, tokens_at(state.step));
   MetricsLog log(folder_ / kLogFile, state.step);
   Trainer trainer(options_, std::move(state));
@@ -220,7 +243,8 @@ TrainResult Run::run(ExistingRun existing) {
   try {
     result.finished = go_on(trainer, std::move(first), log);
   } catch (const Diverged& error) {
-    fail("{}; {}; start again with a lower --lr (now {})", error.what(), last_good(), options_.learning_rate);
+    fail("{}; {}; start again with a lower --lr (now {})", error.what(), last_good(),
+         options_.learning_rate);
   }
   if (result.finished) write_outputs(trainer.state());
   result.step = trainer.state().step;
@@ -234,8 +258,8 @@ TrainResult Run::run(ExistingRun existing) {
 
 }  // namespace
 
-TrainResult train(ActivationSource& source, ActivationSource* target, TrainOptions options, const fs::path& folder, ExistingRun existing,
-                  const TrainCallbacks& callbacks) {
+TrainResult train(ActivationSource& source, ActivationSource* target, TrainOptions options,
+                  const fs::path& folder, ExistingRun existing, const TrainCallbacks& callbacks) {
   complete(options.autoencoder, source, target);
   validate(options);
   return Run(source, target, std::move(options), folder, callbacks).run(existing);

@@ -1,7 +1,10 @@
-// A run of training in a folder, from the data to the finished autoencoder; it can be killed at any moment and resumed.
+// A run of training in a folder, from the data to the finished autoencoder; it can be killed at any
+// moment and resumed.
 //
-// The folder holds, when the run is complete, a SAELens autoencoder (cfg.json, sae_weights.safetensors, sparsity.safetensors),
-// latents.safetensors (metrics/latent_statistics.h: of the finished latents, on further batches of the same data), metrics.jsonl and training.html; checkpoints/ (checkpoint.h) is what resuming needs.
+// The folder holds, when the run is complete, a SAELens autoencoder (cfg.json,
+// sae_weights.safetensors, sparsity.safetensors), latents.safetensors (metrics/latent_statistics.h:
+// of the finished latents, on further batches of the same data), metrics.jsonl and training.html;
+// checkpoints/ (checkpoint.h) is what resuming needs.
 #pragma once
 #include <cstdint>
 #include <filesystem>
@@ -18,10 +21,12 @@ namespace vyx::sae {
 enum class ExistingRun { refuse, resume, overwrite };
 
 struct TrainCallbacks {
-  std::function<void(uint64_t step, uint64_t tokens)> on_start;  // where the run begins: 0, 0, or a checkpoint's
+  std::function<void(uint64_t step, uint64_t tokens)>
+      on_start;  // where the run begins: 0, 0, or a checkpoint's
   std::function<void(uint64_t tokens)> on_step;
-  std::function<void(const std::string&)> on_note;  // what a user should know, a line: damaged checkpoints that were passed over, …
-  std::function<bool()> should_stop;                // asked after each step; true: save and return
+  std::function<void(const std::string&)>
+      on_note;  // what a user should know, a line: damaged checkpoints that were passed over, …
+  std::function<bool()> should_stop;  // asked after each step; true: save and return
 };
 
 struct TrainResult {
@@ -33,10 +38,12 @@ struct TrainResult {
   std::filesystem::path checkpoint;  // the newest
 };
 
-/// Throws Error when the folder is locked, holds a run (ExistingRun::refuse), is another run's than the options and the data say (resume:
-/// the option is named), cannot be written, or when training diverges (naming the step and the last good checkpoint). `target` is a second
-/// source over the same rows in the same order: a transcoder's; null: x itself.
-TrainResult train(ActivationSource& source, ActivationSource* target, TrainOptions options, const std::filesystem::path& folder,
-                  ExistingRun existing, const TrainCallbacks& callbacks);
+/// Throws Error when the folder is locked, holds a run (ExistingRun::refuse), is another run's than
+/// the options and the data say (resume: the option is named), cannot be written, or when training
+/// diverges (naming the step and the last good checkpoint). `target` is a second source over the
+/// same rows in the same order: a transcoder's; null: x itself.
+TrainResult train(ActivationSource& source, ActivationSource* target, TrainOptions options,
+                  const std::filesystem::path& folder, ExistingRun existing,
+                  const TrainCallbacks& callbacks);
 
 }  // namespace vyx::sae

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <utility>
 
-#include "core/report/page.h"
 #include "core/base/text.h"
+#include "core/report/page.h"
 
 namespace vyx::sae {
 namespace {
@@ -37,30 +37,44 @@ std::vector<std::vector<std::string>> rows_of(const Json& object) {
 
 }  // namespace
 
-std::string training_page(const std::vector<Json>& metrics, const Json& options, const Json& provenance) {
+std::string training_page(const std::vector<Json>& metrics, const Json& options,
+                          const Json& provenance) {
   const std::string architecture = options.value("architecture", "");
-  Page page(fmt::format("Training of a sparse autoencoder: {}, {} latents", architecture, options.value("latents", 0)));
+  Page page(fmt::format("Training of a sparse autoencoder: {}, {} latents", architecture,
+                        options.value("latents", 0)));
   if (metrics.empty()) {
     page.paragraph("The run logged no step.");
   } else {
     const Json& last = metrics.back();
-    page.paragraph(
-        fmt::format("After {} tokens it explains {:.1f} % of the variance of its activations with {:.1f} latents a token; {:.1f} % of "
-                    "its latents are dead. Means over the last interval of the log.",
-                    with_commas(last.value("tokens", uint64_t{0})), 100 * number(last, "explained_variance"), number(last, "l0"),
-                    100 * number(last, "dead_fraction")));
+    page.paragraph(fmt::format(
+        "After {} tokens it explains {:.1f} % of the variance of its activations with {:.1f} "
+        "latents a token; {:.1f} % of its latents are dead. Means over the last interval of the "
+        "log.",
+        with_commas(last.value("tokens", uint64_t{0})), 100 * number(last, "explained_variance"),
+        number(last, "l0"), 100 * number(last, "dead_fraction")));
   }
   const std::string tokens = "tokens";
-  page.chart({"Explained variance", tokens, "1 − E‖x − x̂‖² / variance of x", {curve(metrics, "explained variance", "explained_variance")}});
+  page.chart({"Explained variance",
+              tokens,
+              "1 − E‖x − x̂‖² / variance of x",
+              {curve(metrics, "explained variance", "explained_variance")}});
   page.chart({"L0", tokens, "latents that fire, a token", {curve(metrics, "L0", "l0")}});
   page.chart({"Loss",
               tokens,
               "mean a token, of normalised activations",
               {curve(metrics, "loss", "loss"), curve(metrics, "reconstruction", "reconstruction")},
               true});
-  page.chart({"Dead latents", tokens, "share of latents that did not fire lately", {curve(metrics, "dead", "dead_fraction")}});
-  page.chart({"Gradient", tokens, "norm before clipping", {curve(metrics, "gradient norm", "gradient_norm")}, true});
-  page.chart({"Schedule", tokens, "learning rate", {curve(metrics, "learning rate", "learning_rate")}});
+  page.chart({"Dead latents",
+              tokens,
+              "share of latents that did not fire lately",
+              {curve(metrics, "dead", "dead_fraction")}});
+  page.chart({"Gradient",
+              tokens,
+              "norm before clipping",
+              {curve(metrics, "gradient norm", "gradient_norm")},
+              true});
+  page.chart(
+      {"Schedule", tokens, "learning rate", {curve(metrics, "learning rate", "learning_rate")}});
   if (!metrics.empty() && number(metrics.back(), "sparsity_coefficient") > 0)
     page.chart({"Sparsity", tokens, "λ", {curve(metrics, "λ", "sparsity_coefficient")}});
   page.chart({"Speed", tokens, "tokens a second", {curve(metrics, "speed", "tokens_per_second")}});

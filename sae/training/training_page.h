@@ -7,7 +7,9 @@
 
 namespace vyx::sae {
 
-/// One self-contained HTML page of the log's lines (metrics_log.h), the run's options (recipe.h's to_json) and its data's provenance.
-std::string training_page(const std::vector<Json>& metrics, const Json& options, const Json& provenance);
+/// One self-contained HTML page of the log's lines (metrics_log.h), the run's options (recipe.h's
+/// to_json) and its data's provenance.
+std::string training_page(const std::vector<Json>& metrics, const Json& options,
+                          const Json& provenance);
 
 }  // namespace vyx::sae

@@ -3,24 +3,27 @@
 #include <fmt/format.h>
 #include <fmt/std.h>
 
-#include "core/io/digest.h"
 #include "core/base/error.h"
-#include "core/io/files.h"
 #include "core/base/json_guard.h"
-#include "models/tokenizer/chat_format.h"
+#include "core/io/digest.h"
+#include "core/io/files.h"
 #include "core/io/lines.h"
+#include "models/tokenizer/chat_format.h"
 
 namespace vyx::steering {
 namespace {
 
 constexpr std::string_view kPersona = "{persona}";
 
-void require_two_sides(std::string_view positive, std::string_view negative, std::string_view where) {
-  for (const auto& [side, name] : {std::pair{positive, "positive"}, std::pair{negative, "negative"}}) {
+void require_two_sides(std::string_view positive, std::string_view negative,
+                       std::string_view where) {
+  for (const auto& [side, name] :
+       {std::pair{positive, "positive"}, std::pair{negative, "negative"}}) {
     if (side.empty()) fail("{}: \"{}\" is empty; a pair needs both sides", where, name);
   }
   if (positive == negative) {
-    fail("{}: \"positive\" and \"negative\" are equal; a pair's sides must differ in the concept", where);
+    fail("{}: \"positive\" and \"negative\" are equal; a pair's sides must differ in the concept",
+         where);
   }
 }
 
@@ -33,7 +36,8 @@ std::string digest_of(const std::vector<ContrastPair>& pairs) {
 std::vector<std::string> personas(const Json& json, const char* side, std::string_view where) {
   const auto found = json.find(side);
   if (found == json.end() || !found->is_array() || found->empty()) {
-    fail("{}: \"{}\" is not a list of personas; expected [\"…\", …] with at least one", where, side);
+    fail("{}: \"{}\" is not a list of personas; expected [\"…\", …] with at least one", where,
+         side);
   }
   std::vector<std::string> result;
   for (const Json& persona : *found) {
@@ -53,10 +57,13 @@ std::string with_persona(std::string prompt, std::string_view persona) {
 }
 
 /// What stands before the beginning of the model's own words.
-std::string opening(const std::string& prompt, std::string_view chat_format, std::string_view where) {
+std::string opening(const std::string& prompt, std::string_view chat_format,
+                    std::string_view where) {
   if (chat_format.empty()) return prompt + "\n\n";
-  if (chat_format == "chatml") return models::chatml(std::vector<models::ChatMessage>{{"user", prompt}});
-  fail("{}: chat format \"{}\" is unknown; expected \"chatml\", or \"\" for plain text", where, chat_format);
+  if (chat_format == "chatml")
+    return models::chatml(std::vector<models::ChatMessage>{{"user", prompt}});
+  fail("{}: chat format \"{}\" is unknown; expected \"chatml\", or \"\" for plain text", where,
+       chat_format);
 }
 
 }  // namespace
@@ -71,13 +78,15 @@ ContrastSet read_contrast_set(const std::filesystem::path& path) {
     set.pairs.push_back(std::move(pair));
   });
   if (set.pairs.empty()) {
-    fail("{}: holds no pair; expected a line {{\"positive\": \"…\", \"negative\": \"…\"}} a pair", path.string());
+    fail("{}: holds no pair; expected a line {{\"positive\": \"…\", \"negative\": \"…\"}} a pair",
+         path.string());
   }
   set.sha256 = digest_of(set.pairs);
   return set;
 }
 
-ContrastSet read_contrast_template(const std::filesystem::path& path, std::string_view chat_format) {
+ContrastSet read_contrast_template(const std::filesystem::path& path,
+                                   std::string_view chat_format) {
   const std::string where = path.string();
   const Json json = parse_json(read_text_file(path), where);
   const std::string prompt = json_string(json, "prompt", where);
@@ -87,19 +96,26 @@ ContrastSet read_contrast_template(const std::filesystem::path& path, std::strin
   const std::vector<std::string> positive = personas(json, "positive", where);
   const std::vector<std::string> negative = personas(json, "negative", where);
   if (positive.size() != negative.size()) {
-    fail("{}: {} positive and {} negative personas; the i-th ones are a pair, so give as many of both", where, positive.size(),
-         negative.size());
+    fail(
+        "{}: {} positive and {} negative personas; the i-th ones are a pair, so give as many of "
+        "both",
+        where, positive.size(), negative.size());
   }
   std::vector<std::string> beginnings;
-  const std::filesystem::path beginnings_path = path.parent_path() / json_string(json, "beginnings", where);
-  for_each_line(beginnings_path, [&](std::string_view line, const std::string&) { beginnings.emplace_back(line); });
-  if (beginnings.empty()) fail("{}: holds no sentence beginning; expected one a line", beginnings_path.string());
+  const std::filesystem::path beginnings_path =
+      path.parent_path() / json_string(json, "beginnings", where);
+  for_each_line(beginnings_path,
+                [&](std::string_view line, const std::string&) { beginnings.emplace_back(line); });
+  if (beginnings.empty())
+    fail("{}: holds no sentence beginning; expected one a line", beginnings_path.string());
 
   ContrastSet set{.source = where, .instruction = with_persona(prompt, positive.front())};
   for (size_t i = 0; i < positive.size(); ++i) {
     require_two_sides(positive[i], negative[i], fmt::format("{}: persona {}", where, i + 1));
-    const std::string positive_opening = opening(with_persona(prompt, positive[i]), chat_format, where);
-    const std::string negative_opening = opening(with_persona(prompt, negative[i]), chat_format, where);
+    const std::string positive_opening =
+        opening(with_persona(prompt, positive[i]), chat_format, where);
+    const std::string negative_opening =
+        opening(with_persona(prompt, negative[i]), chat_format, where);
     for (size_t j = 0; j < beginnings.size(); ++j) {
       set.pairs.push_back({positive_opening + beginnings[j], negative_opening + beginnings[j]});
       set.groups.push_back(j);
@@ -113,15 +129,17 @@ std::vector<ContinuationPair> read_continuation_pairs(const std::filesystem::pat
   std::vector<ContinuationPair> pairs;
   for_each_line(path, [&](std::string_view line, const std::string& where) {
     const Json json = parse_json(line, where);
-    ContinuationPair pair{json_string(json, "prompt", where), json_string(json, "positive", where), json_string(json, "negative", where)};
-    if (pair.prompt.empty()) fail("{}: \"prompt\" is empty; continuations need something to continue", where);
+    ContinuationPair pair{json_string(json, "prompt", where), json_string(json, "positive", where),
+                          json_string(json, "negative", where)};
+    if (pair.prompt.empty())
+      fail("{}: \"prompt\" is empty; continuations need something to continue", where);
     require_two_sides(pair.positive, pair.negative, where);
     pairs.push_back(std::move(pair));
   });
   if (pairs.empty()) {
     fail(
-        "{}: holds no pair; expected a line {{\"prompt\": \"…\", \"positive\": \"…\", \"negative\": \"…\"}} "
-        "a pair",
+        "{}: holds no pair; expected a line {{\"prompt\": \"…\", \"positive\": \"…\", "
+        "\"negative\": \"…\"}} a pair",
         path.string());
   }
   return pairs;

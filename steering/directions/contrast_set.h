@@ -16,24 +16,27 @@ struct ContrastSet {
   std::string source;  // the file, for errors and provenance
   std::string sha256;  // of the pairs as text, whatever file they came from
   std::vector<ContrastPair> pairs;
-  std::vector<size_t> groups;  // a pair: what it has in common with others of the same number (a template's beginning), from 0
-  std::string instruction;     // a template's prompt with the first positive persona: the concept, asked for in words; "" of a file
+  std::vector<size_t> groups;  // a pair: what it has in common with others of the same number (a
+                               // template's beginning), from 0
+  std::string instruction;     // a template's prompt with the first positive persona: the concept,
+                               // asked for in words; "" of a file
 };
 
-/// JSON Lines of {"positive": …, "negative": …}, with further keys ignored. Throws Error naming file and line
-/// for a missing or empty side, two equal sides, or JSON that isn't; and the file when it holds no pair.
+/// JSON Lines of {"positive": …, "negative": …}, with further keys ignored. Throws Error naming
+/// file and line for a missing or empty side, two equal sides, or JSON that isn't; and the file
+/// when it holds no pair.
 ContrastSet read_contrast_set(const std::filesystem::path& path);
 
 /// A template (JSON: {"prompt": "… {persona} …", "positive": [personas], "negative": [personas],
 /// "beginnings": FILE}) crossed with its sentence beginnings, the way of repeng
-/// (https://github.com/vgel/repeng): the i-th positive persona is paired with the i-th negative one, and each
-/// pair of prompts, written in `chat_format`, is continued by each beginning. `beginnings` is beside the
-/// template. With `chat_format` "" the prompt is plain text with a blank line behind it. Throws Error as
-/// above, and for sides of different length.
+/// (https://github.com/vgel/repeng): the i-th positive persona is paired with the i-th negative
+/// one, and each pair of prompts, written in `chat_format`, is continued by each beginning.
+/// `beginnings` is beside the template. With `chat_format` "" the prompt is plain text with a blank
+/// line behind it. Throws Error as above, and for sides of different length.
 ContrastSet read_contrast_template(const std::filesystem::path& path, std::string_view chat_format);
 
-/// Pairs of continuations of one prompt, to measure what an edit does: JSON Lines of {"prompt", "positive",
-/// "negative"}.
+/// Pairs of continuations of one prompt, to measure what an edit does: JSON Lines of {"prompt",
+/// "positive", "negative"}.
 struct ContinuationPair {
   std::string prompt, positive, negative;
 };

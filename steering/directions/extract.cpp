@@ -16,27 +16,32 @@ namespace {
 std::vector<Site> choose_sites(models::LanguageModel& model, const std::string& pattern) {
   if (!pattern.empty()) return model.module().match(pattern);
   std::vector<Site> sites;
-  for (int64_t block = 1; block < model.config().layers; ++block) sites.push_back(model.block_output(block));
+  for (int64_t block = 1; block < model.config().layers; ++block)
+    sites.push_back(model.block_output(block));
   if (sites.empty()) {
-    fail("{}: has one block only, and block 0 is left out unless it is asked for; give sites", model.config().name);
+    fail("{}: has one block only, and block 0 is left out unless it is asked for; give sites",
+         model.config().name);
   }
   return sites;
 }
 
 /// Positive and negative prompts in turns, so that the two that share most are neighbours.
-std::vector<std::vector<models::TokenId>> encode(const models::LanguageModel& model, const ContrastSet& set) {
+std::vector<std::vector<models::TokenId>> encode(const models::LanguageModel& model,
+                                                 const ContrastSet& set) {
   std::vector<std::vector<models::TokenId>> prompts;
   for (size_t i = 0; i < set.pairs.size(); ++i) {
     prompts.push_back(model.encode_prompt(set.pairs[i].positive));
     prompts.push_back(model.encode_prompt(set.pairs[i].negative));
     if (prompts[2 * i] == prompts[2 * i + 1]) {
-      fail("{}: the two sides of pair {} are the same tokens; a pair's sides must differ", set.source, i + 1);
+      fail("{}: the two sides of pair {} are the same tokens; a pair's sides must differ",
+           set.source, i + 1);
     }
   }
   return prompts;
 }
 
-Provenance provenance_of(const models::LanguageModelConfig& config, const ContrastSet& set, Method method) {
+Provenance provenance_of(const models::LanguageModelConfig& config, const ContrastSet& set,
+                         Method method) {
   return {
       .model_name = config.name,
       .model_hint = config.architecture,
@@ -52,7 +57,8 @@ Provenance provenance_of(const models::LanguageModelConfig& config, const Contra
 
 }  // namespace
 
-ControlVector extract(models::LanguageModel& model, const ContrastSet& set, const ExtractOptions& options) {
+ControlVector extract(models::LanguageModel& model, const ContrastSet& set,
+                      const ExtractOptions& options) {
   if (set.pairs.empty()) fail("{}: the contrast set is empty; give at least one pair", set.source);
   const std::vector<Site> sites = choose_sites(model, options.sites);
   const auto prompts = encode(model, set);
@@ -63,23 +69,28 @@ ControlVector extract(models::LanguageModel& model, const ContrastSet& set, cons
     positive.push_back(each.slice(0, 0, each.size(0), 2));
     negative.push_back(each.slice(0, 1, each.size(0), 2));
   }
-  return {{}, provenance_of(model.config(), set, options.method), find_directions(sites, positive, negative, options.method)};
+  return {{},
+          provenance_of(model.config(), set, options.method),
+          find_directions(sites, positive, negative, options.method)};
 }
 
-std::vector<SiteDirection> find_directions(std::span<const Site> sites, std::span<const at::Tensor> positive,
+std::vector<SiteDirection> find_directions(std::span<const Site> sites,
+                                           std::span<const at::Tensor> positive,
                                            std::span<const at::Tensor> negative, Method method) {
   if (positive.size() != sites.size() || negative.size() != sites.size()) {
-    fail("{} sites with {} positive and {} negative activations; expected one of each a site", sites.size(), positive.size(),
-         negative.size());
+    fail("{} sites with {} positive and {} negative activations; expected one of each a site",
+         sites.size(), positive.size(), negative.size());
   }
-  // A site a thread: faster than threads inside the decompositions, and the result does not depend on their
-  // number.
+  // A site a thread: faster than threads inside the decompositions, and the result does not depend
+  // on their number.
   std::vector<SiteDirection> directions(sites.size());
-  std::vector<std::exception_ptr> errors(sites.size());  // so that the first site's is thrown, whichever thread is first
+  std::vector<std::exception_ptr> errors(
+      sites.size());  // so that the first site's is thrown, whichever thread is first
   at::parallel_for(0, static_cast<int64_t>(sites.size()), 1, [&](int64_t first, int64_t last) {
     for (auto i = static_cast<size_t>(first); i < static_cast<size_t>(last); ++i) {
       try {
-        directions[i] = {sites[i], find_direction(positive[i], negative[i], method, sites[i].name())};
+        directions[i] = {sites[i],
+                         find_direction(positive[i], negative[i], method, sites[i].name())};
       } catch (...) {
         errors[i] = std::current_exception();
       }

@@ -1,4 +1,5 @@
-// A control vector from a contrast set: activations of each prompt's last token, then one direction a site.
+// A control vector from a contrast set: activations of each prompt's last token, then one direction
+// a site.
 #pragma once
 #include <span>
 #include <string>
@@ -12,17 +13,19 @@ namespace vyx::steering {
 
 struct ExtractOptions {
   Method method = Method::pca_center;
-  std::string sites;  // pattern (core/hooks/site_pattern.h); "": every block's output but the first one's, which
-                      // llama.cpp can't apply
+  std::string sites;  // pattern (core/hooks/site_pattern.h); "": every block's output but the first
+                      // one's, which llama.cpp can't apply
   models::ActivationOptions activations;
 };
 
 /// Throws Error for a degenerate site (naming it), and for two sides whose tokens are equal.
-ControlVector extract(models::LanguageModel& model, const ContrastSet& set, const ExtractOptions& options = {});
+ControlVector extract(models::LanguageModel& model, const ContrastSet& set,
+                      const ExtractOptions& options = {});
 
-/// The same from activations that are there already, of any module: positive[i] and negative[i] are [n, d] at
-/// sites[i].
-std::vector<SiteDirection> find_directions(std::span<const Site> sites, std::span<const at::Tensor> positive,
+/// The same from activations that are there already, of any module: positive[i] and negative[i] are
+/// [n, d] at sites[i].
+std::vector<SiteDirection> find_directions(std::span<const Site> sites,
+                                           std::span<const at::Tensor> positive,
                                            std::span<const at::Tensor> negative, Method method);
 
 }  // namespace vyx::steering

@@ -34,8 +34,11 @@ void require_same_model(const models::LanguageModelConfig& model, const ControlV
   const Provenance& made = vector.provenance;
   if (!made.model_sha256.empty() && !model.source_sha256.empty()) {
     if (made.model_sha256 == model.source_sha256) return;
-    fail("{}: was made with model {} ({}), this is {} ({}); extract it again, or pass --allow-other-model", name_of_file(vector),
-         quote(made.model_name), short_digest(made.model_sha256), quote(model.name), short_digest(model.source_sha256));
+    fail(
+        "{}: was made with model {} ({}), this is {} ({}); extract it again, or pass "
+        "--allow-other-model",
+        name_of_file(vector), quote(made.model_name), short_digest(made.model_sha256),
+        quote(model.name), short_digest(model.source_sha256));
   }
   if (!made.model_hint.empty() && made.model_hint != model.architecture) {
     fail(
@@ -49,14 +52,15 @@ void require_site(models::LanguageModel& model, const Site& site, const ControlV
   const std::vector<std::string>& sites = model.module().sites();
   const std::string name = site.name();
   if (std::find(sites.begin(), sites.end(), name) == sites.end()) {
-    fail("{}: is for {}, which the model has not; the nearest are {}", name_of_file(vector), name, fmt::join(nearest(name, sites), ", "));
+    fail("{}: is for {}, which the model has not; the nearest are {}", name_of_file(vector), name,
+         fmt::join(nearest(name, sites), ", "));
   }
   // The width of other sites shows when they run: an attached edit checks it.
   const models::LanguageModelConfig& config = model.config();
   for (int64_t block = 0; block < config.layers; ++block) {
     if (site == model.block_output(block) && vector.width() != config.d_model) {
-      fail("{}: has width {}, {} has {}; it was made with another model, extract it again", name_of_file(vector), vector.width(),
-           quote(config.name), config.d_model);
+      fail("{}: has width {}, {} has {}; it was made with another model, extract it again",
+           name_of_file(vector), vector.width(), quote(config.name), config.d_model);
     }
   }
 }
@@ -71,18 +75,20 @@ std::vector<SiteDirection> choose(const WeightedVector& weighted) {
     if (pattern.matches(each.site)) chosen.push_back(each);
   }
   if (chosen.empty()) {
-    fail("{}: {} chooses none of its {} sites, which are {} to {}", name_of_file(weighted.vector), quote(weighted.sites), all.size(),
-         all.front().site.name(), all.back().site.name());
+    fail("{}: {} chooses none of its {} sites, which are {} to {}", name_of_file(weighted.vector),
+         quote(weighted.sites), all.size(), all.front().site.name(), all.back().site.name());
   }
   return chosen;
 }
 
-std::vector<SitePlan> plan(models::LanguageModel& model, std::span<const WeightedVector> vectors, const SteerOptions& options) {
+std::vector<SitePlan> plan(models::LanguageModel& model, std::span<const WeightedVector> vectors,
+                           const SteerOptions& options) {
   std::vector<SitePlan> plans;
   for (size_t index = 0; index < vectors.size(); ++index) {
     const WeightedVector& weighted = vectors[index];
     if (!std::isfinite(weighted.coefficient)) {
-      fail("{}: its coefficient is {}, expected a number", name_of_file(weighted.vector), weighted.coefficient);
+      fail("{}: its coefficient is {}, expected a number", name_of_file(weighted.vector),
+           weighted.coefficient);
     }
     if (!options.allow_other_model) require_same_model(model.config(), weighted.vector);
     for (const auto& [site, direction] : choose(weighted)) {
@@ -99,17 +105,22 @@ std::vector<SitePlan> plan(models::LanguageModel& model, std::span<const Weighte
 
 }  // namespace
 
-std::vector<SiteEdit> make_edits(models::LanguageModel& model, std::span<const WeightedVector> vectors, const SteerOptions& options) {
+std::vector<SiteEdit> make_edits(models::LanguageModel& model,
+                                 std::span<const WeightedVector> vectors,
+                                 const SteerOptions& options) {
   std::vector<SiteEdit> edits;
-  for (SitePlan& each : plan(model, vectors, options)) edits.push_back({each.site, Edit(std::move(each.terms))});
+  for (SitePlan& each : plan(model, vectors, options))
+    edits.push_back({each.site, Edit(std::move(each.terms))});
   return edits;
 }
 
-Steering steer(models::LanguageModel& model, std::span<const WeightedVector> vectors, const SteerOptions& options) {
+Steering steer(models::LanguageModel& model, std::span<const WeightedVector> vectors,
+               const SteerOptions& options) {
   Steering steering;
   steering.vectors_ = static_cast<int64_t>(vectors.size());
   for (SitePlan& each : plan(model, vectors, options)) {
-    steering.edits_.push_back(attach(model.module(), each.site, Edit(std::move(each.terms)), {.positions = options.positions}));
+    steering.edits_.push_back(attach(model.module(), each.site, Edit(std::move(each.terms)),
+                                     {.positions = options.positions}));
     steering.columns_.push_back(at::tensor(each.vectors, at::kLong));
   }
   return steering;
@@ -121,10 +132,12 @@ void Steering::set_scale(double scale) {
 
 void Steering::set_scale(const at::Tensor& scales) {
   if (scales.dim() > 2 || (scales.dim() == 2 && scales.size(1) != vectors_)) {
-    fail("the scales have shape {}, expected [], [batch] or [batch, {} vectors]", fmt::join(scales.sizes(), " × "), vectors_);
+    fail("the scales have shape {}, expected [], [batch] or [batch, {} vectors]",
+         fmt::join(scales.sizes(), " × "), vectors_);
   }
   for (size_t i = 0; i < edits_.size(); ++i) {
-    edits_[i].set_coefficients(scales.dim() == 2 ? scales.index_select(1, columns_[i].to(scales.device())) : scales);
+    edits_[i].set_coefficients(
+        scales.dim() == 2 ? scales.index_select(1, columns_[i].to(scales.device())) : scales);
   }
 }
 

@@ -14,7 +14,6 @@
 namespace vyx::steering {
 namespace {
 
-
 std::vector<std::string> choices_of(const Json& json, std::string_view where) {
   const auto found = json.find("choices");
   if (found == json.end() || !found->is_array() || found->size() < 2)
@@ -23,9 +22,11 @@ std::vector<std::string> choices_of(const Json& json, std::string_view where) {
   std::set<std::string> known;
   for (const Json& choice : *found) {
     if (!choice.is_string() || choice.get_ref<const std::string&>().empty())
-      fail("{}: \"choices\" holds {}, expected only text that is not empty", where, quote(choice.dump()));
+      fail("{}: \"choices\" holds {}, expected only text that is not empty", where,
+           quote(choice.dump()));
     choices.push_back(choice.get<std::string>());
-    if (!known.insert(choices.back()).second) fail("{}: \"choices\" holds {} twice; all must differ", where, quote(choices.back()));
+    if (!known.insert(choices.back()).second)
+      fail("{}: \"choices\" holds {} twice; all must differ", where, quote(choices.back()));
   }
   return choices;
 }
@@ -36,18 +37,27 @@ std::vector<ChoiceItem> read_choice_items(const std::filesystem::path& path) {
   std::vector<ChoiceItem> items;
   for_each_line(path, [&](std::string_view line, const std::string& where) {
     const Json json = parse_json(line, where);
-    ChoiceItem item{.question = json_string(json, "question", where), .choices = choices_of(json, where)};
-    if (item.question.empty()) fail("{}: \"question\" is empty; a choice needs something to answer", where);
-    item.answer = static_cast<size_t>(json_integer(json, "answer", where, 0, static_cast<int64_t>(item.choices.size()) - 1));
+    ChoiceItem item{.question = json_string(json, "question", where),
+                    .choices = choices_of(json, where)};
+    if (item.question.empty())
+      fail("{}: \"question\" is empty; a choice needs something to answer", where);
+    item.answer = static_cast<size_t>(
+        json_integer(json, "answer", where, 0, static_cast<int64_t>(item.choices.size()) - 1));
     items.push_back(std::move(item));
   });
   if (items.empty())
-    fail("{}: holds no item; expected a line {{\"question\": \"…\", \"choices\": [\"…\", \"…\"], \"answer\": 0}} each", path.string());
+    fail(
+        "{}: holds no item; expected a line {{\"question\": \"…\", \"choices\": [\"…\", \"…\"], "
+        "\"answer\": 0}} each",
+        path.string());
   return items;
 }
 
-ChoiceMeter::ChoiceMeter(models::LanguageModel& model, std::span<const ChoiceItem> items, bool chat, int64_t first_block) : model_(model) {
-  if (items.empty()) fail("there are no questions to measure what the model knows with; give at least one");
+ChoiceMeter::ChoiceMeter(models::LanguageModel& model, std::span<const ChoiceItem> items, bool chat,
+                         int64_t first_block)
+    : model_(model) {
+  if (items.empty())
+    fail("there are no questions to measure what the model knows with; give at least one");
   std::vector<std::vector<models::TokenId>> questions;             // an item
   std::vector<std::vector<std::vector<models::TokenId>>> choices;  // an item: a choice
   std::map<size_t, std::vector<size_t>> by_count;                  // choices: items
@@ -58,7 +68,9 @@ ChoiceMeter::ChoiceMeter(models::LanguageModel& model, std::span<const ChoiceIte
     auto& own = choices.emplace_back();
     std::vector<double>& bytes = bytes_.emplace_back();
     for (const std::string& choice : item.choices) {
-      tokens_ += own.emplace_back(model.tokenizer().encode(chat ? choice : " " + choice, {.special_tokens = false})).size();
+      tokens_ += own.emplace_back(model.tokenizer().encode(chat ? choice : " " + choice,
+                                                           {.special_tokens = false}))
+                     .size();
       bytes.push_back(static_cast<double>(choice.size()));
     }
     chance_ += 1 / static_cast<double>(item.choices.size() * items.size());
@@ -71,7 +83,8 @@ ChoiceMeter::ChoiceMeter(models::LanguageModel& model, std::span<const ChoiceIte
       lengths.push_back(static_cast<int64_t>(questions[member].size() + longest));
     }
     const auto rows = static_cast<int64_t>(count);
-    for (std::vector<size_t>& batch : models::batches_by_length(lengths, std::max(kBatchTokens / rows, int64_t{1}))) {
+    for (std::vector<size_t>& batch :
+         models::batches_by_length(lengths, std::max(kBatchTokens / rows, int64_t{1}))) {
       std::vector<std::vector<models::TokenId>> heads, tails;
       for (size_t& place : batch) {
         place = members[place];
@@ -99,8 +112,10 @@ std::vector<double> ChoiceMeter::right() {
   std::vector<double> right;
   for (size_t i = 0; i < all.size(); ++i) {
     const double own = all[i][answers_[i]];
-    right.push_back(std::count_if(all[i].begin(), all[i].end(), [&](double score) { return own > score; }) + 1 ==
-                    static_cast<int64_t>(all[i].size()));
+    right.push_back(
+        std::count_if(all[i].begin(), all[i].end(), [&](double score) { return own > score; }) +
+            1 ==
+        static_cast<int64_t>(all[i].size()));
   }
   return right;
 }

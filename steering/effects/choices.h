@@ -17,18 +17,21 @@ struct ChoiceItem {
   size_t answer = 0;                 // place of the right one
 };
 
-/// JSON Lines of {"question": "…", "choices": ["…", "…"], "answer": 0}, with further keys ignored. Throws Error naming file and line for
-/// an empty question or choice, fewer than two choices, equal ones, and an answer that is none of them; and the file when it holds no item.
+/// JSON Lines of {"question": "…", "choices": ["…", "…"], "answer": 0}, with further keys ignored.
+/// Throws Error naming file and line for an empty question or choice, fewer than two choices, equal
+/// ones, and an answer that is none of them; and the file when it holds no item.
 std::vector<ChoiceItem> read_choice_items(const std::filesystem::path& path);
 
-/// Which choice the model, with what is hooked in it now, would give: the one of the largest log-probability a UTF-8 byte behind the
-/// question, teacher-forced. A choice is divided by its bytes, so that it is not worse for being long, however a tokenizer cuts it
-/// (acc_norm of https://github.com/EleutherAI/lm-evaluation-harness). With `chat` the question is a user message and the choice the reply,
-/// without it a space stands between them.
+/// Which choice the model, with what is hooked in it now, would give: the one of the largest
+/// log-probability a UTF-8 byte behind the question, teacher-forced. A choice is divided by its
+/// bytes, so that it is not worse for being long, however a tokenizer cuts it (acc_norm of
+/// https://github.com/EleutherAI/lm-evaluation-harness). With `chat` the question is a user message
+/// and the choice the reply, without it a space stands between them.
 class ChoiceMeter {
  public:
   /// `first_block`: as ContinuationBatch. Throws Error when there is no item.
-  ChoiceMeter(models::LanguageModel& model, std::span<const ChoiceItem> items, bool chat, int64_t first_block = 0);
+  ChoiceMeter(models::LanguageModel& model, std::span<const ChoiceItem> items, bool chat,
+              int64_t first_block = 0);
 
   /// An item: a choice: nats a byte.
   std::vector<std::vector<double>> scores();

@@ -1,5 +1,5 @@
-// What steering does, in numbers: the shift towards the concept, and the side effect on text that has nothing
-// to do with it.
+// What steering does, in numbers: the shift towards the concept, and the side effect on text that
+// has nothing to do with it.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -16,10 +16,11 @@
 namespace vyx::steering {
 
 struct Effect {
-  double shift = 0;           // nats a token: how much more the model now prefers the positive continuations (see PreferenceMeter)
+  double shift = 0;  // nats a token: how much more the model now prefers the positive continuations
+                     // (see PreferenceMeter)
   double positive_share = 0;  // of the pairs, those that moved towards the positive side
-  double kl_mean = 0;         // nats: mean over the tokens of the neutral text of KL(steered ‖ unsteered)
-  double kl_p95 = 0;          // nats: the 95th percentile over those tokens
+  double kl_mean = 0;  // nats: mean over the tokens of the neutral text of KL(steered ‖ unsteered)
+  double kl_p95 = 0;   // nats: the 95th percentile over those tokens
 };
 
 /// A continuation pair as a model's tokens. In the continuations "<|im_end|>" is plain characters.
@@ -27,16 +28,19 @@ struct EncodedPair {
   std::vector<models::TokenId> prompt, positive, negative;
 };
 /// `chat`: the prompt is a user message in the model's chat format.
-EncodedPair encode_pair(const models::LanguageModel& model, const ContinuationPair& pair, bool chat);
+EncodedPair encode_pair(const models::LanguageModel& model, const ContinuationPair& pair,
+                        bool chat);
 
-/// What is hooked in the model now, pair by pair: a pair's preference is the mean log-probability a token of its positive continuation
-/// minus that of its negative one, teacher-forced. The continuations are run as if the model had written them, so that an edit of
-/// Positions::generated is measured too.
+/// What is hooked in the model now, pair by pair: a pair's preference is the mean log-probability a
+/// token of its positive continuation minus that of its negative one, teacher-forced. The
+/// continuations are run as if the model had written them, so that an edit of Positions::generated
+/// is measured too.
 class PreferenceMeter {
  public:
-  /// `chat`: the prompts are user messages in the model's chat format. `first_block`: as ContinuationBatch. Throws Error when
-  /// there is no pair.
-  PreferenceMeter(models::LanguageModel& model, std::span<const ContinuationPair> pairs, bool chat, int64_t first_block = 0);
+  /// `chat`: the prompts are user messages in the model's chat format. `first_block`: as
+  /// ContinuationBatch. Throws Error when there is no pair.
+  PreferenceMeter(models::LanguageModel& model, std::span<const ContinuationPair> pairs, bool chat,
+                  int64_t first_block = 0);
 
   std::vector<double> measure();  // nats a token
   size_t pairs() const { return pairs_; }
@@ -45,7 +49,8 @@ class PreferenceMeter {
  private:
   struct PairBatch {
     std::vector<size_t> pairs;  // of like length
-    at::Tensor lengths;         // tokens of their continuations, positive and negative in turn [2 · pairs] float64
+    at::Tensor lengths;  // tokens of their continuations, positive and negative in turn [2 · pairs]
+                         // float64
     ContinuationBatch continuations;
   };
 
@@ -59,20 +64,26 @@ class PreferenceMeter {
 struct NeutralEffect {
   at::Tensor kl;          // KL(steered ‖ unsteered) [tokens] float64
   at::Tensor reverse_kl;  // KL(unsteered ‖ steered) [tokens] float64
-  at::Tensor loss_rise;   // rise of the cross-entropy of the token that follows [tokens − windows] float64
+  at::Tensor
+      loss_rise;  // rise of the cross-entropy of the token that follows [tokens − windows] float64
 };
 
-/// `text` in windows of `window` tokens, of which max_tokens are used. Throws Error when there is none.
-std::vector<std::vector<models::TokenId>> neutral_windows(const models::Tokenizer& tokenizer, std::string_view text, int64_t window,
+/// `text` in windows of `window` tokens, of which max_tokens are used. Throws Error when there is
+/// none.
+std::vector<std::vector<models::TokenId>> neutral_windows(const models::Tokenizer& tokenizer,
+                                                          std::string_view text, int64_t window,
                                                           int64_t max_tokens);
 
-/// Measures against the model as it is when this is made: make it before steering. Memory is tokens × vocabulary floats.
+/// Measures against the model as it is when this is made: make it before steering. Memory is tokens
+/// × vocabulary floats.
 class NeutralMeter {
  public:
   /// `first_block`: as ContinuationBatch. Throws Error when there is no window or an empty one.
-  NeutralMeter(models::LanguageModel& model, std::vector<std::vector<models::TokenId>> windows, int64_t first_block = 0);
+  NeutralMeter(models::LanguageModel& model, std::vector<std::vector<models::TokenId>> windows,
+               int64_t first_block = 0);
 
-  /// Of what is hooked in the model now. With a `prefix`, each window stands behind it: the effect of a prompt.
+  /// Of what is hooked in the model now. With a `prefix`, each window stands behind it: the effect
+  /// of a prompt.
   NeutralEffect measure(std::span<const models::TokenId> prefix = {});
   const std::vector<std::vector<models::TokenId>>& windows() const { return windows_; }
   uint64_t tokens() const;
@@ -82,11 +93,13 @@ class NeutralMeter {
     std::vector<size_t> windows;  // of one length
     at::Tensor ids;               // [windows, seq]
     at::Tensor entering;          // the first block's input [windows, seq, d], once it was computed
-    at::Tensor unsteered;         // log-probabilities of the unsteered model [windows · seq, vocabulary] float32
+    at::Tensor
+        unsteered;  // log-probabilities of the unsteered model [windows · seq, vocabulary] float32
   };
   /// The last block's output [windows · seq, d].
   at::Tensor hidden(WindowBatch& batch, std::span<const models::TokenId> prefix);
-  void compare(WindowBatch& batch, std::span<const models::TokenId> prefix, std::vector<NeutralEffect>& effects);
+  void compare(WindowBatch& batch, std::span<const models::TokenId> prefix,
+               std::vector<NeutralEffect>& effects);
 
   models::LanguageModel& model_;
   int64_t first_block_;
@@ -97,16 +110,18 @@ class NeutralMeter {
 /// Both, in means: measured against the model as it is when this is made.
 class EffectMeter {
  public:
-  /// `chat`: as PreferenceMeter. `neutral` is cut into windows of `window` tokens, of which max_neutral_tokens are used. Throws Error
-  /// when there is no pair or no neutral text.
+  /// `chat`: as PreferenceMeter. `neutral` is cut into windows of `window` tokens, of which
+  /// max_neutral_tokens are used. Throws Error when there is no pair or no neutral text.
   struct Options {
     bool chat = true;
     int64_t window = 128;
     int64_t max_neutral_tokens = 512;
     int64_t first_block = 0;  // nothing before it will be hooked
   };
-  EffectMeter(models::LanguageModel& model, std::vector<ContinuationPair> pairs, std::string_view neutral, Options options);
-  EffectMeter(models::LanguageModel& model, std::vector<ContinuationPair> pairs, std::string_view neutral)
+  EffectMeter(models::LanguageModel& model, std::vector<ContinuationPair> pairs,
+              std::string_view neutral, Options options);
+  EffectMeter(models::LanguageModel& model, std::vector<ContinuationPair> pairs,
+              std::string_view neutral)
       : EffectMeter(model, std::move(pairs), neutral, Options{}) {}
 
   /// The effect of what is hooked in the model now.

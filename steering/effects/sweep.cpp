@@ -17,7 +17,9 @@ std::set<double> grid(const std::vector<double>& coefficients) {
   std::set<double> values = {0};
   for (const double coefficient : coefficients) {
     if (!std::isfinite(coefficient) || coefficient <= 0) {
-      throw UsageError(fmt::format("coefficient {} in a sweep; expected numbers above 0, as both signs are tried", coefficient));
+      throw UsageError(fmt::format(
+          "coefficient {} in a sweep; expected numbers above 0, as both signs are tried",
+          coefficient));
     }
     values.insert({-coefficient, coefficient});
   }
@@ -35,7 +37,8 @@ std::optional<double> choose_coefficient(std::span<const SweepRow> rows, double 
   return std::nullopt;
 }
 
-Sweep sweep(models::LanguageModel& model, std::span<const WeightedVector> vectors, EffectMeter& meter, const SweepOptions& options,
+Sweep sweep(models::LanguageModel& model, std::span<const WeightedVector> vectors,
+            EffectMeter& meter, const SweepOptions& options,
             const std::function<void(const SweepRow&)>& on_row) {
   const std::set<double> coefficients = grid(options.coefficients);
   Sweep result;

@@ -15,8 +15,8 @@
 #include <utility>
 
 #include "core/base/error.h"
-#include "core/formats/gguf.h"
 #include "core/base/text.h"
+#include "core/formats/gguf.h"
 
 namespace vyx::steering {
 namespace {
@@ -57,7 +57,8 @@ struct Block {
 std::optional<uint64_t> parse_index(std::string_view digits) {
   uint64_t index = 0;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
-  if (error != std::errc{} || end != digits.data() + digits.size() || index >= kMostBlocks) return std::nullopt;
+  if (error != std::errc{} || end != digits.data() + digits.size() || index >= kMostBlocks)
+    return std::nullopt;
   return index;
 }
 
@@ -74,8 +75,8 @@ Site site_of(const Block& block) {
   return {fmt::format("{}.{}", block.path, block.index), Port::output};
 }
 
-/// The blocks of all directions when `direction.{k}` can say them: outputs of blocks of one list, not the
-/// first one.
+/// The blocks of all directions when `direction.{k}` can say them: outputs of blocks of one list,
+/// not the first one.
 std::vector<Block> blocks_of(const std::vector<SiteDirection>& directions) {
   std::vector<Block> blocks;
   for (const SiteDirection& direction : directions) {
@@ -91,8 +92,7 @@ std::string index_convention(const std::vector<Block>& blocks) {
   if (blocks.empty()) return "site.{i} belongs to the i-th of vyx.sites, counted from 0";
   return fmt::format(
       "direction.k belongs to the output of block k, counted from 0: {}.k:output, Hugging Face "
-      "hidden_states[k+1], "
-      "llama.cpp layer k",
+      "hidden_states[k+1], llama.cpp layer k",
       blocks.front().path);
 }
 
@@ -103,13 +103,14 @@ std::string tensor_name(const std::vector<Block>& blocks, size_t i) {
 /// The tensor's values [d] float32.
 at::Tensor read_direction(const GgufTensor& tensor, const std::string& source) {
   if (tensor.type != GgmlType::f32 || tensor.shape.size() != 1) {
-    fail("{}: tensor {} is {} with {} dimensions, expected F32 with one; it isn't a direction", source, quote(tensor.name),
-         name_of(tensor.type), tensor.shape.size());
+    fail("{}: tensor {} is {} with {} dimensions, expected F32 with one; it isn't a direction",
+         source, quote(tensor.name), name_of(tensor.type), tensor.shape.size());
   }
   at::Tensor vector = at::empty({static_cast<int64_t>(tensor.shape[0])}, at::kFloat);
   std::memcpy(vector.mutable_data_ptr<float>(), tensor.data.data(), tensor.data.size());
   if (vector.numel() == 0 || !at::isfinite(vector).all().item<bool>()) {
-    fail("{}: tensor {} is empty or holds NaN or infinity; extract the vector again", source, quote(tensor.name));
+    fail("{}: tensor {} is empty or holds NaN or infinity; extract the vector again", source,
+         quote(tensor.name));
   }
   return vector;
 }
@@ -119,7 +120,8 @@ template <class T>
 const std::vector<T>& array_of(const Gguf& gguf, std::string_view key, size_t count) {
   const std::vector<T>& values = gguf.array<T>(key);
   if (values.size() != count) {
-    fail("{}: {} has {} values, expected {}; the file is damaged", gguf.source(), key, values.size(), count);
+    fail("{}: {} has {} values, expected {}; the file is damaged", gguf.source(), key,
+         values.size(), count);
   }
   return values;
 }
@@ -131,13 +133,16 @@ std::string text_or_empty(const Gguf& gguf, std::string_view key) {
 void read_statistics(const Gguf& gguf, std::vector<SiteDirection>& directions) {
   for (const auto& [key, member] : kStatistics) {
     const std::vector<double>& values = array_of<double>(gguf, key, directions.size());
-    for (size_t i = 0; i < values.size(); ++i) directions[i].direction.statistics.*member = values[i];
+    for (size_t i = 0; i < values.size(); ++i)
+      directions[i].direction.statistics.*member = values[i];
   }
-  const std::vector<uint32_t>& counts = array_of<uint32_t>(gguf, kEigenvalueCounts, directions.size());
+  const std::vector<uint32_t>& counts =
+      array_of<uint32_t>(gguf, kEigenvalueCounts, directions.size());
   const std::vector<double>& all = gguf.array<double>(kEigenvalues);
   std::span<const double> rest = all;
   for (size_t i = 0; i < counts.size(); ++i) {
-    if (counts[i] > rest.size()) fail("{}: {} has too few values; the file is damaged", gguf.source(), kEigenvalues);
+    if (counts[i] > rest.size())
+      fail("{}: {} has too few values; the file is damaged", gguf.source(), kEigenvalues);
     directions[i].direction.statistics.eigenvalues.assign(rest.begin(), rest.begin() + counts[i]);
     rest = rest.subspan(counts[i]);
   }
@@ -146,13 +151,16 @@ void read_statistics(const Gguf& gguf, std::vector<SiteDirection>& directions) {
 /// A file with our keys: vyx.sites says where each direction belongs.
 std::vector<SiteDirection> read_own(const Gguf& gguf) {
   std::vector<SiteDirection> directions;
-  for (const std::string& name : gguf.array<std::string>(kSites)) directions.push_back({Site::parse(name), {}});
+  for (const std::string& name : gguf.array<std::string>(kSites))
+    directions.push_back({Site::parse(name), {}});
   if (directions.size() != gguf.tensors().size()) {
-    fail("{}: {} tensors for {} sites, expected one each; the file is damaged", gguf.source(), gguf.tensors().size(), directions.size());
+    fail("{}: {} tensors for {} sites, expected one each; the file is damaged", gguf.source(),
+         gguf.tensors().size(), directions.size());
   }
   const std::vector<Block> blocks = blocks_of(directions);
   for (size_t i = 0; i < directions.size(); ++i) {
-    directions[i].direction.vector = read_direction(gguf.tensor(tensor_name(blocks, i)), gguf.source());
+    directions[i].direction.vector =
+        read_direction(gguf.tensor(tensor_name(blocks, i)), gguf.source());
   }
   read_statistics(gguf, directions);
   return directions;
@@ -164,16 +172,19 @@ std::vector<SiteDirection> read_foreign(const Gguf& gguf, const std::string& blo
   std::vector<std::pair<uint64_t, const GgufTensor*>> tensors;
   for (const GgufTensor& tensor : gguf.tensors()) {
     const std::string_view name = tensor.name;
-    const auto block = name.starts_with(kPrefix) ? parse_index(name.substr(kPrefix.size())) : std::nullopt;
+    const auto block =
+        name.starts_with(kPrefix) ? parse_index(name.substr(kPrefix.size())) : std::nullopt;
     if (!block) {
-      fail("{}: tensor {} is not a direction, expected names like direction.14", gguf.source(), quote(name));
+      fail("{}: tensor {} is not a direction, expected names like direction.14", gguf.source(),
+           quote(name));
     }
     tensors.emplace_back(*block, &tensor);
   }
   std::sort(tensors.begin(), tensors.end());
   std::vector<SiteDirection> directions;
   for (const auto& [block, tensor] : tensors) {
-    directions.push_back({site_of({block_path, block}), {read_direction(*tensor, gguf.source()), {}}});
+    directions.push_back(
+        {site_of({block_path, block}), {read_direction(*tensor, gguf.source()), {}}});
   }
   return directions;
 }
@@ -188,8 +199,8 @@ void require_one_width(const ControlVector& vector, const std::string& file) {
   if (vector.directions.empty()) fail("{}: holds no direction; extract the vector again", file);
   for (const auto& [site, direction] : vector.directions) {
     if (direction.vector.numel() != vector.width()) {
-      fail("{}: widths differ: {} at {} and {} at {}; a model has one width", file, vector.width(), vector.directions.front().site.name(),
-           direction.vector.numel(), site.name());
+      fail("{}: widths differ: {} at {} and {} at {}; a model has one width", file, vector.width(),
+           vector.directions.front().site.name(), direction.vector.numel(), site.name());
     }
   }
 }
@@ -213,12 +224,15 @@ void write_control_vector(const ControlVector& vector, const std::filesystem::pa
     counts.push_back(static_cast<uint32_t>(own.size()));
     eigenvalues.insert(eigenvalues.end(), own.begin(), own.end());
     vectors.push_back(direction.vector.to(at::kCPU, at::kFloat).contiguous());
-    const std::span<const float> values(vectors.back().const_data_ptr<float>(), static_cast<size_t>(vectors.back().numel()));
-    tensors.push_back({tensor_name(blocks, i), {values.size()}, GgmlType::f32, std::as_bytes(values)});
+    const std::span<const float> values(vectors.back().const_data_ptr<float>(),
+                                        static_cast<size_t>(vectors.back().numel()));
+    tensors.push_back(
+        {tensor_name(blocks, i), {values.size()}, GgmlType::f32, std::as_bytes(values)});
   }
   std::set<std::string_view> names;
   for (const GgufTensorData& tensor : tensors) {
-    if (!names.insert(tensor.name).second) fail("{}: two directions for {}", path.string(), tensor.name);
+    if (!names.insert(tensor.name).second)
+      fail("{}: two directions for {}", path.string(), tensor.name);
   }
 
   std::vector<std::pair<std::string, GgufValue>> metadata = {
@@ -232,7 +246,8 @@ void write_control_vector(const ControlVector& vector, const std::filesystem::pa
   for (const auto& [key, member] : kTexts) metadata.emplace_back(key, provenance.*member);
   for (const auto& [key, member] : kStatistics) {
     std::vector<double> values;
-    for (const SiteDirection& each : vector.directions) values.push_back(each.direction.statistics.*member);
+    for (const SiteDirection& each : vector.directions)
+      values.push_back(each.direction.statistics.*member);
     metadata.emplace_back(key, GgufArray(values));
   }
   metadata.emplace_back(kEigenvalueCounts, GgufArray(counts));
@@ -240,29 +255,30 @@ void write_control_vector(const ControlVector& vector, const std::filesystem::pa
   write_gguf(path, metadata, tensors);
 }
 
-ControlVector read_control_vector(const std::filesystem::path& path, const std::string& block_path, std::string* warning) {
+ControlVector read_control_vector(const std::filesystem::path& path, const std::string& block_path,
+                                  std::string* warning) {
   const GgufFile file(path);
   const Gguf& gguf = *file;
-  if (const std::string architecture = text_or_empty(gguf, "general.architecture"); architecture != kArchitecture) {
-    fail("{}: general.architecture is {}, expected \"{}\"; this GGUF file is not a control vector", path.string(), quote(architecture),
-         kArchitecture);
+  if (const std::string architecture = text_or_empty(gguf, "general.architecture");
+      architecture != kArchitecture) {
+    fail("{}: general.architecture is {}, expected \"{}\"; this GGUF file is not a control vector",
+         path.string(), quote(architecture), kArchitecture);
   }
   ControlVector vector{path.string(), {}, {}};
   vector.provenance.model_hint = text_or_empty(gguf, kModelHint);
   if (gguf.find(kSites)) {
     for (const auto& [key, member] : kTexts) vector.provenance.*member = text_or_empty(gguf, key);
-    vector.provenance.pairs = static_cast<int64_t>(gguf.unsigned_integer(kPairs, 0, std::numeric_limits<int64_t>::max()));
+    vector.provenance.pairs =
+        static_cast<int64_t>(gguf.unsigned_integer(kPairs, 0, std::numeric_limits<int64_t>::max()));
     vector.directions = read_own(gguf);
   } else {
     vector.directions = read_foreign(gguf, block_path);
     if (warning && is_from_cvector_generator(gguf)) {
       *warning = fmt::format(
-          "{}: made by llama.cpp's cvector-generator (its layer_count is an i32), which writes block k's "
-          "direction as "
-          "direction.{{k+1}}: here as in llama.cpp it acts one block late. To undo that with repeng: "
-          "v = ControlVector.import_gguf(FILE); v.directions = {{k - 1: d for k, d in "
-          "v.directions.items()}}; "
-          "v.export_gguf(OUT)",
+          "{}: made by llama.cpp's cvector-generator (its layer_count is an i32), which writes "
+          "block k's direction as direction.{{k+1}}: here as in llama.cpp it acts one block late. "
+          "To undo that with repeng: v = ControlVector.import_gguf(FILE); v.directions = {{k - 1: "
+          "d for k, d in v.directions.items()}}; v.export_gguf(OUT)",
           path.string());
     }
   }

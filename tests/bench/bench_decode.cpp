@@ -1,5 +1,5 @@
-// What hooks and steering cost a decode step on a real model: the plain module, the instrumented one, and the
-// steered one, step by step in turn.
+// What hooks and steering cost a decode step on a real model: the plain module, the instrumented
+// one, and the steered one, step by step in turn.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -30,12 +30,13 @@ int main(int argc, char** argv) {
   int64_t steps = 150;
   apps::VectorOptions vector_options;
   apps::LatentOptions latent_options;
-  apps::Driver driver("bench-decode", "--model model.pt [--vector happy.gguf] [--sae sae/ --latent 1234=10]",
+  apps::Driver driver("bench-decode",
+                      "--model model.pt [--vector happy.gguf] [--sae sae/ --latent 1234=10]",
                       "Times decode steps: plain, instrumented, steered.",
-                      "  bench-decode --model out/demo/smollm2.pt --vector out/demo/happy.gguf --sites "
-                      "'model.layers.{8..20}'");
-  driver.options()("model,m", apps::po::value(&model_path)->required(), "the model")("steps", apps::po::value(&steps)->default_value(steps),
-                                                                                     "of each kind");
+                      "  bench-decode --model out/demo/smollm2.pt --vector out/demo/happy.gguf "
+                      "--sites 'model.layers.{8..20}'");
+  driver.options()("model,m", apps::po::value(&model_path)->required(), "the model")(
+      "steps", apps::po::value(&steps)->default_value(steps), "of each kind");
   vector_options.add_to(driver);
   latent_options.add_to(driver);
 
@@ -43,16 +44,18 @@ int main(int argc, char** argv) {
     c10::NoGradGuard no_grad;
     auto plain = load_script(model_path).module;
     auto model = models::LanguageModel::load(model_path);
-    const std::vector<std::vector<models::TokenId>> prompt{model.encode_prompt("Tell me a story about a fox.", true)};
+    const std::vector<std::vector<models::TokenId>> prompt{
+        model.encode_prompt("Tell me a story about a fox.", true)};
     const std::vector<std::vector<models::TokenId>> token{{100}};
     const auto prompt_batch = models::make_batch(prompt, models::Padding::right, 0);
     const auto token_batch = models::make_batch(token, models::Padding::right, 0);
     auto cache = model.make_cache(1, 64);
     model.extend(cache, prompt_batch);
 
-    // Every step extends the same prompt by one token, so that all do the same work; plain and instrumented run the same method on the
-    // same arguments, both without TorchScript's optimiser, as LanguageModel runs it (with it a plain step is some 1 to 2 % faster, once it
-    // has been compiled for the shape).
+    // Every step extends the same prompt by one token, so that all do the same work; plain and
+    // instrumented run the same method on the same arguments, both without TorchScript's optimiser,
+    // as LanguageModel runs it (with it a plain step is some 1 to 2 % faster, once it has been
+    // compiled for the shape).
     const auto step = [&](auto&& extend) {
       cache.length = prompt_batch.ids.size(1);
       const auto start = std::chrono::steady_clock::now();
@@ -77,7 +80,8 @@ int main(int argc, char** argv) {
     latent_options.check();
     std::optional<apps::LatentIntervention> intervention;
     if (!latent_options.sae.empty()) intervention = latent_options.read(model);
-    const std::optional<Edit> latents = intervention ? std::optional(intervention->edit()) : std::nullopt;
+    const std::optional<Edit> latents =
+        intervention ? std::optional(intervention->edit()) : std::nullopt;
     std::vector<double> plain_times, idle_times, unsteered_times, steered_times;
     for (int64_t i = -10; i < steps; ++i) {
       double plain_time = 0, idle_time = 0;
@@ -95,10 +99,17 @@ int main(int argc, char** argv) {
       unsteered_times.push_back(unsteered_time);
       steered_times.push_back(steered_time);
     }
-    const double a = median(plain_times), b = median(idle_times), c = median(unsteered_times), d = median(steered_times);
+    const double a = median(plain_times), b = median(idle_times), c = median(unsteered_times),
+                 d = median(steered_times);
     if (!common.json)
-      fmt::print("decode step: plain {:.2f} ms, instrumented {:.2f} ms ({:+.2f} %); unsteered {:.2f} ms, steered {:.2f} ms ({:+.2f} %)\n",
-                 a * 1e3, b * 1e3, (b / a - 1) * 100, c * 1e3, d * 1e3, (d / c - 1) * 100);
-    return {{"plain_seconds", a}, {"instrumented_seconds", b}, {"unsteered_seconds", c}, {"steered_seconds", d}, {"steps", steps}};
+      fmt::print(
+          "decode step: plain {:.2f} ms, instrumented {:.2f} ms ({:+.2f} %); unsteered {:.2f} ms, "
+          "steered {:.2f} ms ({:+.2f} %)\n",
+          a * 1e3, b * 1e3, (b / a - 1) * 100, c * 1e3, d * 1e3, (d / c - 1) * 100);
+    return {{"plain_seconds", a},
+            {"instrumented_seconds", b},
+            {"unsteered_seconds", c},
+            {"steered_seconds", d},
+            {"steps", steps}};
   });
 }

@@ -1,5 +1,5 @@
-// What hooks cost, in one interleaved run: an idle tap, hooks, and an instrumented forward beside a plain
-// one.
+// What hooks cost, in one interleaved run: an idle tap, hooks, and an instrumented forward beside a
+// plain one.
 //     bench-hooks [--json]
 // One thread, and its processor time: ratios near 1 would drown in what else runs on the machine.
 #include <ATen/Parallel.h>
@@ -34,11 +34,13 @@ double seconds_of(const std::function<void()>& work, int repeats) {
 }
 
 /// The least time of each, measured in turns, so that all see the same machine.
-std::vector<double> least_times(const std::vector<std::function<void()>>& works, int rounds, int repeats) {
+std::vector<double> least_times(const std::vector<std::function<void()>>& works, int rounds,
+                                int repeats) {
   std::vector<double> least(works.size(), 1e300);
   for (const auto& work : works) seconds_of(work, 4);  // past the profiling runs
   for (int round = 0; round < rounds; ++round) {
-    for (size_t i = 0; i < works.size(); ++i) least[i] = std::min(least[i], seconds_of(works[i], repeats));
+    for (size_t i = 0; i < works.size(); ++i)
+      least[i] = std::min(least[i], seconds_of(works[i], repeats));
   }
   return least;
 }
@@ -60,7 +62,8 @@ Module identities(int length, const std::string& parameters, const std::string& 
 Module linear(int64_t from, int64_t to) {
   Module module("Linear");
   module.register_parameter("weight", at::randn({to, from}) / 24, false);
-  module.define("def forward(self, x: Tensor) -> Tensor:\n    return torch.linear(x, self.weight)\n");
+  module.define(
+      "def forward(self, x: Tensor) -> Tensor:\n    return torch.linear(x, self.weight)\n");
   return module;
 }
 
@@ -73,8 +76,8 @@ Module norm(int64_t width) {
   return module;
 }
 
-/// SmolLM2's shape without embeddings and positions: 30 layers, 576 wide, 9 heads of which 3 are of keys and
-/// values.
+/// SmolLM2's shape without embeddings and positions: 30 layers, 576 wide, 9 heads of which 3 are of
+/// keys and values.
 Module llama() {
   Module attention("Attention");
   attention.register_module("q_proj", linear(576, 576));
@@ -95,7 +98,8 @@ Module llama() {
   mlp.register_module("down_proj", linear(1536, 576));
   mlp.define(
       "def forward(self, x: Tensor) -> Tensor:\n"
-      "    return self.down_proj.forward(torch.silu(self.gate_proj.forward(x)) * self.up_proj.forward(x))\n");
+      "    return self.down_proj.forward(torch.silu(self.gate_proj.forward(x)) * "
+      "self.up_proj.forward(x))\n");
   Module layer("Layer");
   layer.register_module("input_layernorm", norm(576));
   layer.register_module("self_attn", attention);
@@ -127,34 +131,47 @@ std::vector<Figure> measure() {
   constexpr int kLength = 500;
   const torch::NoGradGuard no_grad;
   const at::Tensor x = at::randn({4});
-  const auto chain = [&](const char* parameters, const char* arguments) { return identities(kLength, parameters, arguments); };
+  const auto chain = [&](const char* parameters, const char* arguments) {
+    return identities(kLength, parameters, arguments);
+  };
   Module plain = chain("x: Tensor", "x");
   const Module three = chain("x: Tensor, n: int, y: Optional[Tensor]", "x, 1, None");
   vyx::HookedModule idle(plain), idle_three(three), output(plain), input(plain), replaced(plain);
-  const auto empty = [](const vyx::Site&, const IValue&) -> std::optional<IValue> { return std::nullopt; };
-  const auto same = [](const vyx::Site&, const IValue& value) -> std::optional<IValue> { return value; };
-  const vyx::HookHandle at_outputs = output.hook("m*", empty), at_inputs = input.hook("m*:input", empty),
+  const auto empty = [](const vyx::Site&, const IValue&) -> std::optional<IValue> {
+    return std::nullopt;
+  };
+  const auto same = [](const vyx::Site&, const IValue& value) -> std::optional<IValue> {
+    return value;
+  };
+  const vyx::HookHandle at_outputs = output.hook("m*", empty),
+                        at_inputs = input.hook("m*:input", empty),
                         replaces = replaced.hook("m*", same);
-  const auto t = least_times({[&] { plain.forward({x}); }, [&] { idle.forward({x}); }, [&] { idle_three.forward({x}); },
-                              [&] { output.forward({x}); }, [&] { input.forward({x}); }, [&] { replaced.forward({x}); }},
-                             30, 50);
-  const auto ns = [&](size_t with, size_t without) { return (t[with] - t[without]) / kLength * 1e9; };
+  const auto t = least_times(
+      {[&] { plain.forward({x}); }, [&] { idle.forward({x}); }, [&] { idle_three.forward({x}); },
+       [&] { output.forward({x}); }, [&] { input.forward({x}); }, [&] { replaced.forward({x}); }},
+      30, 50);
+  const auto ns = [&](size_t with, size_t without) {
+    return (t[with] - t[without]) / kLength * 1e9;
+  };
 
   Module model = llama();
   vyx::HookedModule instrumented(model), steered(model);
   std::vector<vyx::AttachedEdit> edits;
   for (int layer = 8; layer < 21; ++layer) {
-    edits.push_back(attach(steered, {"layers." + std::to_string(layer), vyx::Port::output}, vyx::Edit({vyx::add(at::randn({576}))})));
+    edits.push_back(attach(steered, {"layers." + std::to_string(layer), vyx::Port::output},
+                           vyx::Edit({vyx::add(at::randn({576}))})));
   }
   const at::Tensor token = at::randn({1, 1, 576}), prompt = at::randn({1, 64, 576});
   const auto ratios = [&](const at::Tensor& hidden, int rounds, int repeats) {
-    return least_times({[&] { model.forward({hidden}); }, [&] { instrumented.forward({hidden}); }, [&] { steered.forward({hidden}); }},
+    return least_times({[&] { model.forward({hidden}); }, [&] { instrumented.forward({hidden}); },
+                        [&] { steered.forward({hidden}); }},
                        rounds, repeats);
   };
   const auto decode = ratios(token, 40, 1), prefill = ratios(prompt, 10, 1);
   return {
       {"idle_tap_ns", "idle tap (mean of input and output, one argument)", ns(1, 0) / 2},
-      {"idle_taps_three_arguments_ns", "idle taps of a submodule with three arguments, both", ns(2, 0)},
+      {"idle_taps_three_arguments_ns", "idle taps of a submodule with three arguments, both",
+       ns(2, 0)},
       {"empty_output_hook_ns", "empty hook at an output, above idle", ns(3, 1)},
       {"empty_input_hook_ns", "empty hook at an input, above idle", ns(4, 1)},
       {"replacement_ns", "replacement at an output, above idle", ns(5, 1)},

@@ -1,4 +1,5 @@
-// What changing a latent costs beside encoding all of them, editing and decoding, on the same random autoencoders, in turns.
+// What changing a latent costs beside encoding all of them, editing and decoding, on the same
+// random autoencoders, in turns.
 //     bench-latent-edit [--json]
 // One thread, and its processor time: an edit of a token takes less than waking a second one.
 #include <ATen/ATen.h>
@@ -52,7 +53,8 @@ std::vector<double> median_times(const std::vector<std::function<void()>>& works
   }
   std::vector<double> medians;
   for (auto& each : times) {
-    std::nth_element(each.begin(), each.begin() + static_cast<std::ptrdiff_t>(each.size() / 2), each.end());
+    std::nth_element(each.begin(), each.begin() + static_cast<std::ptrdiff_t>(each.size() / 2),
+                     each.end());
     medians.push_back(each[each.size() / 2]);
   }
   return medians;
@@ -72,9 +74,11 @@ int main(int argc, char** argv) {
       const std::vector<LatentChange> change{{.latent = kLatent, .value = kValue}};
       const Edit edit = edit_latents(sae, change);
       for (const int64_t tokens : {1, 64}) {
-        const at::Tensor x = at::randn({1, tokens, kWidth}, at::make_generator<at::CPUGeneratorImpl>(3));  // [batch, seq, d]
+        const at::Tensor x = at::randn(
+            {1, tokens, kWidth}, at::make_generator<at::CPUGeneratorImpl>(3));  // [batch, seq, d]
         const auto times = median_times({[&] { full_path(sae, x); }, [&] { edit.apply(x); }}, 3);
-        const double full = times[0] / static_cast<double>(tokens), ours = times[1] / static_cast<double>(tokens);
+        const double full = times[0] / static_cast<double>(tokens),
+                     ours = times[1] / static_cast<double>(tokens);
         rows.push_back({{"architecture", name_of(architecture)},
                         {"latents", latents},
                         {"tokens", tokens},
@@ -82,8 +86,10 @@ int main(int argc, char** argv) {
                         {"edit_seconds_a_token", ours},
                         {"ratio", full / ours}});
         if (!json)
-          fmt::print("{:<10} {:>6} latents, {:>3} tokens: full path {:>9.1f} µs a token, edit {:>8.2f} µs: {:>8.1f} ×\n",
-                     name_of(architecture), latents, tokens, full * 1e6, ours * 1e6, full / ours);
+          fmt::print(
+              "{:<10} {:>6} latents, {:>3} tokens: full path {:>9.1f} µs a token, edit {:>8.2f} "
+              "µs: {:>8.1f} ×\n",
+              name_of(architecture), latents, tokens, full * 1e6, ours * 1e6, full / ours);
       }
     }
   if (json) fmt::print("{}\n", rows.dump(2));

@@ -17,7 +17,9 @@ from saelens_training import train_topk
 
 def rows(store):
     shards = [load_file(path) for path in sorted(store.glob("shard-*.safetensors"))]
-    return torch.cat([tensor for shard in shards for name, tensor in shard.items() if tensor.dim() == 2]).float()
+    return torch.cat([
+        tensor for shard in shards for name, tensor in shard.items() if tensor.dim() == 2
+    ]).float()
 
 
 def batches(x, count, size):
@@ -51,22 +53,32 @@ def main():
 
     def drive(driver, *args):
         command = [options.bin / driver, *args, "--json", "--quiet", "--threads", options.threads]
-        return json.loads(subprocess.run([*map(str, command)], stdout=subprocess.PIPE, text=True, check=True).stdout)
+        return json.loads(
+            subprocess.run([*map(str, command)], stdout=subprocess.PIPE, text=True,
+                           check=True).stdout)
 
     x = rows(options.store)
-    site = json.loads((options.store / "manifest.json").read_text())["sites"][0]["site"]  # SAELens's file does not say
-    print(f"{len(x):,} rows of width {x.shape[1]}, {options.latents} latents, k {options.k}, {steps * options.batch:,} tokens; on held-out rows:")
+    site = json.loads(
+        (options.store /
+         "manifest.json").read_text())["sites"][0]["site"]  # SAELens's file does not say
+    print(
+        f"{len(x):,} rows of width {x.shape[1]}, {options.latents} latents, k {options.k}, {steps * options.batch:,} tokens; on held-out rows:"
+    )
     for learning_rate in options.learning_rates:
         with tempfile.TemporaryDirectory() as folder:
             ours, theirs = pathlib.Path(folder) / "vyx", pathlib.Path(folder) / "saelens"
-            drive("vyx-sae-train", "--activations", options.store, "--architecture", "topk", "--latents", options.latents, "--k", options.k,
-                  "--batch", options.batch, "--steps", steps, "--lr", learning_rate, "--out", ours)
-            train_topk(batches(x, steps, options.batch), d_in=x.shape[1], latents=options.latents, k=options.k, batches=steps,
-                       batch=options.batch, learning_rate=learning_rate, out=theirs)
+            drive("vyx-sae-train", "--activations", options.store, "--architecture", "topk",
+                  "--latents", options.latents, "--k", options.k, "--batch", options.batch,
+                  "--steps", steps, "--lr", learning_rate, "--out", ours)
+            train_topk(batches(x, steps, options.batch), d_in=x.shape[1], latents=options.latents,
+                       k=options.k, batches=steps, batch=options.batch, learning_rate=learning_rate,
+                       out=theirs)
             for name, sae in (("vyx", ours), ("SAELens", theirs)):
-                metrics = drive("vyx-sae-eval", "--sae", sae, "--activations", options.heldout, "--site", site)["metrics"]
-                print(f"lr {learning_rate:g}  {name:<8} explained variance {metrics['explained_variance']:.4f}, L0 {metrics['l0']:.1f},"
-                      f" dead {metrics['dead_fraction']:.1%}", flush=True)
+                metrics = drive("vyx-sae-eval", "--sae", sae, "--activations", options.heldout,
+                                "--site", site)["metrics"]
+                print(
+                    f"lr {learning_rate:g}  {name:<8} explained variance {metrics['explained_variance']:.4f}, L0 {metrics['l0']:.1f},"
+                    f" dead {metrics['dead_fraction']:.1%}", flush=True)
 
 
 if __name__ == "__main__":

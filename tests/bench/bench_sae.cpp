@@ -1,4 +1,5 @@
-// bench-sae FOLDER --steps N --threads T [--phases]: training steps on a case that bench_sae.py wrote, as JSON.
+// bench-sae FOLDER --steps N --threads T [--phases]: training steps on a case that bench_sae.py
+// wrote, as JSON.
 #include "tests/sae/objectives/raw_case.h"
 // torch first
 #include <ATen/Parallel.h>
@@ -43,7 +44,8 @@ SparseCode select(const Autoencoder& sae, const Preactivations& all) {
     case Architecture::batch_topk:
       return select_batch_topk(all, sae.config.k * all.batch());
     default: {
-      const at::Tensor lower = sae.weights.threshold.defined() ? sae.weights.threshold : at::zeros({sae.config.latents});
+      const at::Tensor lower =
+          sae.weights.threshold.defined() ? sae.weights.threshold : at::zeros({sae.config.latents});
       return *select_above(all, lower.const_data_ptr<float>(), double(sae.config.latents));
     }
   }
@@ -56,23 +58,29 @@ Json phases(const Autoencoder& sae, const ObjectiveInput& input, const Objective
     const Batch batch(sae, input);
     std::optional<Preactivations> all;
     pack = std::min(pack, seconds([&] {
-                      all.emplace(batch.centered, sae.weights.encoder, sae.weights.encoder_bias, choose_products(options.bfloat16));
+                      all.emplace(batch.centered, sae.weights.encoder, sae.weights.encoder_bias,
+                                  choose_products(options.bfloat16));
                     }));
     products = std::min(products, seconds([&] {
                           parallel_tiles(all->tiles(), [&](int64_t index) {
                             Preactivations::Tile tile(*all, index);
-                            for (int64_t block = 0; block < all->blocks(); ++block) tile.multiply(block);
+                            for (int64_t block = 0; block < all->blocks(); ++block)
+                              tile.multiply(block);
                           });
                         }));
     SparseCode code;
     selection = std::min(selection, seconds([&] { code = select(sae, *all); }));
     decoding = std::min(decoding, seconds([&] {
-                          reconstruct(code, code.values.data(), sae.weights.decoder, batch.base, batch.target, {batch.latents},
-                                      residual_scale(batch));
+                          reconstruct(code, code.values.data(), sae.weights.decoder, batch.base,
+                                      batch.target, {batch.latents}, residual_scale(batch));
                         }));
     ordering = std::min(ordering, seconds([&] { by_latent(code); }));
   }
-  return {{"pack", pack}, {"products", products}, {"selection", selection - products}, {"decoding", decoding}, {"ordering", ordering}};
+  return {{"pack", pack},
+          {"products", products},
+          {"selection", selection - products},
+          {"decoding", decoding},
+          {"ordering", ordering}};
 }
 
 }  // namespace
@@ -85,7 +93,8 @@ int main(int count, char** arguments) {
   };
   try {
     at::set_num_threads(number("--threads", 2));
-    at::mm(at::ones({512, 512}), at::ones({512, 512}));  // what the threads and the libraries take is not the step's
+    at::mm(at::ones({512, 512}),
+           at::ones({512, 512}));  // what the threads and the libraries take is not the step's
     const double baseline = status_bytes("VmRSS"), files = status_bytes("RssFile");
     test::RawCase raw = test::read_case(words.at(0));
     const int64_t batch = raw.json.at("batch").get<int64_t>(), batches = raw.x.size(0) / batch;
@@ -96,24 +105,29 @@ int main(int count, char** arguments) {
     std::vector<double> steps;
     double least_gradients = 1e9, least_update = 1e9, l0 = 0;
     for (int step = 0; step < number("--steps", 8); ++step) {
-      const ObjectiveInput input{.x = raw.x.narrow(0, step % batches * batch, batch), .dead = raw.input.dead};
-      const double gradient_seconds = seconds([&] { l0 = loss_and_gradients(raw.sae, input, raw.options, gradients).l0; });
-      const double update_seconds = seconds([&] { update(adam, raw.sae.weights, gradients, raw.json.value("lr", 0.0), {}); });
+      const ObjectiveInput input{.x = raw.x.narrow(0, step % batches * batch, batch),
+                                 .dead = raw.input.dead};
+      const double gradient_seconds =
+          seconds([&] { l0 = loss_and_gradients(raw.sae, input, raw.options, gradients).l0; });
+      const double update_seconds =
+          seconds([&] { update(adam, raw.sae.weights, gradients, raw.json.value("lr", 0.0), {}); });
       steps.push_back(gradient_seconds + update_seconds);
       least_gradients = std::min(least_gradients, gradient_seconds);
       least_update = std::min(least_update, update_seconds);
     }
     double parameters = 0;
-    raw.sae.weights.visit([&](const char*, const at::Tensor& tensor) { parameters += double(tensor.nbytes()); });
-    Json report = {{"steps", steps},
-                   {"loss_and_gradients", least_gradients},
-                   {"update", least_update},
-                   {"l0", l0},
-                   {"parameter_bytes", parameters},
-                   {"data_bytes", double(raw.x.nbytes())},
-                   {"batch_bytes", double(raw.x.nbytes()) / double(batches)},
-                   // Not the libraries' pages that were read meanwhile.
-                   {"peak_bytes", status_bytes("VmHWM") - baseline - (status_bytes("RssFile") - files)}};
+    raw.sae.weights.visit(
+        [&](const char*, const at::Tensor& tensor) { parameters += double(tensor.nbytes()); });
+    Json report = {
+        {"steps", steps},
+        {"loss_and_gradients", least_gradients},
+        {"update", least_update},
+        {"l0", l0},
+        {"parameter_bytes", parameters},
+        {"data_bytes", double(raw.x.nbytes())},
+        {"batch_bytes", double(raw.x.nbytes()) / double(batches)},
+        // Not the libraries' pages that were read meanwhile.
+        {"peak_bytes", status_bytes("VmHWM") - baseline - (status_bytes("RssFile") - files)}};
     if (std::find(words.begin(), words.end(), "--phases") != words.end())
       report["phases"] = phases(raw.sae, {.x = raw.x.narrow(0, 0, batch)}, raw.options);
     std::puts(report.dump().c_str());

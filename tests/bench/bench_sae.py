@@ -27,38 +27,71 @@ def write_case(folder, architecture, latents, rows=ROWS, **more):
     """Random unit decoder rows, tied encoder: z ~ N(0, 1), so that bias or threshold set L0."""
     torch.manual_seed(0)
     decoder = torch.nn.functional.normalize(torch.randn(latents, D), dim=-1)
-    tensors = {"W_enc": decoder, "W_dec": decoder, "b_enc": torch.zeros(latents), "b_dec": torch.zeros(D), "x": torch.randn(rows, D)}
+    tensors = {
+        "W_enc": decoder,
+        "W_dec": decoder,
+        "b_enc": torch.zeros(latents),
+        "b_dec": torch.zeros(D),
+        "x": torch.randn(rows, D)
+    }
     if architecture == "relu":
         tensors["b_enc"] -= LEVEL
     if architecture == "jump-relu":
-        tensors["threshold"] = torch.full((latents,), LEVEL)
+        tensors["threshold"] = torch.full((latents, ), LEVEL)
     folder.mkdir(exist_ok=True, parents=True)
     for name, tensor in tensors.items():
         tensor.numpy().tofile(folder / f"{name}.f32")
-    case = {"architecture": architecture, "d": D, "latents": latents, "rows": rows, "batch": BATCH, "k": K, "sparsity": 0.01,
-            "bandwidth": 0.05, **more}
+    case = {
+        "architecture": architecture,
+        "d": D,
+        "latents": latents,
+        "rows": rows,
+        "batch": BATCH,
+        "k": K,
+        "sparsity": 0.01,
+        "bandwidth": 0.05,
+        **more
+    }
     (folder / "case.json").write_text(json.dumps(case))
     return tensors
 
 
 def ours(options, folder, *more):
-    command = [options.bin / "bench-sae", folder, "--threads", options.threads, "--steps", options.steps, *more]
-    return json.loads(subprocess.run([*map(str, command)], stdout=subprocess.PIPE, text=True, check=True).stdout)
+    command = [
+        options.bin / "bench-sae", folder, "--threads", options.threads, "--steps", options.steps,
+        *more
+    ]
+    return json.loads(
+        subprocess.run([*map(str, command)], stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 class Peer:
     """SAELens's trainer on the tensors of a case."""
-
     def __init__(self, architecture, tensors):
         import sae_lens
         from sae_lens.config import LoggingConfig, SAETrainerConfig
         from sae_lens.training.sae_trainer import SAETrainer
 
-        kind, more = {"topk": ("TopK", {"k": K, "rescale_acts_by_decoder_norm": False}),
-                      "batch-topk": ("BatchTopK", {"k": K, "rescale_acts_by_decoder_norm": False}),
-                      "relu": ("Standard", {"l1_coefficient": 0.01}),
-                      "jump-relu": ("JumpReLU", {"l0_coefficient": 0.01, "jumprelu_init_threshold": LEVEL})}[architecture]
-        config = getattr(sae_lens, f"{kind}TrainingSAEConfig")(d_in=D, d_sae=tensors["W_dec"].shape[0], dtype="float32", device="cpu", **more)
+        kind, more = {
+            "topk": ("TopK", {
+                "k": K,
+                "rescale_acts_by_decoder_norm": False
+            }),
+            "batch-topk": ("BatchTopK", {
+                "k": K,
+                "rescale_acts_by_decoder_norm": False
+            }),
+            "relu": ("Standard", {
+                "l1_coefficient": 0.01
+            }),
+            "jump-relu": ("JumpReLU", {
+                "l0_coefficient": 0.01,
+                "jumprelu_init_threshold": LEVEL
+            })
+        }[architecture]
+        config = getattr(sae_lens,
+                         f"{kind}TrainingSAEConfig")(d_in=D, d_sae=tensors["W_dec"].shape[0],
+                                                     dtype="float32", device="cpu", **more)
         self.sae = getattr(sae_lens, f"{kind}TrainingSAE")(config)
         with torch.no_grad():
             for name, tensor in tensors.items():
@@ -66,23 +99,28 @@ class Peer:
                     getattr(self.sae, name).copy_(tensor.T if name == "W_enc" else tensor)
         self.x, self.next = tensors["x"], 0
         self.trainer = SAETrainer(
-            SAETrainerConfig(n_checkpoints=0, checkpoint_path=None, save_final_checkpoint=False, total_training_samples=10**9, device="cpu",
-                             autocast=False, lr=0.0, lr_end=0.0, lr_scheduler_name="constant", lr_warm_up_steps=0, adam_beta1=0.9,
-                             adam_beta2=0.999, lr_decay_steps=0, n_restart_cycles=1, train_batch_size_samples=BATCH,
-                             dead_feature_window=1000, feature_sampling_window=2000, logger=LoggingConfig(log_to_wandb=False)),
-            self.sae, iter(()))
+            SAETrainerConfig(n_checkpoints=0, checkpoint_path=None, save_final_checkpoint=False,
+                             total_training_samples=10**9, device="cpu", autocast=False, lr=0.0,
+                             lr_end=0.0, lr_scheduler_name="constant", lr_warm_up_steps=0,
+                             adam_beta1=0.9, adam_beta2=0.999, lr_decay_steps=0, n_restart_cycles=1,
+                             train_batch_size_samples=BATCH, dead_feature_window=1000,
+                             feature_sampling_window=2000,
+                             logger=LoggingConfig(log_to_wandb=False)), self.sae, iter(()))
 
     def step(self):
-        batch = self.x[self.next : self.next + BATCH]
+        batch = self.x[self.next:self.next + BATCH]
         self.next = (self.next + BATCH) % len(self.x)
         start = time.perf_counter()
         output = self.trainer.step(batch)
         self.trainer.n_training_steps += 1
-        return time.perf_counter() - start, float((output.feature_acts.to_dense() > 0).sum(-1).float().mean())
+        return time.perf_counter() - start, float((output.feature_acts.to_dense()
+                                                   > 0).sum(-1).float().mean())
 
 
 def compare(options, root):
-    print(f"{'training step, d 576, 9,216 latents, batch 4,096':<50} {'vyx':>12} {'SAELens':>12} {'ratio':>7}   goal")
+    print(
+        f"{'training step, d 576, 9,216 latents, batch 4,096':<50} {'vyx':>12} {'SAELens':>12} {'ratio':>7}   goal"
+    )
     for architecture in options.architectures:
         folder = root / architecture
         tensors = write_case(folder, architecture, LATENTS)
@@ -95,12 +133,18 @@ def compare(options, root):
             report = ours(options, folder, *(["--phases"] if options.phases else []))
             label = f"{architecture}, {'bfloat16 encoder' if bfloat16 else 'float32'}, L0 {report['l0']:.0f} ({statistics.mean(l0):.0f})"
             rate, peer_rate = BATCH / min(report["steps"]), BATCH / min(theirs)
-            print(f"{label:<50} {rate:>6,.0f} tok/s {peer_rate:>6,.0f} tok/s {rate / peer_rate:>6.1f}x   >= {goal}x", flush=True)
+            print(
+                f"{label:<50} {rate:>6,.0f} tok/s {peer_rate:>6,.0f} tok/s {rate / peer_rate:>6.1f}x   >= {goal}x",
+                flush=True)
             allowed = 4 * report["parameter_bytes"] + report["data_bytes"]
-            print(f"    peak {report['peak_bytes'] / 2**20:,.0f} MiB, of 4 x parameters + data {allowed / 2**20:,.0f} MiB;"
-                  f" gradients {report['loss_and_gradients'] * 1e3:.0f} ms, Adam {report['update'] * 1e3:.0f} ms", flush=True)
+            print(
+                f"    peak {report['peak_bytes'] / 2**20:,.0f} MiB, of 4 x parameters + data {allowed / 2**20:,.0f} MiB;"
+                f" gradients {report['loss_and_gradients'] * 1e3:.0f} ms, Adam {report['update'] * 1e3:.0f} ms",
+                flush=True)
             if options.phases:
-                print("    " + ", ".join(f"{name} {value * 1e3:.1f} ms" for name, value in report["phases"].items()), flush=True)
+                print(
+                    "    " + ", ".join(f"{name} {value * 1e3:.1f} ms"
+                                       for name, value in report["phases"].items()), flush=True)
 
 
 def scaling(options, root):
@@ -109,8 +153,10 @@ def scaling(options, root):
         write_case(folder, "topk", latents, rows=BATCH)
         report = ours(options, folder, *(["--phases"] if options.phases else []))
         best = min(report["steps"])
-        print(f"topk, float32, {latents:>6,} latents: {BATCH / best:>7,.0f} tok/s, {best / latents * 1e6:.1f} us a latent,"
-              f" peak {report['peak_bytes'] / (4 * report['parameter_bytes'] + report['data_bytes']):.2f} x (4 x parameters + data)", flush=True)
+        print(
+            f"topk, float32, {latents:>6,} latents: {BATCH / best:>7,.0f} tok/s, {best / latents * 1e6:.1f} us a latent,"
+            f" peak {report['peak_bytes'] / (4 * report['parameter_bytes'] + report['data_bytes']):.2f} x (4 x parameters + data)",
+            flush=True)
 
 
 def main():

@@ -1,5 +1,6 @@
-// A world of known features as in SynthSAEBench (Chanin et al. 2026, arXiv:2602.14687), a quarter of its features and a third of its width,
-// for bench_synthetic.py: the rows, a TopK autoencoder trained on them, and how much of the world an autoencoder found.
+// A world of known features as in SynthSAEBench (Chanin et al. 2026, arXiv:2602.14687), a quarter
+// of its features and a third of its width, for bench_synthetic.py: the rows, a TopK autoencoder
+// trained on them, and how much of the world an autoencoder found.
 #include <fmt/format.h>
 #include <torch/script.h>
 
@@ -22,7 +23,8 @@ using namespace vyx;
 using namespace vyx::sae;
 using Words = std::vector<std::string>;
 
-constexpr uint64_t kHeldOut = uint64_t{1} << 40, kHeldOutBatches = 64;  // steps that no one trains on
+constexpr uint64_t kHeldOut = uint64_t{1} << 40,
+                   kHeldOutBatches = 64;  // steps that no one trains on
 
 test::Synthetic world() {
   return test::Synthetic({.features = 4096,
@@ -43,7 +45,8 @@ void batches(const Words& words) {
   const test::Synthetic data = world();
   for (uint64_t step = 0, count = std::stoull(words.at(0)); step < count; ++step) {
     const at::Tensor x = data.rows(step).x.contiguous();
-    if (std::fwrite(x.const_data_ptr<float>(), sizeof(float), x.numel(), stdout) != static_cast<size_t>(x.numel()))
+    if (std::fwrite(x.const_data_ptr<float>(), sizeof(float), x.numel(), stdout) !=
+        static_cast<size_t>(x.numel()))
       fail("stdout: cannot write");
   }
 }

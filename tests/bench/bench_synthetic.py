@@ -22,14 +22,16 @@ def rows(binary, batches):
     with subprocess.Popen([binary, "batches", str(batches)], stdout=subprocess.PIPE) as process:
         for step in range(batches):
             data = process.stdout.read(BATCH * WIDTH * 4)
-            batch = torch.from_numpy(np.frombuffer(data, dtype=np.float32).copy()).view(BATCH, WIDTH)
+            batch = torch.from_numpy(np.frombuffer(data,
+                                                   dtype=np.float32).copy()).view(BATCH, WIDTH)
             if step == 0:
                 yield batch
             yield batch
 
 
 def run(binary, *args):
-    return subprocess.run([binary, *map(str, args)], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return subprocess.run([binary, *map(str, args)], stdout=subprocess.PIPE, text=True,
+                          check=True).stdout
 
 
 def main():
@@ -48,14 +50,23 @@ def main():
 
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = pathlib.Path(folder) / "vyx", pathlib.Path(folder) / "saelens"
-        run(binary, "train", options.latents, options.k, options.batches, options.learning_rate, ours)
-        train_topk(rows(binary, options.batches), d_in=WIDTH, latents=options.latents, k=options.k, batches=options.batches, batch=BATCH,
-                   learning_rate=options.learning_rate, out=theirs)
-        results = {"vyx": json.loads(run(binary, "evaluate", ours)), "SAELens": json.loads(run(binary, "evaluate", theirs))}
+        run(binary, "train", options.latents, options.k, options.batches, options.learning_rate,
+            ours)
+        train_topk(rows(binary, options.batches), d_in=WIDTH, latents=options.latents, k=options.k,
+                   batches=options.batches, batch=BATCH, learning_rate=options.learning_rate,
+                   out=theirs)
+        results = {
+            "vyx": json.loads(run(binary, "evaluate", ours)),
+            "SAELens": json.loads(run(binary, "evaluate", theirs))
+        }
 
-    names = ["mcc", "mmcs", "uniqueness", "precision", "recall", "f1", "explained_variance", "l0", "dead_fraction"]
-    print(f"4096 features in width {WIDTH}, {options.latents} latents, k {options.k}, {options.batches * BATCH:,} rows, "
-          f"learning rate {options.learning_rate:g}, true L0 {results['vyx']['true_l0']:.1f}")
+    names = [
+        "mcc", "mmcs", "uniqueness", "precision", "recall", "f1", "explained_variance", "l0",
+        "dead_fraction"
+    ]
+    print(
+        f"4096 features in width {WIDTH}, {options.latents} latents, k {options.k}, {options.batches * BATCH:,} rows, "
+        f"learning rate {options.learning_rate:g}, true L0 {results['vyx']['true_l0']:.1f}")
     print(f"{'':<10}" + "".join(f"{name:>19}" for name in names))
     for side, figures in results.items():
         print(f"{side:<10}" + "".join(f"{figures[name]:>19.4f}" for name in names), flush=True)

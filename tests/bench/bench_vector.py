@@ -22,8 +22,10 @@ METHODS = ("pca-center", "pca-diff")
 
 def contrast_pairs():
     beginnings = (DATA / "beginnings.txt").read_text().splitlines()[:PAIRS]
-    return [{"positive": PROMPT.format("an extremely happy", b), "negative": PROMPT.format("an extremely sad", b)}
-            for b in beginnings]
+    return [{
+        "positive": PROMPT.format("an extremely happy", b),
+        "negative": PROMPT.format("an extremely sad", b)
+    } for b in beginnings]
 
 
 def train(model, tokenizer, pairs, method):
@@ -45,7 +47,9 @@ def load_gguf(path):
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
     model = LlamaForCausalLM(LlamaConfig(**load_gguf_checkpoint(path)["config"])).eval()
-    model.load_state_dict(load_gguf_checkpoint(path, return_tensors=True, model_to_load=model)["tensors"], strict=False)
+    model.load_state_dict(
+        load_gguf_checkpoint(path, return_tensors=True, model_to_load=model)["tensors"],
+        strict=False)
     model.tie_weights()
     return model, AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
 
@@ -57,7 +61,8 @@ def peer(folder, pairs, method, threads):
 
     torch.set_num_threads(threads)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    train(model, AutoTokenizer.from_pretrained(folder), json.loads(pathlib.Path(pairs).read_text()), method)
+    train(model, AutoTokenizer.from_pretrained(folder), json.loads(pathlib.Path(pairs).read_text()),
+          method)
 
 
 def timed(command, **options):
@@ -93,24 +98,29 @@ def main(arguments=None, hf=None, tokenizer=None, row=plain_row):
     pairs = contrast_pairs()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        model, vector, jsonl, array = (folder / n for n in ("smollm2.pt", "happy.gguf", "pairs.jsonl", "pairs.json"))
+        model, vector, jsonl, array = (folder / n for n in ("smollm2.pt", "happy.gguf",
+                                                            "pairs.jsonl", "pairs.json"))
         jsonl.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
         array.write_text(json.dumps(pairs))
         hf.save_pretrained(folder / "hf")
         tokenizer.save_pretrained(folder / "hf")
         threads = ("--threads", options.threads)
-        timed([options.bin / "vyx-import", GGUF, "--out", model, "--quiet", *threads], stdout=subprocess.DEVNULL)
+        timed([options.bin / "vyx-import", GGUF, "--out", model, "--quiet", *threads],
+              stdout=subprocess.DEVNULL)
         for method in METHODS:
-            whole, result = timed([options.bin / "vyx-vector", "--model", model, "--contrast", jsonl, "--method", method,
-                                   "--out", vector, "--json", *threads], stdout=subprocess.PIPE)
+            whole, result = timed([
+                options.bin / "vyx-vector", "--model", model, "--contrast", jsonl, "--method",
+                method, "--out", vector, "--json", *threads
+            ], stdout=subprocess.PIPE)
             seconds = json.loads(result.stdout)["seconds"]
             theirs, their_seconds = train(hf, tokenizer, pairs, method)
-            row(f"128-pair vector, {method}, model loaded", f"{seconds:.2f} s", f"{their_seconds:.2f} s repeng",
-                f"{their_seconds / seconds:.1f} x", ">= 4 x")
-            their_whole, _ = timed([sys.executable, __file__, "--peer", folder / "hf", array, method, options.threads],
-                                   stderr=subprocess.DEVNULL)
-            row(f"128-pair vector, {method}, whole process", f"{whole:.2f} s", f"{their_whole:.2f} s repeng",
-                f"{their_whole / whole:.1f} x", ">= 4 x")
+            row(f"128-pair vector, {method}, model loaded", f"{seconds:.2f} s",
+                f"{their_seconds:.2f} s repeng", f"{their_seconds / seconds:.1f} x", ">= 4 x")
+            their_whole, _ = timed(
+                [sys.executable, __file__, "--peer", folder / "hf", array, method, options.threads],
+                stderr=subprocess.DEVNULL)
+            row(f"128-pair vector, {method}, whole process", f"{whole:.2f} s",
+                f"{their_whole:.2f} s repeng", f"{their_whole / whole:.1f} x", ">= 4 x")
             print(f"{'':<44} lowest cosine over the 29 blocks: {lowest_cosine(theirs, vector):.4f}")
 
 

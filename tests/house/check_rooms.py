@@ -9,12 +9,20 @@ folder_of, sources, links, public = {}, {}, {}, {}
 for line in rooms_file.read_text().splitlines():
     name, folder, files, linked, exported = line.split("|")
     folder_of[name], sources[name] = folder, files.split()
-    links[name], public[name] = ([t.removeprefix("vyx::") for t in text.split() if t.startswith("vyx::")]
-                                 for text in (linked, exported))
+    links[name], public[name] = ([
+        t.removeprefix("vyx::") for t in text.split() if t.startswith("vyx::")
+    ] for text in (linked, exported))
 
 problems = []
-own_room = {folder.replace("/", "_"): folder for folder in folder_of.values()}  # a folder's own library
-room_of = {f"{folder_of[name]}/{Path(file).stem}": name for name in sources for file in sources[name]}
+own_room = {
+    folder.replace("/", "_"): folder
+    for folder in folder_of.values()
+}  # a folder's own library
+room_of = {
+    f"{folder_of[name]}/{Path(file).stem}": name
+    for name in sources
+    for file in sources[name]
+}
 
 
 def owner(path):
@@ -54,13 +62,15 @@ for folder in sorted({folder_of[name] for name in sources}):
     if not (root / folder / "README.md").exists():
         problems.append(f"{folder}: has no README.md")
 
-listed = dict(re.findall(r"^(\S+/\S+) *← *(.*?)(?: *#.*)?$", (root / "CONTRIBUTING.md").read_text(), re.M))
+listed = dict(
+    re.findall(r"^(\S+/\S+) *← *(.*?)(?: *#.*)?$", (root / "CONTRIBUTING.md").read_text(), re.M))
 for name, folder in sorted(folder_of.items()):
     if name in layers or folder.replace("/", "_") != name:
         continue
     rooms = sorted({folder_of[link] for link in links[name] if link in folder_of} - {folder})
     if (said := sorted(re.split(r", *", listed.get(folder, "")))) != (rooms or [""]):
-        problems.append(f"CONTRIBUTING.md: says {folder} ← {', '.join(said)}; it links {', '.join(rooms)}")
+        problems.append(
+            f"CONTRIBUTING.md: says {folder} ← {', '.join(said)}; it links {', '.join(rooms)}")
 
 for problem in problems:
     print(problem)

@@ -1,4 +1,5 @@
-// A tiny random Llama with a vocabulary of bytes, as a GGUF file whose parts a test may spoil, and loaded.
+// A tiny random Llama with a vocabulary of bytes, as a GGUF file whose parts a test may spoil, and
+// loaded.
 #pragma once
 #include <algorithm>
 #include <cstddef>
@@ -37,7 +38,8 @@ struct TinyGguf {
     const auto u32 = [](uint64_t value) { return GgufValue(static_cast<uint32_t>(value)); };
     std::vector<std::string> tokens = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
     std::vector<int32_t> types(tokens.size(), 3);
-    for (int byte = 0; byte < 256; ++byte) tokens.push_back(models::to_byte_level(std::string(1, static_cast<char>(byte))));
+    for (int byte = 0; byte < 256; ++byte)
+      tokens.push_back(models::to_byte_level(std::string(1, static_cast<char>(byte))));
     tokens.insert(tokens.end(), {"he", "Ġa"});
     types.resize(tokens.size(), 1);
     const uint64_t vocabulary = tokens.size();
@@ -61,7 +63,8 @@ struct TinyGguf {
                 {"tokenizer.ggml.padding_token_id", u32(2)}};
 
     std::mt19937_64 random(options.seed);
-    const auto add = [&](const std::string& name, std::vector<uint64_t> shape, double mean, double scale) {
+    const auto add = [&](const std::string& name, std::vector<uint64_t> shape, double mean,
+                         double scale) {
       Tensor tensor{.name = name, .shape = shape, .data = {}};
       uint64_t elements = 1;
       for (const uint64_t size : shape) elements *= size;
@@ -106,13 +109,16 @@ struct TinyGguf {
 
   void write(const std::filesystem::path& path) const {
     std::vector<GgufTensorData> views;
-    for (const Tensor& tensor : tensors) views.push_back({tensor.name, tensor.shape, GgmlType::f32, std::as_bytes(std::span(tensor.data))});
+    for (const Tensor& tensor : tensors)
+      views.push_back(
+          {tensor.name, tensor.shape, GgmlType::f32, std::as_bytes(std::span(tensor.data))});
     write_gguf(path, metadata, views);
   }
 };
 
 /// The model of a TinyGguf, by way of a GGUF file and an archive.
-inline models::LanguageModel tiny_model(const TinyGguf& gguf, const models::ImportOptions& options = {}) {
+inline models::LanguageModel tiny_model(const TinyGguf& gguf,
+                                        const models::ImportOptions& options = {}) {
   const TemporaryFolder folder;
   gguf.write(folder / "tiny.gguf");
   models::import_gguf(folder / "tiny.gguf", folder / "tiny.pt", options);
@@ -125,7 +131,8 @@ inline models::LanguageModel tiny_model(const TinyModelOptions& options = {}) {
 
 constexpr char kLoud = 'Q';
 
-/// The tiny model with an attention sink's embedding for one letter, kLoud: its activation has many times the others' norm.
+/// The tiny model with an attention sink's embedding for one letter, kLoud: its activation has many
+/// times the others' norm.
 inline models::LanguageModel loud_model() {
   TinyGguf gguf;
   for (auto& [name, shape, data] : gguf.tensors) {
@@ -138,7 +145,8 @@ inline models::LanguageModel loud_model() {
 }
 
 /// The tokens of each text, in which "<|im_end|>" is that token.
-inline std::vector<std::vector<models::TokenId>> rows_of(const models::LanguageModel& model, const std::vector<std::string>& texts) {
+inline std::vector<std::vector<models::TokenId>> rows_of(const models::LanguageModel& model,
+                                                         const std::vector<std::string>& texts) {
   std::vector<std::vector<models::TokenId>> rows;
   for (const std::string& text : texts) rows.push_back(model.tokenizer().encode(text));
   return rows;

@@ -28,9 +28,9 @@ def gguf_path():
 @pytest.fixture(scope="session")
 def run(bin_dir):
     """run("vyx-inspect", path, …): the CompletedProcess, with stdout and stderr as bytes."""
-
     def call(binary, *args, **options):
-        return subprocess.run([bin_dir / binary, *map(str, args)], capture_output=True, timeout=600, **options)
+        return subprocess.run([bin_dir / binary, *map(str, args)], capture_output=True, timeout=600,
+                              **options)
 
     return call
 

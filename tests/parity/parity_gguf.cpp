@@ -1,5 +1,6 @@
-// The C++ side of test_gguf.py: `dequantize FILE.gguf TENSOR` writes the tensor's values to stdout as raw
-// float32; `write OUT.gguf` writes a file that holds a value of every type, for gguf.GGUFReader to read back.
+// The C++ side of test_gguf.py: `dequantize FILE.gguf TENSOR` writes the tensor's values to stdout
+// as raw float32; `write OUT.gguf` writes a file that holds a value of every type, for
+// gguf.GGUFReader to read back.
 #include <cstdint>
 #include <exception>
 #include <iostream>
@@ -22,7 +23,8 @@ void dequantize(const char* path, const char* name) {
   std::vector<float> values(tensor.elements());
   vyx::dequantize(tensor.type, tensor.data, values);
   const auto size = static_cast<std::streamsize>(values.size() * sizeof(float));
-  if (!std::cout.write(reinterpret_cast<const char*>(values.data()), size).flush()) vyx::fail("stdout: cannot write");
+  if (!std::cout.write(reinterpret_cast<const char*>(values.data()), size).flush())
+    vyx::fail("stdout: cannot write");
 }
 
 void write(const char* path) {

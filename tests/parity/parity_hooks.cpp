@@ -1,8 +1,9 @@
-// vyx::core's side of test_hooks.py: runs a module with hooks or edits and writes what it saw as a pickle of
-// tensors.
-//     parity-hooks capture MODULE ARGS OUT          all sites, as "output|i" and "call|i|path|in or out|j",
-//     in order of calls parity-hooks edit MODULE ARGS OUT SITE…       "output|i" with the edit of
-//     ARGS["edit"] attached at each site parity-hooks bake MODULE ARGS ARCHIVE SITE…   the same edit baked
+// vyx::core's side of test_hooks.py: runs a module with hooks or edits and writes what it saw as a
+// pickle of tensors.
+//     parity-hooks capture MODULE ARGS OUT          all sites, as "output|i" and "call|i|path|in or
+//     out|j", in order of calls parity-hooks edit MODULE ARGS OUT SITE…       "output|i" with the
+//     edit of ARGS["edit"] attached at each site parity-hooks bake MODULE ARGS ARCHIVE SITE…   the
+//     same edit baked
 // ARGS is a pickled dict: "args" (a list), and for an edit "kind", "vector" [d] and "coefficient".
 #include <torch/csrc/jit/serialization/pickle.h>
 #include <torch/script.h>
@@ -14,9 +15,9 @@
 #include <string>
 #include <vector>
 
+#include "core/base/error.h"
 #include "core/edits/attached_edit.h"
 #include "core/edits/bake.h"
-#include "core/base/error.h"
 #include "core/hooks/hooked_module.h"
 #include "core/hooks/script_archive.h"
 
@@ -47,33 +48,39 @@ void store(Tensors& out, const std::string& prefix, const IValue& value) {
 
 void write(const std::string& path, const Tensors& tensors) {
   const std::vector<char> bytes = torch::jit::pickle_save(tensors);
-  std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  std::ofstream(path, std::ios::binary)
+      .write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
 Tensors capture(const torch::jit::Module& module, const vyx::Arguments& args) {
   vyx::HookedModule hooked(module);
-  for (int i = 0; i < 3; ++i) hooked.forward(args);  // past the profiling runs: the optimised graph is compared
+  for (int i = 0; i < 3; ++i)
+    hooked.forward(args);  // past the profiling runs: the optimised graph is compared
   Tensors out;
   std::mutex mutex;
   std::vector<std::pair<std::string, IValue>> open;  // inputs whose output is still to come
   int calls = 0;
-  const vyx::HookHandle inputs = hooked.hook("**:input", [&](const vyx::Site& site, const IValue& value) {
-    std::vector<at::Tensor> tensors;
-    flatten(value, tensors);
-    for (at::Tensor& tensor : tensors) tensor = tensor.detach().clone();  // as they are before the call
-    const std::lock_guard lock(mutex);
-    open.emplace_back(site.path, tensors);
-    return std::optional<IValue>();
-  });
-  const vyx::HookHandle outputs = hooked.hook("**", [&](const vyx::Site& site, const IValue& value) {
-    const std::lock_guard lock(mutex);
-    const auto mine = std::find_if(open.rbegin(), open.rend(), [&](const auto& call) { return call.first == site.path; });
-    const std::string prefix = "call|" + std::to_string(calls++) + "|" + site.path;
-    store(out, prefix + "|in", mine->second);
-    store(out, prefix + "|out", value);
-    open.erase(std::next(mine).base());
-    return std::optional<IValue>();
-  });
+  const vyx::HookHandle inputs =
+      hooked.hook("**:input", [&](const vyx::Site& site, const IValue& value) {
+        std::vector<at::Tensor> tensors;
+        flatten(value, tensors);
+        for (at::Tensor& tensor : tensors)
+          tensor = tensor.detach().clone();  // as they are before the call
+        const std::lock_guard lock(mutex);
+        open.emplace_back(site.path, tensors);
+        return std::optional<IValue>();
+      });
+  const vyx::HookHandle outputs =
+      hooked.hook("**", [&](const vyx::Site& site, const IValue& value) {
+        const std::lock_guard lock(mutex);
+        const auto mine = std::find_if(open.rbegin(), open.rend(),
+                                       [&](const auto& call) { return call.first == site.path; });
+        const std::string prefix = "call|" + std::to_string(calls++) + "|" + site.path;
+        store(out, prefix + "|in", mine->second);
+        store(out, prefix + "|out", value);
+        open.erase(std::next(mine).base());
+        return std::optional<IValue>();
+      });
   store(out, "output", hooked.forward(args));
   return out;
 }
@@ -86,11 +93,12 @@ vyx::Edit edit_of(const c10::Dict<IValue, IValue>& request) {
   return vyx::Edit({vyx::add(vector), vyx::clamp(vector, 2)});
 }
 
-Tensors edited(const torch::jit::Module& module, const vyx::Arguments& args, const vyx::Edit& edit, const at::Tensor& coefficient,
-               const std::vector<vyx::Site>& sites) {
+Tensors edited(const torch::jit::Module& module, const vyx::Arguments& args, const vyx::Edit& edit,
+               const at::Tensor& coefficient, const std::vector<vyx::Site>& sites) {
   vyx::HookedModule hooked(module);
   std::vector<vyx::AttachedEdit> attached;
-  for (const vyx::Site& site : sites) attached.push_back(attach(hooked, site, edit, {.coefficients = coefficient}));
+  for (const vyx::Site& site : sites)
+    attached.push_back(attach(hooked, site, edit, {.coefficients = coefficient}));
   Tensors out;
   for (int i = 0; i < 3; ++i) store(out, "output", hooked.forward(args));
   for (const vyx::AttachedEdit& each : attached) each.require_fired();
@@ -111,7 +119,8 @@ void run(const std::vector<std::string>& words) {
   const vyx::Edit edit = edit_of(request);
   const double coefficient = request.at("coefficient").toDouble();
   if (command == "edit") {
-    return write(words.at(3), edited(module, args, edit, at::scalar_tensor(coefficient, at::kDouble), sites));
+    return write(words.at(3),
+                 edited(module, args, edit, at::scalar_tensor(coefficient, at::kDouble), sites));
   }
   std::vector<vyx::SiteEdit> edits;
   for (const vyx::Site& site : sites) edits.push_back({site, edit});

@@ -1,6 +1,7 @@
-// What the model's parity tests ask of C++: parity-model import SOURCE OUT | run MODEL REQUEST.json OUT |
-// speed MODEL. A request: {"rows": [[ids]…], "padding": "left" or "right", "sites": [pattern…], "greedy": n};
-// OUT is a dict of tensors for torch.load: "logits", "greedy" and the sites by name.
+// What the model's parity tests ask of C++: parity-model import SOURCE OUT | run MODEL REQUEST.json
+// OUT | speed MODEL. A request: {"rows": [[ids]…], "padding": "left" or "right", "sites":
+// [pattern…], "greedy": n}; OUT is a dict of tensors for torch.load: "logits", "greedy" and the
+// sites by name.
 #include <ATen/Parallel.h>
 #include <torch/script.h>
 
@@ -9,10 +10,10 @@
 #include <iostream>
 #include <optional>
 
-#include "core/hooks/activation.h"
 #include "core/base/error.h"
-#include "core/io/files.h"
 #include "core/base/json_guard.h"
+#include "core/hooks/activation.h"
+#include "core/io/files.h"
 #include "models/activations/last_token_activations.h"
 #include "models/generation/generate.h"
 #include "models/importers/gguf_importer.h"
@@ -30,7 +31,8 @@ double best_seconds(int times, Call&& call) {
   for (int i = 0; i < times; ++i) {
     const auto start = std::chrono::steady_clock::now();
     call();
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    best = std::min(
+        best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   return best;
 }
@@ -50,7 +52,10 @@ Json run(const std::string& path, const Json& request, const std::string& out) {
   result.insert("logits", model.logits(make_batch(rows, padding, 0)));
   handles.clear();
   if (const int64_t greedy = request["greedy"]; greedy > 0)
-    result.insert("greedy", at::tensor(generate(model, rows, {.max_tokens = greedy, .ignore_end = true}).rows[0].tokens));
+    result.insert(
+        "greedy",
+        at::tensor(
+            generate(model, rows, {.max_tokens = greedy, .ignore_end = true}).rows[0].tokens));
   const std::vector<char> bytes = torch::jit::pickle_save(result);
   write_file(out, {bytes.data(), bytes.size()});
   return {};
@@ -61,7 +66,8 @@ Json speed(const std::string& path) {
   std::optional<LanguageModel> model;
   result["load_seconds"] = best_seconds(1, [&] { model = LanguageModel::load(path); });
 
-  const std::vector<TokenId> prompt = model->encode_prompt("Once upon a time, in a village by the sea, there lived");
+  const std::vector<TokenId> prompt =
+      model->encode_prompt("Once upon a time, in a village by the sea, there lived");
   const std::array one{prompt};
   GenerationStatistics fastest;
   for (int i = 0; i < 3; ++i) {
@@ -86,11 +92,13 @@ Json speed(const std::string& path) {
   std::vector<Site> sites;
   for (int64_t k = 0; k + 1 < model->config().layers; ++k) sites.push_back(model->block_output(k));
   std::vector<at::Tensor> shared, alone;
-  result["extraction_seconds"] = best_seconds(2, [&] { shared = last_token_activations(*model, prompts, sites); });
+  result["extraction_seconds"] =
+      best_seconds(2, [&] { shared = last_token_activations(*model, prompts, sites); });
   alone = last_token_activations(*model, prompts, sites, {.share_prefixes = false});
   double worst = 0;
   for (size_t i = 0; i < sites.size(); ++i)
-    worst = std::max(worst, ((shared[i] - alone[i]).norm(2, 1) / alone[i].norm(2, 1)).max().item<double>());
+    worst = std::max(
+        worst, ((shared[i] - alone[i]).norm(2, 1) / alone[i].norm(2, 1)).max().item<double>());
   result["sharing_difference"] = worst;
   return result;
 }

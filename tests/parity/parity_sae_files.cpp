@@ -1,4 +1,5 @@
-// Files of tensors and of autoencoders on a command line, for test_sae_files.py. Arrays are raw little-endian float32 files.
+// Files of tensors and of autoencoders on a command line, for test_sae_files.py. Arrays are raw
+// little-endian float32 files.
 #include <ATen/Functions.h>
 #include <ATen/core/Tensor.h>
 
@@ -6,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "core/io/files.h"
-#include "core/hooks/script_archive.h"
 #include "core/formats/tensor_file.h"
+#include "core/hooks/script_archive.h"
+#include "core/io/files.h"
 #include "sae/edits/export.h"
 #include "sae/files/autoencoder_file.h"
 #include "tests/parity/commands.h"
@@ -20,7 +21,8 @@ using test::Words;
 
 at::Tensor read_rows(const std::string& path, int64_t width) {
   const std::string bytes = read_text_file(path, 1u << 30);
-  at::Tensor rows = at::empty({static_cast<int64_t>(bytes.size() / sizeof(float)) / width, width});  // [rows, width]
+  at::Tensor rows = at::empty(
+      {static_cast<int64_t>(bytes.size() / sizeof(float)) / width, width});  // [rows, width]
   std::memcpy(rows.mutable_data_ptr(), bytes.data(), rows.nbytes());
   return rows;
 }
@@ -61,5 +63,6 @@ Json convert(const Words& words) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return vyx::test::run_command({{"safetensors", safetensors}, {"run", run}, {"convert", convert}}, argc, argv);
+  return vyx::test::run_command({{"safetensors", safetensors}, {"run", run}, {"convert", convert}},
+                                argc, argv);
 }

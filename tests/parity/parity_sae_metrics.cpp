@@ -1,4 +1,5 @@
-// Metrics of autoencoders on a command line, for test_sae_metrics.py. Arrays are raw little-endian float32 files.
+// Metrics of autoencoders on a command line, for test_sae_metrics.py. Arrays are raw little-endian
+// float32 files.
 #include <ATen/Functions.h>
 #include <ATen/core/Tensor.h>
 
@@ -20,7 +21,8 @@ using test::Words;
 
 at::Tensor read_floats(const std::string& path, int64_t rows) {  // [rows, columns]
   const std::string bytes = read_text_file(path, 1u << 30);
-  at::Tensor values = at::empty({rows, static_cast<int64_t>(bytes.size() / sizeof(float)) / rows}, at::kFloat);
+  at::Tensor values =
+      at::empty({rows, static_cast<int64_t>(bytes.size() / sizeof(float)) / rows}, at::kFloat);
   std::memcpy(values.mutable_data_ptr<float>(), bytes.data(), bytes.size());
   return values;
 }
@@ -37,7 +39,8 @@ Json assignment(const Words& words) {
 // LATENTS DECODER.f32 FEATURES FEATURES.f32 TOKENS F.f32 A.f32
 Json matching(const Words& words) {
   const int64_t tokens = std::stoll(words.at(4));
-  const Matching result = match(read_floats(words.at(1), std::stoll(words.at(0))), read_floats(words.at(3), std::stoll(words.at(2))));
+  const Matching result = match(read_floats(words.at(1), std::stoll(words.at(0))),
+                                read_floats(words.at(3), std::stoll(words.at(2))));
   DetectionCounter counter(result.nearest);
   counter.add(read_floats(words.at(5), tokens), read_floats(words.at(6), tokens));
   const Detection detection = counter.result();
@@ -62,5 +65,6 @@ Json metrics(const Words& words) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return vyx::test::run_command({{"assign", assignment}, {"match", matching}, {"metrics", metrics}}, argc, argv);
+  return vyx::test::run_command({{"assign", assignment}, {"match", matching}, {"metrics", metrics}},
+                                argc, argv);
 }

@@ -1,4 +1,5 @@
-// parity-sae-objective FOLDER: the loss on a case that test_sae_objective.py wrote, as JSON; gradients go beside it as grad_NAME.f32.
+// parity-sae-objective FOLDER: the loss on a case that test_sae_objective.py wrote, as JSON;
+// gradients go beside it as grad_NAME.f32.
 #include "tests/sae/objectives/raw_case.h"
 // torch first
 #include <cstdio>
@@ -9,7 +10,8 @@ int main(int, char** arguments) {
     const std::filesystem::path folder = arguments[1];
     const test::RawCase raw = test::read_case(folder);
     sae::Parameters gradients;
-    const sae::ObjectiveResult result = loss_and_gradients(raw.sae, raw.input, raw.options, gradients);
+    const sae::ObjectiveResult result =
+        loss_and_gradients(raw.sae, raw.input, raw.options, gradients);
     gradients.visit([&](const char* name, const at::Tensor& tensor) {
       write_file((folder / (std::string("grad_") + name + ".f32")).string(),
                  {static_cast<const char*>(tensor.const_data_ptr()), tensor.nbytes()});

@@ -9,9 +9,9 @@
 
 #include "core/io/files.h"
 #include "models/activations/last_token_activations.h"
-#include "steering/files/control_vector_file.h"
 #include "steering/directions/extract.h"
 #include "steering/edits/steer.h"
+#include "steering/files/control_vector_file.h"
 #include "tests/parity/commands.h"
 
 namespace {
@@ -49,22 +49,25 @@ Json to_json(const Direction& direction) {
 
 Json sites_json(const ControlVector& vector) {
   Json sites = Json::object();
-  for (const SiteDirection& each : vector.directions) sites[each.site.name()] = to_json(each.direction);
+  for (const SiteDirection& each : vector.directions)
+    sites[each.site.name()] = to_json(each.direction);
   return sites;
 }
 
 // METHOD PAIRS POSITIVE.f64 NEGATIVE.f64
 Json direction(const Words& words) {
   const int64_t pairs = std::stoll(words.at(1));
-  return to_json(
-      find_direction(read_doubles(words.at(2), pairs), read_doubles(words.at(3), pairs), method_from_name(words.at(0)), "direction"));
+  return to_json(find_direction(read_doubles(words.at(2), pairs), read_doubles(words.at(3), pairs),
+                                method_from_name(words.at(0)), "direction"));
 }
 
 // IN.gguf
 Json show(const Words& words) {
   std::string warning;
   const ControlVector vector = read_control_vector(words.at(0), "model.layers", &warning);
-  return {{"sites", sites_json(vector)}, {"model_hint", vector.provenance.model_hint}, {"warning", warning}};
+  return {{"sites", sites_json(vector)},
+          {"model_hint", vector.provenance.model_hint},
+          {"warning", warning}};
 }
 
 // IN.gguf OUT.gguf
@@ -76,7 +79,8 @@ Json rewrite(const Words& words) {
 // MODEL PAIRS.jsonl METHOD OUT.gguf
 Json extract_vector(const Words& words) {
   auto model = models::LanguageModel::load(words.at(0));
-  const ControlVector vector = extract(model, read_contrast_set(words.at(1)), {.method = method_from_name(words.at(2))});
+  const ControlVector vector =
+      extract(model, read_contrast_set(words.at(1)), {.method = method_from_name(words.at(2))});
   write_control_vector(vector, words.at(3));
   return {{"sites", sites_json(vector)}};
 }
@@ -97,7 +101,8 @@ Json activations(const Words& words) {
 // MODEL VECTOR.gguf COEFFICIENT TEXT OUT.f32: [seq, vocabulary]
 Json logits(const Words& words) {
   auto model = models::LanguageModel::load(words.at(0));
-  const std::vector<WeightedVector> vectors = {{read_control_vector(words.at(1)), std::stod(words.at(2)), ""}};
+  const std::vector<WeightedVector> vectors = {
+      {read_control_vector(words.at(1)), std::stod(words.at(2)), ""}};
   const Steering steering = steer(model, vectors);
   const std::vector<std::vector<models::TokenId>> rows = {model.encode_prompt(words.at(3))};
   write_floats(words.at(4), model.logits(models::make_batch(rows, models::Padding::right, 0)));

@@ -1,7 +1,7 @@
-// The C++ side of test_tokenizer.py: parity-tokenizer TOKENIZER.json [--plain] reads strings from stdin (u32
-// length, bytes) and writes for each its ids (u32 count, i64 each), the bytes that they decode to (u32
-// length, bytes), and the nanoseconds of encode() (u64). All little-endian. --plain encodes special tokens as
-// the text they are.
+// The C++ side of test_tokenizer.py: parity-tokenizer TOKENIZER.json [--plain] reads strings from
+// stdin (u32 length, bytes) and writes for each its ids (u32 count, i64 each), the bytes that they
+// decode to (u32 length, bytes), and the nanoseconds of encode() (u64). All little-endian. --plain
+// encodes special tokens as the text they are.
 #include <bit>
 #include <chrono>
 #include <cstdint>

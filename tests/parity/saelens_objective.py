@@ -46,8 +46,9 @@ def make(folder, case):
     folder.mkdir()
     torch.manual_seed(case["seed"])
     kind, config = KINDS[case["kind"]]
-    sae = kind(config(d_in=case["d"], d_sae=case["latents"], dtype="float32", device="cpu", apply_b_dec_to_input=case["subtract_decoder_bias"],
-                      **case["saelens"]))
+    sae = kind(
+        config(d_in=case["d"], d_sae=case["latents"], dtype="float32", device="cpu",
+               apply_b_dec_to_input=case["subtract_decoder_bias"], **case["saelens"]))
     with torch.no_grad():
         for name, parameter in sae.named_parameters():
             if name == "threshold":
@@ -68,14 +69,20 @@ def make(folder, case):
     (folder / "case.json").write_text(json.dumps(case))
 
     output = sae.training_forward_pass(
-        TrainStepInput(sae_in=x, coefficients=case["coefficients"], dead_neuron_mask=dead, n_training_steps=0, is_logging_step=False))
+        TrainStepInput(sae_in=x, coefficients=case["coefficients"], dead_neuron_mask=dead,
+                       n_training_steps=0, is_logging_step=False))
     output.loss.backward()
     for name, parameter in sae.named_parameters():
         gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        save(folder / f"saelens_grad_{'b_enc' if name == 'b_gate' else name}.f32", ours(name, gradient))
+        save(folder / f"saelens_grad_{'b_enc' if name == 'b_gate' else name}.f32",
+             ours(name, gradient))
     losses = {name: float(loss) for name, loss in output.losses.items()}
-    (folder / "saelens.json").write_text(json.dumps({"loss": float(output.loss), "losses": losses,
-                                                     "l0": float((output.feature_acts.to_dense() > 0).sum(-1).float().mean())}))
+    (folder / "saelens.json").write_text(
+        json.dumps({
+            "loss": float(output.loss),
+            "losses": losses,
+            "l0": float((output.feature_acts.to_dense() > 0).sum(-1).float().mean())
+        }))
 
 
 def main():

@@ -23,7 +23,8 @@ def assert_same_bits(actual, expected, kind):
     if kind == Type.Q4_1:
         # scale * q + minimum: of two NaNs a sum returns either, by the order in which the compiler puts its operands.
         # All else must agree, which values are NaN included.
-        actual, expected = (np.where(np.isnan(x.view(np.float32)), np.uint32(0x7FC00000), x) for x in (actual, expected))
+        actual, expected = (np.where(np.isnan(x.view(np.float32)), np.uint32(0x7FC00000), x)
+                            for x in (actual, expected))
     np.testing.assert_array_equal(actual, expected)
 
 
@@ -52,7 +53,8 @@ def test_random_blocks(run, tmp_path, kind):
     assert_same_bits(dequantized(run, tmp_path / "x.gguf", "t"), bits(expected), kind)
 
 
-@pytest.mark.parametrize("kind", [Type.F16, Type.Q4_0, Type.Q4_1, Type.Q8_0], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [Type.F16, Type.Q4_0, Type.Q4_1, Type.Q8_0],
+                         ids=lambda kind: kind.name)
 def test_every_half_as_value_or_scale(run, tmp_path, kind):
     raw = raw_rows(kind, np.random.default_rng(8), 256, 256)
     blocks = raw.reshape(65536, -1)
@@ -75,14 +77,18 @@ def test_the_real_model(run, gguf_path):
     chosen[largest.name] = largest
     for tensor in chosen.values():
         expected = gguf.dequantize(tensor.data, tensor.tensor_type)
-        np.testing.assert_array_equal(dequantized(run, gguf_path, tensor.name), bits(expected), err_msg=tensor.name)
+        np.testing.assert_array_equal(dequantized(run, gguf_path, tensor.name), bits(expected),
+                                      err_msg=tensor.name)
 
 
 def test_gguf_reads_what_we_write(run, tmp_path):
     path = tmp_path / "sample.gguf"
     assert run("parity-gguf", "write", path).returncode == 0
     reader = gguf.GGUFReader(path)
-    contents = {key: (field.types, field.contents()) for key, field in reader.fields.items() if not key.startswith("GGUF.")}
+    contents = {
+        key: (field.types, field.contents())
+        for key, field in reader.fields.items() if not key.startswith("GGUF.")
+    }
     scalar = {
         "u8": (GGUFValueType.UINT8, 255),
         "i8": (GGUFValueType.INT8, -128),

@@ -39,10 +39,10 @@ class Block(nn.Module):
 
 class GPT(nn.Module):
     """Blocks that return (hidden, weights); tied embeddings."""
-
     def __init__(self):
         super().__init__()
-        self.embed, self.blocks, self.norm = nn.Embedding(50, D), nn.ModuleList(Block() for _ in range(3)), nn.LayerNorm(D)
+        self.embed, self.blocks, self.norm = nn.Embedding(50, D), nn.ModuleList(
+            Block() for _ in range(3)), nn.LayerNorm(D)
         self.head = nn.Linear(D, 50, bias=False)
         self.head.weight = self.embed.weight
 
@@ -56,7 +56,9 @@ class GPT(nn.Module):
 class Recurrent(nn.Module):
     def __init__(self):
         super().__init__()
-        self.lstm, self.cell, self.out = nn.LSTM(D, D, batch_first=True), nn.GRUCell(D, D), nn.Linear(D, 3)
+        self.lstm, self.cell, self.out = nn.LSTM(D, D,
+                                                 batch_first=True), nn.GRUCell(D,
+                                                                               D), nn.Linear(D, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         y, (h, c) = self.lstm(x)
@@ -69,7 +71,8 @@ class Recurrent(nn.Module):
 class Convolutional(nn.Module):
     def __init__(self):
         super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2))
+        self.features = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(),
+                                      nn.MaxPool2d(2))
         self.out = nn.Linear(8, 2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,7 +90,6 @@ class Wrapper(nn.Module):
 
 class Shared(nn.Module):
     """One object with three paths. Scripting and tracing make three objects of it."""
-
     def __init__(self):
         super().__init__()
         self.shared = nn.Linear(D, D)
@@ -99,7 +101,6 @@ class Shared(nn.Module):
 
 class Twice(nn.Module):
     """A submodule called twice with one argument, and one whose result nobody uses."""
-
     def __init__(self):
         super().__init__()
         self.linear, self.unused = nn.Linear(D, D), nn.Linear(D, D)
@@ -187,15 +188,15 @@ class Branches(nn.Module):
 IDS, X, XS, IMAGE = "ids", "x", "xs", "image"
 # name -> class, arguments, ways of exporting. The interpreter of fork orders the calls as it likes.
 CASES = {
-    "gpt": (GPT, (IDS,), "st"),
-    "recurrent": (Recurrent, (XS,), "st"),
-    "convolutional": (Convolutional, (IMAGE,), "st"),
-    "shared": (Shared, (X,), "st"),
-    "twice": (Twice, (X,), "st"),
-    "dict": (DictOut, (X,), "s"),
-    "optional": (OptionalOut, (X,), "s"),
-    "interface": (Interface, (X,), "s"),
-    "fork": (Fork, (X,), "s"),
+    "gpt": (GPT, (IDS, ), "st"),
+    "recurrent": (Recurrent, (XS, ), "st"),
+    "convolutional": (Convolutional, (IMAGE, ), "st"),
+    "shared": (Shared, (X, ), "st"),
+    "twice": (Twice, (X, ), "st"),
+    "dict": (DictOut, (X, ), "s"),
+    "optional": (OptionalOut, (X, ), "s"),
+    "interface": (Interface, (X, ), "s"),
+    "fork": (Fork, (X, ), "s"),
     "branches": (Branches, (X, 3), "s"),
 }
 EXPORTS = [(name, way) for name, case in CASES.items() for way in case[2]]
@@ -241,7 +242,8 @@ def export(tmp_path_factory):
             }
             args = tuple(values.get(a, a) if isinstance(a, str) else a for a in arguments)
             path = folder / f"{name}_{way}.pt"
-            exported = torch.jit.script(module) if way == "s" else torch.jit.trace(module, args, check_trace=False)
+            exported = torch.jit.script(module) if way == "s" else torch.jit.trace(
+                module, args, check_trace=False)
             exported.save(str(path))
             made[name, way] = module, args, path
         return made[name, way]
@@ -252,14 +254,15 @@ def export(tmp_path_factory):
 @pytest.fixture
 def vyx(run, tmp_path):
     """vyx(command, archive, request, *sites): the tensors that parity-hooks wrote, or the archive that it baked."""
-
     def call(command, archive, request, *sites):
         torch.save(request, tmp_path / "request.pkl")
         out = tmp_path / f"{command}.out"
-        result = run("parity-hooks", command, archive, tmp_path / "request.pkl", out, *sites,
-                     env={**os.environ, "OMP_NUM_THREADS": "1"})
+        result = run("parity-hooks", command, archive, tmp_path / "request.pkl", out, *sites, env={
+            **os.environ, "OMP_NUM_THREADS": "1"
+        })
         assert result.returncode == 0, result.stderr.decode()
-        return out if command == "bake" else torch.load(out, weights_only=False)  # our own file; it names types
+        return out if command == "bake" else torch.load(
+            out, weights_only=False)  # our own file; it names types
 
     return call
 
@@ -278,13 +281,17 @@ def python_calls(module, args):
     """(path, inputs, outputs) of every call, in order of their ends, and the outputs of the module."""
     calls, pending, handles = [], {}, []
     for path, submodule in module.named_modules():
+
         def before(_, inputs, path=path):
             pending.setdefault(path, []).append(flat(inputs))
 
         def after(_, inputs, output, path=path):
             calls.append((path, pending[path].pop(), flat(output)))
 
-        handles += [submodule.register_forward_pre_hook(before), submodule.register_forward_hook(after)]
+        handles += [
+            submodule.register_forward_pre_hook(before),
+            submodule.register_forward_hook(after)
+        ]
     result = flat(module(*args))
     for handle in handles:
         handle.remove()
@@ -318,7 +325,7 @@ def test_captures_equal_python_hooks(export, vyx, name, way):
             assert_same(inputs, expected_inputs)
             assert_same(output, expected_output)
         else:  # a traced module returns what is used of its outputs
-            assert_same(output, expected_output[: len(output)])
+            assert_same(output, expected_output[:len(output)])
 
 
 def edit(kind, vector, c):
@@ -378,9 +385,11 @@ def test_edits_and_baked_edits_equal_python_hooks(export, vyx, name, sites, kind
                 continue
             submodule = module.get_submodule(path)
             if port == "input":
-                hook = submodule.register_forward_pre_hook(lambda _, inputs: first_changed(inputs, change))
+                hook = submodule.register_forward_pre_hook(
+                    lambda _, inputs: first_changed(inputs, change))
             else:
-                hook = submodule.register_forward_hook(lambda _, inputs, out: first_changed(out, change))
+                hook = submodule.register_forward_hook(
+                    lambda _, inputs, out: first_changed(out, change))
             handles.append(hook)
         expected = flat(module(*args))
         with torch.enable_grad():  # other kernels of LSTMs
@@ -406,8 +415,14 @@ def test_edits_and_baked_edits_equal_python_hooks(export, vyx, name, sites, kind
 
 def test_a_site_behind_an_interface_is_not_baked(export, run, tmp_path):
     _, args, archive = export("interface", "s")
-    torch.save({"args": args, "kind": "add", "vector": torch.ones(D), "coefficient": 1.0}, tmp_path / "request.pkl")
-    result = run("parity-hooks", "bake", archive, tmp_path / "request.pkl", tmp_path / "out.pt", "layer")
+    torch.save({
+        "args": args,
+        "kind": "add",
+        "vector": torch.ones(D),
+        "coefficient": 1.0
+    }, tmp_path / "request.pkl")
+    result = run("parity-hooks", "bake", archive, tmp_path / "request.pkl", tmp_path / "out.pt",
+                 "layer")
     assert result.returncode == 1
     assert "layer:output: 'layer' is declared as an interface" in result.stderr.decode()
     assert not (tmp_path / "out.pt").exists()

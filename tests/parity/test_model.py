@@ -13,21 +13,27 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 torch.set_num_threads(2)
-SITES = ["model.layers.*", "model.layers.11.self_attn.{q_proj,o_proj}", "model.layers.11.mlp", "model.norm"]
+SITES = [
+    "model.layers.*", "model.layers.11.self_attn.{q_proj,o_proj}", "model.layers.11.mlp",
+    "model.norm"
+]
 
 
 @pytest.fixture(scope="session")
 def prompts():
     """Token rows of several lengths, the last of more than 200 tokens."""
     generator = torch.Generator().manual_seed(7)
-    rows = [[1, 9690, 198, 2683, 359, 253, 5356, 5646, 11173, 3365, 3511, 308, 34519, 28, 7018, 411, 407], [504], [28, 284, 260]]
-    rows += [torch.randint(17, 49152, (n,), generator=generator).tolist() for n in (40, 230)]
+    rows = [[
+        1, 9690, 198, 2683, 359, 253, 5356, 5646, 11173, 3365, 3511, 308, 34519, 28, 7018, 411, 407
+    ], [504], [28, 284, 260]]
+    rows += [torch.randint(17, 49152, (n, ), generator=generator).tolist() for n in (40, 230)]
     return rows
 
 
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory):
-    folder = Path(os.environ["VYX_CACHE"]) if os.environ.get("VYX_CACHE") else tmp_path_factory.mktemp("model")
+    folder = Path(os.environ["VYX_CACHE"]) if os.environ.get(
+        "VYX_CACHE") else tmp_path_factory.mktemp("model")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -39,7 +45,9 @@ def reference(gguf_path, prompts, cache_dir):
     if file.is_file():
         return torch.load(file)
     model = LlamaForCausalLM(LlamaConfig(**load_gguf_checkpoint(gguf_path)["config"])).eval()
-    model.load_state_dict(load_gguf_checkpoint(gguf_path, return_tensors=True, model_to_load=model)["tensors"], strict=False)
+    model.load_state_dict(
+        load_gguf_checkpoint(gguf_path, return_tensors=True, model_to_load=model)["tensors"],
+        strict=False)
     model.tie_weights()
     result = {"logits": [], "hidden_states": []}
     with torch.no_grad():
@@ -48,8 +56,9 @@ def reference(gguf_path, prompts, cache_dir):
             result["logits"].append(out.logits[0])
             result["hidden_states"].append(torch.stack(out.hidden_states)[:, 0])
         first = torch.tensor([prompts[0]])
-        out = model.generate(first, max_new_tokens=64, min_new_tokens=64, do_sample=False, attention_mask=torch.ones_like(first))
-        result["greedy"] = out[0, first.shape[1] :].tolist()
+        out = model.generate(first, max_new_tokens=64, min_new_tokens=64, do_sample=False,
+                             attention_mask=torch.ones_like(first))
+        result["greedy"] = out[0, first.shape[1]:].tolist()
     torch.save(result, file.with_suffix(".part"))
     file.with_suffix(".part").rename(file)
     return result
@@ -68,7 +77,8 @@ def ask(run, model_path, tmp_path_factory):
     def call(rows, padding="right", sites=(), greedy=0):
         request = {"rows": rows, "padding": padding, "sites": list(sites), "greedy": greedy}
         (folder / "request.json").write_text(json.dumps(request))
-        result = run("parity-model", "run", model_path, folder / "request.json", folder / "answer.pt")
+        result = run("parity-model", "run", model_path, folder / "request.json",
+                     folder / "answer.pt")
         assert result.returncode == 0, result.stderr.decode()
         return torch.load(folder / "answer.pt", weights_only=False)  # our own, with a typed dict
 
@@ -79,7 +89,8 @@ def padded(rows, side):
     longest = max(map(len, rows))
     pads = [[2] * (longest - len(row)) for row in rows]
     ids = [pad + row if side == "left" else row + pad for row, pad in zip(rows, pads)]
-    mask = [[0] * len(pad) + [1] * len(row) if side == "left" else [1] * len(row) + [0] * len(pad) for row, pad in zip(rows, pads)]
+    mask = [[0] * len(pad) + [1] * len(row) if side == "left" else [1] * len(row) + [0] * len(pad)
+            for row, pad in zip(rows, pads)]
     return torch.tensor(ids), torch.tensor(mask)
 
 
@@ -105,7 +116,8 @@ def test_greedy_tokens_are_equal(ask, reference, prompts):
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padded_rows_give_what_they_give_alone(script, reference, prompts, side):
     ids, mask = padded(prompts, side)
-    with torch.no_grad(), torch.jit.optimized_execution(False):  # which would specialise for each shape, seconds each
+    with torch.no_grad(), torch.jit.optimized_execution(
+            False):  # which would specialise for each shape, seconds each
         logits = script(ids, attention_mask=mask)
         assert logits.isfinite().all()
         for row, row_mask, tokens in zip(logits, mask.bool(), prompts):
@@ -117,7 +129,8 @@ def test_padded_batches_from_cpp(ask, reference, prompts):
     rows = prompts[:4]
     for side in ("left", "right"):
         logits = ask(rows, padding=side)["logits"]
-        for row, row_mask, expected in zip(logits, padded(rows, side)[1].bool(), reference["logits"]):
+        for row, row_mask, expected in zip(logits,
+                                           padded(rows, side)[1].bool(), reference["logits"]):
             assert difference(row[row_mask], expected) <= 1e-4
 
 
@@ -139,7 +152,10 @@ def test_the_cache_works_from_stock_python(script, reference, prompts):
     values = [torch.empty(1, 3, 32, 64) for _ in range(30)]
     row = torch.tensor([prompts[0]])
     with torch.no_grad(), torch.jit.optimized_execution(False):
-        parts = [script.hidden(row[:, a:b], None, keys, values, a) for a, b in ((0, 9), (9, 16), (16, 17))]
+        parts = [
+            script.hidden(row[:, a:b], None, keys, values, a)
+            for a, b in ((0, 9), (9, 16), (16, 17))
+        ]
         logits = script.logits(torch.cat(parts, 1))[0]
     assert difference(logits, reference["logits"][0]) <= 1e-4
 

@@ -32,10 +32,11 @@ def rows(path):
 @pytest.fixture
 def vyx(run, tmp_path):
     """vyx(sae, x): latents and reconstruction; vyx.convert(sae, format, out)."""
-
     def call(sae, x):
         x.numpy().tofile(tmp_path / "x.f32")
-        ok(run("parity-sae-files", "run", sae, tmp_path / "x.f32", tmp_path / "f.f32", tmp_path / "y.f32"))
+        ok(
+            run("parity-sae-files", "run", sae, tmp_path / "x.f32", tmp_path / "f.f32",
+                tmp_path / "y.f32"))
         return rows(tmp_path / "f.f32"), rows(tmp_path / "y.f32")
 
     call.convert = lambda *args: ok(run("parity-sae-files", "convert", *args))
@@ -52,8 +53,13 @@ def check(actual, expected):
 
 
 def saelens(*args):
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1", "WANDB_MODE": "disabled"}
-    result = subprocess.run([SAELENS, SCRIPT, *map(str, args)], capture_output=True, timeout=900, env=environment)
+    environment = {
+        **os.environ, "HF_HUB_OFFLINE": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "WANDB_MODE": "disabled"
+    }
+    result = subprocess.run([SAELENS, SCRIPT, *map(str, args)], capture_output=True, timeout=900,
+                            env=environment)
     assert result.returncode == 0, result.stderr.decode()[-4000:]
     return result.stdout.decode().strip().splitlines()
 
@@ -75,7 +81,10 @@ def exchange(run, tmp_path_factory):
     architectures = {}
     for case in CASES:
         folder = root / case
-        architectures[case] = json.loads(ok(run("parity-sae-files", "run", folder / "sae", folder / "x.f32", folder / "f_read.f32", folder / "y_read.f32")))
+        architectures[case] = json.loads(
+            ok(
+                run("parity-sae-files", "run", folder / "sae", folder / "x.f32",
+                    folder / "f_read.f32", folder / "y_read.f32")))
         ok(run("parity-sae-files", "convert", folder / "sae", "saelens", folder / "vyx"))
     written = json.loads(saelens("run", root)[-1])
     return root, {case: (architectures[case], written[case]) for case in CASES}
@@ -91,13 +100,17 @@ def test_saelens_in_both_directions(exchange, case):
 
 def test_saelens_architectures_are_kept(exchange):
     _, architectures = exchange
-    batch = {"trained_batchtopk", "trained_batchtopk_plain", "trained_matryoshka", "checkpoint_batchtopk", "checkpoint_matryoshka", "checkpoint_scaled"}
+    batch = {
+        "trained_batchtopk", "trained_batchtopk_plain", "trained_matryoshka",
+        "checkpoint_batchtopk", "checkpoint_matryoshka", "checkpoint_scaled"
+    }
     for case, (vyx_name, saelens_name) in architectures.items():
         if case in batch:
             assert (vyx_name, saelens_name) == ("batch-topk", "jumprelu")
         else:
             words = case.split("_")
-            for name, other in (("topk", "topk"), ("gated", "gated"), ("jumprelu", "jump-relu"), ("standard", "relu")):
+            for name, other in (("topk", "topk"), ("gated", "gated"), ("jumprelu", "jump-relu"),
+                                ("standard", "relu")):
                 if name in words:
                     assert vyx_name == other
                     assert saelens_name.startswith(name)
@@ -138,7 +151,13 @@ def linear_state(w, bias):
 
 def dictionary_learning(name, w, tmp_path):
     """Writes dictionary_learning's layout of class `name`; returns the latents and the reconstruction."""
-    trainer = {"dict_class": name, "activation_dim": D, "dict_size": F, "lm_name": "tiny", "layer": 3}
+    trainer = {
+        "dict_class": name,
+        "activation_dim": D,
+        "dict_size": F,
+        "lm_name": "tiny",
+        "layer": 3
+    }
     pre = (w["x"] - w["b_dec"]) @ w["W_enc"] + w["b_enc"]
     if name == "AutoEncoder":
         state, f = linear_state(w, "bias"), pre.relu()
@@ -153,7 +172,8 @@ def dictionary_learning(name, w, tmp_path):
         z = (w["x"] - w["b_dec"]) @ w["W_enc"]
         f = (z + w["b_enc"] > 0) * (z * w["r_mag"].exp() + w["b_mag"]).relu()
     elif name == "JumpReluAutoEncoder":
-        state = OrderedDict((key, w[key]) for key in ("W_enc", "b_enc", "W_dec", "b_dec", "threshold"))
+        state = OrderedDict(
+            (key, w[key]) for key in ("W_enc", "b_enc", "W_dec", "b_dec", "threshold"))
         z = w["x"] @ w["W_enc"] + w["b_enc"]
         f = (z * (z > w["threshold"])).relu()
     else:
@@ -161,15 +181,27 @@ def dictionary_learning(name, w, tmp_path):
         trainer["k"] = K
         f = topk(pre) if name == "AutoEncoderTopK" else pre.relu() * (pre.relu() > 0.4)
         if name == "MatryoshkaBatchTopKSAE":
-            state = {key: w[key] for key in ("W_enc", "b_enc", "W_dec", "b_dec")} | buffers | {"group_sizes": torch.tensor([8, 24, F - 32])}
+            state = {
+                key: w[key]
+                for key in ("W_enc", "b_enc", "W_dec", "b_dec")
+            } | buffers | {
+                "group_sizes": torch.tensor([8, 24, F - 32])
+            }
         else:
             state = linear_state(w, "b_dec") | buffers
     torch.save(state, tmp_path / "ae.pt")
-    (tmp_path / "config.json").write_text(json.dumps({"trainer": trainer, "buffer": {"ctx_len": 128}}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({
+            "trainer": trainer,
+            "buffer": {
+                "ctx_len": 128
+            }
+        }))
     return f, f @ w["W_dec"] + w["b_dec"]
 
 
-DICTIONARIES = "AutoEncoder AutoEncoderNew GatedAutoEncoder JumpReluAutoEncoder AutoEncoderTopK BatchTopKSAE MatryoshkaBatchTopKSAE".split()
+DICTIONARIES = "AutoEncoder AutoEncoderNew GatedAutoEncoder JumpReluAutoEncoder AutoEncoderTopK BatchTopKSAE MatryoshkaBatchTopKSAE".split(
+)
 
 
 @pytest.mark.parametrize("name", DICTIONARIES)
@@ -191,7 +223,8 @@ def test_dictionary_learning_is_written(vyx, tmp_path, name):
         expected = torch.tensor(-1.0) if (name, key) == ("AutoEncoderTopK", "threshold") else tensor
         assert state[key].dtype == expected.dtype
         torch.testing.assert_close(state[key], expected, rtol=0, atol=0)
-    assert json.loads((tmp_path / "out" / "config.json").read_text())["trainer"]["dict_class"] == name
+    assert json.loads(
+        (tmp_path / "out" / "config.json").read_text())["trainer"]["dict_class"] == name
 
 
 def layer_normed(x):
@@ -214,9 +247,13 @@ def test_openai_in_both_directions(vyx, tmp_path, activation):
         latents_activation_frequency=torch.ones(F),
         latents_mean_square=torch.zeros(F),
     )
-    state["encoder.weight"], state["decoder.weight"] = w["W_enc"].T.contiguous(), w["W_dec"].T.contiguous()
+    state["encoder.weight"], state["decoder.weight"] = w["W_enc"].T.contiguous(
+    ), w["W_dec"].T.contiguous()
     state["activation"] = activation
-    state["activation_state_dict"] = {"k": K, "postact_fn": "ReLU"} if activation == "TopK" else OrderedDict()
+    state["activation_state_dict"] = {
+        "k": K,
+        "postact_fn": "ReLU"
+    } if activation == "TopK" else OrderedDict()
     torch.save(state, tmp_path / "sae.pt")
     check(vyx(tmp_path / "sae.pt", w["x"]), expected)
     vyx.convert(tmp_path / "sae.pt", "openai", tmp_path / "out.pt")
@@ -227,29 +264,51 @@ def test_openai_in_both_directions(vyx, tmp_path, activation):
             assert written[key].dtype == value.dtype and torch.equal(written[key], value)
         else:
             assert written[key] == value
-    assert all(tensor.data_ptr() % 64 == 0 for tensor in torch.load(tmp_path / "out.pt", weights_only=True, mmap=True).values() if isinstance(tensor, torch.Tensor) and tensor.numel() > 16)
+    assert all(tensor.data_ptr() % 64 == 0
+               for tensor in torch.load(tmp_path / "out.pt", weights_only=True, mmap=True).values()
+               if isinstance(tensor, torch.Tensor) and tensor.numel() > 16)
 
 
 @pytest.mark.parametrize("transcode,skip", [(False, False), (True, False), (True, True)])
 def test_sparsify_in_both_directions(vyx, tmp_path, transcode, skip):
     w = weights(2)
-    state = {"encoder.weight": w["W_enc"].T.contiguous(), "encoder.bias": w["b_enc"], "W_dec": w["W_dec"], "b_dec": w["b_dec"]}
+    state = {
+        "encoder.weight": w["W_enc"].T.contiguous(),
+        "encoder.bias": w["b_enc"],
+        "W_dec": w["W_dec"],
+        "b_dec": w["b_dec"]
+    }
     x = w["x"]
     f = topk((x if transcode else x - w["b_dec"]) @ w["W_enc"] + w["b_enc"])
     y = f @ w["W_dec"] + w["b_dec"]
     if skip:
         state["W_skip"] = torch.randn(D, D, generator=torch.Generator().manual_seed(3))
         y = y + x @ state["W_skip"].T
-    config = {"activation": "topk", "expansion_factor": F // D, "normalize_decoder": True, "num_latents": 0, "k": K, "multi_topk": False,
-              "skip_connection": skip, "transcode": transcode, "d_in": D}
+    config = {
+        "activation": "topk",
+        "expansion_factor": F // D,
+        "normalize_decoder": True,
+        "num_latents": 0,
+        "k": K,
+        "multi_topk": False,
+        "skip_connection": skip,
+        "transcode": transcode,
+        "d_in": D
+    }
     safetensors.torch.save_file(state, tmp_path / "sae.safetensors")
     (tmp_path / "cfg.json").write_text(json.dumps(config))
     check(vyx(tmp_path, x), (f, y))
     vyx.convert(tmp_path, "sparsify", tmp_path / "out")
-    assert (tmp_path / "out/sae.safetensors").read_bytes() == (tmp_path / "sae.safetensors").read_bytes()
+    assert (tmp_path / "out/sae.safetensors").read_bytes() == (tmp_path /
+                                                               "sae.safetensors").read_bytes()
     written = json.loads((tmp_path / "out/cfg.json").read_text())
     assert written.pop("num_latents") == F
-    assert written == {key: value for key, value in config.items() if key != "num_latents"} | {"normalize_decoder": False}
+    assert written == {
+        key: value
+        for key, value in config.items() if key != "num_latents"
+    } | {
+        "normalize_decoder": False
+    }
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -269,20 +328,32 @@ def test_gemma_scope_in_both_directions(vyx, tmp_path, save):
 
 def test_gemma_scope_2_in_both_directions(vyx, tmp_path):
     w = weights(5)
-    tensors = {"w_enc": w["W_enc"], "w_dec": w["W_dec"], "b_enc": w["b_enc"], "b_dec": w["b_dec"], "threshold": w["threshold"]}
-    tensors["affine_skip_connection"] = torch.randn(D, D, generator=torch.Generator().manual_seed(6))
+    tensors = {
+        "w_enc": w["W_enc"],
+        "w_dec": w["W_dec"],
+        "b_enc": w["b_enc"],
+        "b_dec": w["b_dec"],
+        "threshold": w["threshold"]
+    }
+    tensors["affine_skip_connection"] = torch.randn(D, D,
+                                                    generator=torch.Generator().manual_seed(6))
     safetensors.torch.save_file(tensors, tmp_path / "params.safetensors")
     z = w["x"] @ w["W_enc"] + w["b_enc"]
     f = z * (z > w["threshold"])
-    check(vyx(tmp_path, w["x"]), (f, f @ w["W_dec"] + w["b_dec"] + w["x"] @ tensors["affine_skip_connection"]))
+    check(vyx(tmp_path, w["x"]),
+          (f, f @ w["W_dec"] + w["b_dec"] + w["x"] @ tensors["affine_skip_connection"]))
     vyx.convert(tmp_path, "gemma-scope-2", tmp_path / "out")
-    assert (tmp_path / "out/params.safetensors").read_bytes() == (tmp_path / "params.safetensors").read_bytes()
+    assert (tmp_path /
+            "out/params.safetensors").read_bytes() == (tmp_path /
+                                                       "params.safetensors").read_bytes()
 
 
 # --- TorchScript
 
 
-@pytest.mark.parametrize("name", ["AutoEncoder", "GatedAutoEncoder", "JumpReluAutoEncoder", "AutoEncoderTopK", "BatchTopKSAE"])
+@pytest.mark.parametrize(
+    "name",
+    ["AutoEncoder", "GatedAutoEncoder", "JumpReluAutoEncoder", "AutoEncoderTopK", "BatchTopKSAE"])
 def test_the_exported_module_runs_in_stock_python(vyx, tmp_path, name):
     w = weights(7)
     expected = dictionary_learning(name, w, tmp_path)
@@ -304,14 +375,26 @@ def test_the_exported_module_runs_in_stock_python(vyx, tmp_path, name):
 
 def test_safetensors_are_the_same_bytes(run, tmp_path):
     generator = torch.Generator().manual_seed(8)
-    tensors = {f"{dtype}".removeprefix("torch.") + "☃": torch.randint(0, 2, (3, 5), generator=generator).to(dtype) for dtype in (
-        torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
-        torch.uint16, torch.uint32, torch.uint64, torch.float8_e4m3fn, torch.float8_e5m2, torch.complex64)}
-    tensors |= {"empty": torch.zeros(0, 4), "scalar": torch.tensor(3.5), "quote\"\n\t\\/": torch.randn(7, generator=generator)}
+    tensors = {
+        f"{dtype}".removeprefix("torch.") + "☃":
+        torch.randint(0, 2, (3, 5), generator=generator).to(dtype)
+        for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64,
+                      torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool, torch.uint16,
+                      torch.uint32, torch.uint64, torch.float8_e4m3fn, torch.float8_e5m2,
+                      torch.complex64)
+    }
+    tensors |= {
+        "empty": torch.zeros(0, 4),
+        "scalar": torch.tensor(3.5),
+        "quote\"\n\t\\/": torch.randn(7, generator=generator)
+    }
     for metadata in (None, {"format": "pt"}):
         safetensors.torch.save_file(tensors, tmp_path / "a.safetensors", metadata)
-        ok(run("parity-sae-files", "safetensors", tmp_path / "a.safetensors", tmp_path / "b.safetensors"))
-        assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+        ok(
+            run("parity-sae-files", "safetensors", tmp_path / "a.safetensors",
+                tmp_path / "b.safetensors"))
+        assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path /
+                                                             "b.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("size", [10, 100, 200])
@@ -320,5 +403,6 @@ def test_both_refuse_a_safetensors_file_that_is_cut(run, tmp_path, size):
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes()[:size])
     with pytest.raises(Exception):
         safetensors.torch.load_file(tmp_path / "cut.safetensors")
-    result = run("parity-sae-files", "safetensors", tmp_path / "cut.safetensors", tmp_path / "b.safetensors")
+    result = run("parity-sae-files", "safetensors", tmp_path / "cut.safetensors",
+                 tmp_path / "b.safetensors")
     assert result.returncode == 1 and b"cut.safetensors" in result.stderr

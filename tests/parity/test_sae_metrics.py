@@ -58,13 +58,15 @@ def test_the_assignment_costs_what_scipys_costs(ours, rows, columns, kind):
         cost = np.round(cost)
     elif kind == "cosines":  # as latents against features are: nearly alike everywhere
         a, b = random.standard_normal((rows, 64)), random.standard_normal((columns, 64))
-        cost = -np.abs((a / np.linalg.norm(a, axis=1, keepdims=True)) @ (b / np.linalg.norm(b, axis=1, keepdims=True)).T)
+        cost = -np.abs((a / np.linalg.norm(a, axis=1, keepdims=True))
+                       @ (b / np.linalg.norm(b, axis=1, keepdims=True)).T)
         cost = cost.astype(np.float32)
     column_of = np.array(ours("assign", rows, cost))
     taken = np.flatnonzero(column_of >= 0)
     assert len(taken) == min(rows, columns) == len(set(column_of[taken]))
     best = cost[linear_sum_assignment(cost)].astype(np.float64).sum()
-    assert cost[taken, column_of[taken]].astype(np.float64).sum() == pytest.approx(best, abs=1e-9, rel=1e-12)
+    assert cost[taken, column_of[taken]].astype(np.float64).sum() == pytest.approx(
+        best, abs=1e-9, rel=1e-12)
 
 
 @pytest.fixture(scope="module")
@@ -73,13 +75,18 @@ def data():
     random = np.random.default_rng(5)
     features = random.standard_normal((FEATURES, WIDTH))
     found = random.integers(0, FEATURES, LATENTS)
-    decoder = features[found] + random.standard_normal((LATENTS, WIDTH)) * random.uniform(0, 1.5, (LATENTS, 1))
+    decoder = features[found] + random.standard_normal(
+        (LATENTS, WIDTH)) * random.uniform(0, 1.5, (LATENTS, 1))
     a = np.maximum(random.standard_normal((TOKENS, FEATURES)) - 1, 0)
-    f = np.where(random.random((TOKENS, LATENTS)) < 0.8, a[:, found], random.random((TOKENS, LATENTS)) < 0.05)
+    f = np.where(
+        random.random((TOKENS, LATENTS)) < 0.8, a[:, found],
+        random.random((TOKENS, LATENTS)) < 0.05)
     x = a @ features + 3
     y = 0.95 * x + random.standard_normal(x.shape)
-    return {name: array.astype(np.float32)
-            for name, array in dict(features=features, decoder=decoder, a=a, f=f, x=x, y=y).items()}
+    return {
+        name: array.astype(np.float32)
+        for name, array in dict(features=features, decoder=decoder, a=a, f=f, x=x, y=y).items()
+    }
 
 
 def test_figures_are_saelenss(ours, data, tmp_path):
@@ -87,10 +94,12 @@ def test_figures_are_saelenss(ours, data, tmp_path):
     if not python.is_file():
         pytest.skip(f"{python}: not there; SAELens is not installed")
     np.savez(tmp_path / "data.npz", **data)
-    peer = subprocess.run([python, "-c", SAELENS, tmp_path / "data.npz"], capture_output=True, text=True, timeout=300)
+    peer = subprocess.run([python, "-c", SAELENS, tmp_path / "data.npz"], capture_output=True,
+                          text=True, timeout=300)
     assert peer.returncode == 0, peer.stderr
     expected = json.loads(peer.stdout.splitlines()[-1])
-    matching = ours("match", LATENTS, data["decoder"], FEATURES, data["features"], TOKENS, data["f"], data["a"])
+    matching = ours("match", LATENTS, data["decoder"], FEATURES, data["features"], TOKENS,
+                    data["f"], data["a"])
     metrics = ours("metrics", TOKENS, data["x"], data["y"], data["f"])
     for name in ("mean_matched_cosine", "uniqueness", "precision", "recall", "f1"):
         assert matching[name] == pytest.approx(expected[name], rel=1e-5), name
@@ -101,13 +110,17 @@ def test_figures_are_numpys(ours, data):
     x, y, f = (data[name].astype(np.float64) for name in ("x", "y", "f"))
     metrics = ours("metrics", TOKENS, data["x"], data["y"], data["f"])
     norm = np.linalg.norm
-    error = ((x - y) ** 2).sum(1)
+    error = ((x - y)**2).sum(1)
     assert metrics["mse"] == pytest.approx(error.mean(), rel=1e-12)
-    assert metrics["explained_variance"] == pytest.approx(1 - error.mean() / x.var(0).sum(), rel=1e-10)
+    assert metrics["explained_variance"] == pytest.approx(1 - error.mean() / x.var(0).sum(),
+                                                          rel=1e-10)
     assert metrics["normalized_mse"] == pytest.approx((error / (x**2).sum(1)).mean(), rel=1e-12)
-    assert metrics["cosine"] == pytest.approx(((x * y).sum(1) / norm(x, axis=1) / norm(y, axis=1)).mean(), rel=1e-12)
-    assert metrics["l2_ratio"] == pytest.approx((norm(y, axis=1) / norm(x, axis=1)).mean(), rel=1e-12)
-    assert metrics["relative_reconstruction_bias"] == pytest.approx((y**2).sum(1).mean() / (x * y).sum(1).mean(), rel=1e-12)
+    assert metrics["cosine"] == pytest.approx(
+        ((x * y).sum(1) / norm(x, axis=1) / norm(y, axis=1)).mean(), rel=1e-12)
+    assert metrics["l2_ratio"] == pytest.approx((norm(y, axis=1) / norm(x, axis=1)).mean(),
+                                                rel=1e-12)
+    assert metrics["relative_reconstruction_bias"] == pytest.approx(
+        (y**2).sum(1).mean() / (x * y).sum(1).mean(), rel=1e-12)
     assert metrics["l0"] == pytest.approx((f > 0).sum(1).mean())
     assert metrics["dead_fraction"] == pytest.approx((f.max(0) == 0).mean())
     density, _ = np.histogram(np.log10((f > 0).mean(0) + 1e-10), bins=40, range=(-10, 0))

@@ -18,8 +18,14 @@ SIZE = {"d": 48, "latents": 300, "rows": 200, "seed": 5}
 
 
 def case(kind, saelens, coefficients=None, **options):
-    return {**SIZE, "kind": kind, "architecture": "batch-topk" if kind == "matryoshka" else kind, "subtract_decoder_bias": True,
-            "saelens": saelens, "coefficients": coefficients or {}, **options}
+    return {
+        **SIZE, "kind": kind,
+        "architecture": "batch-topk" if kind == "matryoshka" else kind,
+        "subtract_decoder_bias": True,
+        "saelens": saelens,
+        "coefficients": coefficients or {},
+        **options
+    }
 
 
 def relu(**options):
@@ -27,31 +33,65 @@ def relu(**options):
 
 
 def jump_relu(mode, bandwidth, through_input=False, **options):
-    saelens = {"l0_coefficient": 0.3, "jumprelu_bandwidth": bandwidth, "jumprelu_sparsity_loss_mode": mode,
-               "jumprelu_ste_to_input": through_input}
+    saelens = {
+        "l0_coefficient": 0.3,
+        "jumprelu_bandwidth": bandwidth,
+        "jumprelu_sparsity_loss_mode": mode,
+        "jumprelu_ste_to_input": through_input
+    }
     options["straight_through_input"] = through_input
     if mode == "tanh":
         saelens["pre_act_loss_coefficient"] = 0.02
-        options = {"jump_relu": "tanh", "pre_activation": 0.02, "pre_activation_of_dead": True, **options}
+        options = {
+            "jump_relu": "tanh",
+            "pre_activation": 0.02,
+            "pre_activation_of_dead": True,
+            **options
+        }
     return case("jump-relu", saelens, {"l0": 0.3}, sparsity=0.3, bandwidth=bandwidth, **options)
 
 
 CASES = {
-    "relu, dense": relu(),
-    "relu, sparse": relu(bias=-4.0),
-    "relu, bias not subtracted": relu(subtract_decoder_bias=False),
-    "gated, dense": case("gated", {"l1_coefficient": 0.7}, {"l1": 0.7}, sparsity=0.7, gated_auxiliary_trains_decoder=True),
-    "gated, sparse": case("gated", {"l1_coefficient": 0.7}, {"l1": 0.7}, sparsity=0.7, gated_auxiliary_trains_decoder=True, bias=-4.0),
-    "topk": case("topk", {"k": 9, "rescale_acts_by_decoder_norm": False}, k=9),
-    "batch-topk": case("batch-topk", {"k": 9, "rescale_acts_by_decoder_norm": False}, k=9),
-    "matryoshka": case("matryoshka", {"k": 9, "rescale_acts_by_decoder_norm": False, "matryoshka_widths": [30, 100, 300]}, k=9,
-                       prefixes=[30, 100, 300]),
-    "jump-relu, l0": jump_relu("step", 0.05),
-    "jump-relu, l0, sparse": jump_relu("step", 0.05, bias=-4.0),
-    "jump-relu, l0, through the input": jump_relu("step", 0.5, through_input=True),
-    "jump-relu, tanh, through the input": jump_relu("tanh", 2.0, through_input=True, dead=True),
-    "jump-relu, tanh": jump_relu("tanh", 2.0, dead=True),
-    "jump-relu, tanh, sparse": jump_relu("tanh", 0.5, dead=True, bias=-4.0),
+    "relu, dense":
+    relu(),
+    "relu, sparse":
+    relu(bias=-4.0),
+    "relu, bias not subtracted":
+    relu(subtract_decoder_bias=False),
+    "gated, dense":
+    case("gated", {"l1_coefficient": 0.7}, {"l1": 0.7}, sparsity=0.7,
+         gated_auxiliary_trains_decoder=True),
+    "gated, sparse":
+    case("gated", {"l1_coefficient": 0.7}, {"l1": 0.7}, sparsity=0.7,
+         gated_auxiliary_trains_decoder=True, bias=-4.0),
+    "topk":
+    case("topk", {
+        "k": 9,
+        "rescale_acts_by_decoder_norm": False
+    }, k=9),
+    "batch-topk":
+    case("batch-topk", {
+        "k": 9,
+        "rescale_acts_by_decoder_norm": False
+    }, k=9),
+    "matryoshka":
+    case("matryoshka", {
+        "k": 9,
+        "rescale_acts_by_decoder_norm": False,
+        "matryoshka_widths": [30, 100, 300]
+    }, k=9, prefixes=[30, 100, 300]),
+    "jump-relu, l0":
+    jump_relu("step", 0.05),
+    "jump-relu, l0, sparse":
+    jump_relu("step", 0.05, bias=-4.0),
+    "jump-relu, l0, through the input":
+    jump_relu("step", 0.5, through_input=True),
+    "jump-relu, tanh, through the input":
+    jump_relu("tanh", 2.0, through_input=True, dead=True),
+    "jump-relu, tanh":
+    jump_relu("tanh", 2.0, dead=True),
+    "jump-relu, tanh, sparse":
+    jump_relu("tanh", 0.5, dead=True, bias=-4.0),
 }
 
 
@@ -66,19 +106,22 @@ def folder(tmp_path_factory):
 
 
 def relative(found, expected):
-    return np.linalg.norm(found.astype(float) - expected) / max(np.linalg.norm(expected.astype(float)), 1e-30)
+    return np.linalg.norm(found.astype(float) - expected) / max(
+        np.linalg.norm(expected.astype(float)), 1e-30)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_loss_and_gradients_are_saelens_own(name, folder, run):
     result = run("parity-sae-objective", folder / name)
     assert result.returncode == 0, result.stderr.decode()
-    found, expected = json.loads(result.stdout), json.loads((folder / name / "saelens.json").read_text())
+    found, expected = json.loads(result.stdout), json.loads(
+        (folder / name / "saelens.json").read_text())
     assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
     assert found["l0"] == pytest.approx(expected["l0"], rel=1e-6)
     losses = expected["losses"]
     assert found["reconstruction"] == pytest.approx(losses["mse_loss"], rel=1e-5)
-    for theirs, ours in [("l1_loss", "sparsity"), ("l0_loss", "sparsity"), ("pre_act_loss", "auxiliary"),
+    for theirs, ours in [("l1_loss", "sparsity"), ("l0_loss", "sparsity"),
+                         ("pre_act_loss", "auxiliary"),
                          ("auxiliary_reconstruction_loss", "auxiliary")]:
         if theirs in losses:
             assert found[ours] == pytest.approx(losses[theirs], rel=1e-5), theirs

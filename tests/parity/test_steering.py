@@ -17,7 +17,6 @@ STEERED = range(8, 22)
 @pytest.fixture(scope="module")
 def steering(run):
     """steering("show", path, …): what parity-steering prints."""
-
     def call(*args):
         result = run("parity-steering", *args)
         assert result.returncode == 0, result.stderr.decode()
@@ -100,10 +99,12 @@ def test_our_file_has_the_layout_of_llama_cpp(steering, tmp_path):
     steering("rewrite", tmp_path / "v.gguf", tmp_path / "ours.gguf")
     reader = gguf.GGUFReader(tmp_path / "ours.gguf")
     assert reader.get_field("general.architecture").contents() == "controlvector"
-    hint, count = reader.get_field("controlvector.model_hint"), reader.get_field("controlvector.layer_count")
+    hint, count = reader.get_field("controlvector.model_hint"), reader.get_field(
+        "controlvector.layer_count")
     assert hint.types == [gguf.GGUFValueType.STRING] and hint.contents() == "llama"
     assert count.types == [gguf.GGUFValueType.UINT32] and count.contents() == 3
-    assert [tensor.name for tensor in reader.tensors] == ["direction.1", "direction.2", "direction.29"]
+    assert [tensor.name
+            for tensor in reader.tensors] == ["direction.1", "direction.2", "direction.29"]
     for tensor in reader.tensors:
         assert tensor.tensor_type == gguf.GGMLQuantizationType.F32 and len(tensor.shape) == 1
 
@@ -153,14 +154,19 @@ def hf(gguf_path):
 
 @pytest.fixture(scope="module")
 def pairs():
-    beginnings = ["I", "The", "My day", "We are", "Today", "It seems", "When I", "Nobody", "Look at", "Why is", "They said",
-                  "The weather", "My mother", "I think that", "There was", "You should", "At work", "Tomorrow", "Our house",
-                  "She had", "After lunch", "The news", "If only", "I opened the door and"]
+    beginnings = [
+        "I", "The", "My day", "We are", "Today", "It seems", "When I", "Nobody", "Look at",
+        "Why is", "They said", "The weather", "My mother", "I think that", "There was",
+        "You should", "At work", "Tomorrow", "Our house", "She had", "After lunch", "The news",
+        "If only", "I opened the door and"
+    ]
     text = ("<|im_start|>user\nPretend you are {} person who talks about the world.<|im_end|>\n"
             "<|im_start|>assistant\n{}")
     assert len(beginnings) == PAIRS
-    return [{"positive": text.format("an extremely happy", b), "negative": text.format("an extremely sad", b)}
-            for b in beginnings]
+    return [{
+        "positive": text.format("an extremely happy", b),
+        "negative": text.format("an extremely sad", b)
+    } for b in beginnings]
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +183,8 @@ def ours(steering, model_path, pairs_path, tmp_path_factory):
     return steering("extract", model_path, pairs_path, "pca-center", path)["sites"], path
 
 
-def test_activations_are_those_of_transformers(steering, model_path, hf, pairs, pairs_path, tmp_path):
+def test_activations_are_those_of_transformers(steering, model_path, hf, pairs, pairs_path,
+                                               tmp_path):
     import torch
 
     model, tokenizer = hf
@@ -186,9 +193,11 @@ def test_activations_are_those_of_transformers(steering, model_path, hf, pairs, 
     texts = [pair[side] for pair in pairs for side in ("positive", "negative")]
     with torch.no_grad():
         for row, text in list(enumerate(texts))[::5]:  # of both sides
-            states = model(**tokenizer(text, return_tensors="pt"), output_hidden_states=True).hidden_states
+            states = model(**tokenizer(text, return_tensors="pt"),
+                           output_hidden_states=True).hidden_states
             expected = torch.stack([state[0, -1] for state in states[1:30]]).numpy()  # [29, d]
-            error = np.linalg.norm(found[:, row] - expected, axis=1) / np.linalg.norm(expected, axis=1)
+            error = np.linalg.norm(found[:, row] - expected, axis=1) / np.linalg.norm(
+                expected, axis=1)
             assert error.max() < 1e-3, f"{text!r}: {error.max()} at block {error.argmax()}"
 
 
@@ -220,7 +229,8 @@ def test_steered_logits_are_those_of_repeng(steering, ours, hf, model_path, tmp_
     vector = repeng.ControlVector("llama", {k: np.array(whole.directions[k]) for k in STEERED})
     vector.export_gguf(tmp_path / "v.gguf")
     text = "<|im_start|>user\nHow was your day?<|im_end|>\n<|im_start|>assistant\nWell, I"
-    tokens = steering("logits", model_path, tmp_path / "v.gguf", coefficient, text, tmp_path / "x.f32")["tokens"]
+    tokens = steering("logits", model_path, tmp_path / "v.gguf", coefficient, text,
+                      tmp_path / "x.f32")["tokens"]
     found = np.fromfile(tmp_path / "x.f32", dtype=np.float32).reshape(len(tokens), -1)
     controlled = repeng.ControlModel(model, STEERED)
     try:

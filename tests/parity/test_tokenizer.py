@@ -25,9 +25,20 @@ NORMAL, CONTROL, USER_DEFINED = 1, 3, 4  # GGUF's token types
 CODE_POINTS = [chr(c) for c in range(sys.maxunicode + 1) if not 0xD800 <= c < 0xE000]
 ASSIGNED = [c for c in CODE_POINTS if unicodedata.category(c) not in ("Cn", "Co")]
 
-BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+BYTE_LEVEL = {
+    "type": "ByteLevel",
+    "add_prefix_space": False,
+    "trim_offsets": True,
+    "use_regex": True
+}
 SPLIT_ONLY = {**BYTE_LEVEL, "use_regex": False}
-SMOLLM2 = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, BYTE_LEVEL]}
+SMOLLM2 = {
+    "type": "Sequence",
+    "pretokenizers": [{
+        "type": "Digits",
+        "individual_digits": True
+    }, BYTE_LEVEL]
+}
 LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -44,7 +55,13 @@ PRE_TOKENIZERS = {
     "qwen2": split(LLAMA3.replace("{1,3}", "")),
     "removed": split(LLAMA3, "Removed", invert=True),
     "text": split(" ", "Removed", kind="String"),
-    "digit runs": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": False}, BYTE_LEVEL]},
+    "digit runs": {
+        "type": "Sequence",
+        "pretokenizers": [{
+            "type": "Digits",
+            "individual_digits": False
+        }, BYTE_LEVEL]
+    },
     "none": SPLIT_ONLY,
 }
 
@@ -53,8 +70,12 @@ PRE_TOKENIZERS = {
 def smollm2(gguf_path):
     """SmolLM2's tokenizer.json, from the GGUF's vocabulary."""
     fields = gguf.GGUFReader(gguf_path).fields
-    tokens, types, merges = (fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "token_type", "merges"))
-    added = [added_token(id, tokens[id], type == CONTROL) for id, type in enumerate(types) if type in (CONTROL, USER_DEFINED)]
+    tokens, types, merges = (fields[f"tokenizer.ggml.{name}"].contents()
+                             for name in ("tokens", "token_type", "merges"))
+    added = [
+        added_token(id, tokens[id], type == CONTROL) for id, type in enumerate(types)
+        if type in (CONTROL, USER_DEFINED)
+    ]
     return tokenizer_json({token: id for id, token in enumerate(tokens)}, merges, added, SMOLLM2)
 
 
@@ -64,7 +85,14 @@ def added_token(id, content, special=True, normalized=False):
 
 
 def tokenizer_json(vocabulary, merges, added, pre_tokenizer, **model):
-    model = {"type": "BPE", "dropout": None, "unk_token": None, "fuse_unk": False, "byte_fallback": False, **model}
+    model = {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        **model
+    }
     return {
         "version": "1.0",
         "truncation": None,
@@ -74,13 +102,15 @@ def tokenizer_json(vocabulary, merges, added, pre_tokenizer, **model):
         "pre_tokenizer": pre_tokenizer,
         "post_processor": None,
         "decoder": BYTE_LEVEL,
-        "model": {**model, "vocab": vocabulary, "merges": merges},
+        "model": {
+            **model, "vocab": vocabulary,
+            "merges": merges
+        },
     }
 
 
 class Pair:
     """One tokenizer.json, ours and theirs."""
-
     def __init__(self, run, folder, config):
         self.run, self.path = run, folder / "tokenizer.json"
         self.path.write_text(json.dumps(config))
@@ -94,11 +124,11 @@ class Pair:
         assert result.returncode == 0, result.stderr.decode()
         answer, at, rows = result.stdout, 0, []
         for _ in texts:
-            (count,) = struct.unpack_from("<I", answer, at)
+            (count, ) = struct.unpack_from("<I", answer, at)
             ids = list(struct.unpack_from(f"<{count}q", answer, at + 4))
             at += 4 + 8 * count
-            (length,) = struct.unpack_from("<I", answer, at)
-            decoded = answer[at + 4 : at + 4 + length]
+            (length, ) = struct.unpack_from("<I", answer, at)
+            decoded = answer[at + 4:at + 4 + length]
             at += 4 + length
             rows.append((ids, decoded, *struct.unpack_from("<Q", answer, at)))
             at += 8
@@ -108,9 +138,12 @@ class Pair:
     def check(self, texts, plain=False):
         """Both give the same ids for each text."""
         self.theirs.encode_special_tokens = plain
-        expected = [encoding.ids for encoding in self.theirs.encode_batch(texts, add_special_tokens=False)]
+        expected = [
+            encoding.ids for encoding in self.theirs.encode_batch(texts, add_special_tokens=False)
+        ]
         rows = self.ours(texts, *["--plain"] * plain)
-        wrong = [(text, row[0], ids) for text, row, ids in zip(texts, rows, expected) if row[0] != ids]
+        wrong = [(text, row[0], ids) for text, row, ids in zip(texts, rows, expected)
+                 if row[0] != ids]
         assert not wrong, f"{len(wrong)} of {len(texts)} differ; (text, ours, theirs): {ascii(wrong[0])}"
         return rows
 
@@ -126,7 +159,10 @@ def pair(run, tmp_path_factory):
 def library_text():
     """Real text of any machine with Python: its own library, with its documentation and its tests of other scripts."""
     folder = Path(sysconfig.get_paths()["stdlib"])
-    files = [path for path in sorted(folder.glob("**/*.py")) if "site-packages" not in path.parts and "dist-packages" not in path.parts]
+    files = [
+        path for path in sorted(folder.glob("**/*.py"))
+        if "site-packages" not in path.parts and "dist-packages" not in path.parts
+    ]
     return "".join(path.read_text(encoding="utf-8", errors="replace") for path in files[:400])
 
 
@@ -138,9 +174,16 @@ def by_script():
     return [characters for characters in scripts.values() if len(characters) >= 10]
 
 
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<repo_name>", "<file_sep>", "<jupyter_code>", "<empty_output>"]
-EMOJI = ["👩\u200d💻", "👨\u200d👩\u200d👧\u200d👦", "🏳️\u200d🌈", "👍🏽", "🇩🇪", "1️⃣", "❤️", "🧑🏿\u200d🤝\u200d🧑🏻", "\u200d", "\ufe0f"]
-BLANKS = [c for c in ASSIGNED if c.isspace()] + ["\u180e", "\u200b", "\u2060", "\ufeff", "\r\n", "  ", "\t\t"]
+SPECIAL = [
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<repo_name>", "<file_sep>", "<jupyter_code>",
+    "<empty_output>"
+]
+EMOJI = [
+    "👩\u200d💻", "👨\u200d👩\u200d👧\u200d👦", "🏳️\u200d🌈", "👍🏽", "🇩🇪", "1️⃣", "❤️", "🧑🏿\u200d🤝\u200d🧑🏻",
+    "\u200d", "\ufe0f"
+]
+BLANKS = [c for c in ASSIGNED if c.isspace()
+          ] + ["\u180e", "\u200b", "\u2060", "\ufeff", "\r\n", "  ", "\t\t"]
 DIGITS = [c for c in ASSIGNED if unicodedata.category(c)[0] == "N"]
 MARKS = [c for c in ASSIGNED if unicodedata.category(c)[0] == "M"]
 CONTROLS = [c for c in ASSIGNED if unicodedata.category(c) in ("Cc", "Cf")]
@@ -150,7 +193,10 @@ CONTRACTIONS = ["'s", "'S", "'ll", "'LL", "'ve", "'re", "'d", "'m", "'t", "'", "
 def broken_special(rng):
     token = rng.choice(SPECIAL)
     cut = rng.randrange(1, len(token))
-    return rng.choice([token[:cut], token[cut:], token[:cut] + rng.choice(["", " ", "|", "é"]) + token[cut:], token + token[:cut]])
+    return rng.choice([
+        token[:cut], token[cut:], token[:cut] + rng.choice(["", " ", "|", "é"]) + token[cut:],
+        token + token[:cut]
+    ])
 
 
 def texts(count, seed):
@@ -159,7 +205,7 @@ def texts(count, seed):
 
     def window(limit):
         at = rng.randrange(len(library))
-        return library[at : at + rng.randrange(1, limit)]
+        return library[at:at + rng.randrange(1, limit)]
 
     def letters(limit):
         characters = rng.choice(scripts)
@@ -196,7 +242,8 @@ def test_ten_thousand_texts(pair, smollm2):
     missing = missing_bytes(smollm2)
     whole = 0
     for text, (ids, decoded, _) in zip(rng_texts, rows):
-        assert decoded.decode("utf-8", "replace") == smol.theirs.decode(ids, skip_special_tokens=False)
+        assert decoded.decode("utf-8",
+                              "replace") == smol.theirs.decode(ids, skip_special_tokens=False)
         if not missing & set(text.encode()):
             assert decoded == text.encode()
             whole += 1
@@ -232,8 +279,12 @@ def test_any_merges(pair):
     """Random merges, ranks in any order, pairs listed twice, several ways to one token, bytes without a token."""
     for seed in range(12):
         rng = random.Random(seed)
-        missing = set(rng.sample([c for c in BYTE_TO_CHARACTER.values() if not c.isascii() and c != "Ġ"], 20))
-        vocabulary = {c: id for id, c in enumerate(c for c in BYTE_TO_CHARACTER.values() if c not in missing)}
+        missing = set(
+            rng.sample([c for c in BYTE_TO_CHARACTER.values() if not c.isascii() and c != "Ġ"], 20))
+        vocabulary = {
+            c: id
+            for id, c in enumerate(c for c in BYTE_TO_CHARACTER.values() if c not in missing)
+        }
         parts, merges = ["a", "b", "c", "a", "b"], []
         for _ in range(rng.choice([5, 30, 150])):
             left, right = rng.choice(parts), rng.choice(parts)
@@ -243,13 +294,19 @@ def test_any_merges(pair):
                 merges += [[left, right]] * rng.choice([1, 1, 1, 2])
         rng.shuffle(merges)
         unknown = {"unk_token": "a", "fuse_unk": seed % 2 == 0} if seed % 3 == 0 else {}
-        contents = sorted({"".join(rng.choices("abc<>é", k=rng.randrange(1, 6))) for _ in range(30)} - vocabulary.keys())
+        contents = sorted(
+            {"".join(rng.choices("abc<>é", k=rng.randrange(1, 6)))
+             for _ in range(30)} - vocabulary.keys())
         added = [
-            added_token(len(vocabulary) + i, content, special=rng.random() < 0.5, normalized=rng.random() < 0.5)
-            for i, content in enumerate(contents if seed % 2 else [])
+            added_token(
+                len(vocabulary) + i, content, special=rng.random() < 0.5, normalized=rng.random()
+                < 0.5) for i, content in enumerate(contents if seed % 2 else [])
         ]
-        config = tokenizer_json(vocabulary, merges, added, BYTE_LEVEL, ignore_merges=seed % 4 == 1, **unknown)
-        chosen = ["".join(rng.choices("abcabcabc<>é \x84\n", k=rng.randrange(60))) for _ in range(500)]
+        config = tokenizer_json(vocabulary, merges, added, BYTE_LEVEL, ignore_merges=seed % 4 == 1,
+                                **unknown)
+        chosen = [
+            "".join(rng.choices("abcabcabc<>é \x84\n", k=rng.randrange(60))) for _ in range(500)
+        ]
         both = pair(config)
         both.check(chosen)
         both.check(chosen, plain=True)
@@ -264,10 +321,14 @@ def test_invalid_utf8(pair, smollm2):
         text = bytearray(text[:300])
         for _ in range(rng.randrange(1, 6)):
             at = rng.randrange(len(text) + 1)
-            text[at : at + rng.randrange(3)] = rng.randbytes(rng.randrange(4))
+            text[at:at + rng.randrange(3)] = rng.randbytes(rng.randrange(4))
         damaged.append(bytes(text))
-    damaged += [bytes([byte]) for byte in range(256)] + [rng.randbytes(rng.randrange(64)) for _ in range(500)]
-    damaged += [b"a\xe2\x82a", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\xaf", b"\xf0\x9f\x98", b" \xff ", b"<|im_\xff"]
+    damaged += [bytes([byte])
+                for byte in range(256)] + [rng.randbytes(rng.randrange(64)) for _ in range(500)]
+    damaged += [
+        b"a\xe2\x82a", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\xaf", b"\xf0\x9f\x98",
+        b" \xff ", b"<|im_\xff"
+    ]
     assert sum(not valid(text) for text in damaged) > 1_000
     for text, (ids, decoded, _) in zip(damaged, smol.ours(damaged)):
         assert ids == reference.encode(text, smol.theirs.pre_tokenizer), text
@@ -281,7 +342,9 @@ def test_time_is_linear_in_the_longest_word(pair, smollm2, unit):
     smol.check([short])
     times = [time for _, _, time in smol.ours([short] * 3 + [long] * 3)]
     ratio = min(times[3:]) / min(times[:3])
-    print(f"{ascii(unit)}: 1 MB in {min(times[3:]) / 1e6:.0f} ms, {ratio:.1f} times as long as 100 KB")
+    print(
+        f"{ascii(unit)}: 1 MB in {min(times[3:]) / 1e6:.0f} ms, {ratio:.1f} times as long as 100 KB"
+    )
     assert ratio < 40  # 10 would be linear, 100 quadratic
 
 
@@ -311,7 +374,11 @@ BYTE_TO_CHARACTER = byte_to_character()
 
 
 def missing_bytes(config):
-    return {byte for byte, character in BYTE_TO_CHARACTER.items() if character not in config["model"]["vocab"]}
+    return {
+        byte
+        for byte, character in BYTE_TO_CHARACTER.items()
+        if character not in config["model"]["vocab"]
+    }
 
 
 def valid(text):
@@ -329,7 +396,8 @@ def well_formed_and_not(text):
 
     def note(error):
         nonlocal done
-        pieces.extend([error.object[done : error.start].decode(), error.object[error.start : error.end]])
+        pieces.extend(
+            [error.object[done:error.start].decode(), error.object[error.start:error.end]])
         done = error.end
         return "", error.end
 
@@ -341,7 +409,10 @@ def well_formed_and_not(text):
 class Reference:
     def __init__(self, config):
         self.vocabulary = config["model"]["vocab"]
-        self.ranks = {tuple(merge.split(" ")): rank for rank, merge in enumerate(config["model"]["merges"])}
+        self.ranks = {
+            tuple(merge.split(" ")): rank
+            for rank, merge in enumerate(config["model"]["merges"])
+        }
         self.special = {token["content"].encode(): token["id"] for token in config["added_tokens"]}
         self.missing = missing_bytes(config)
 
@@ -357,13 +428,17 @@ class Reference:
                 else:
                     words = ["".join(BYTE_TO_CHARACTER[byte] for byte in piece)]
                 for word in words:
-                    ids += [self.vocabulary[token] for token in self.merge([c for c in word if c in self.vocabulary])]
+                    ids += [
+                        self.vocabulary[token]
+                        for token in self.merge([c for c in word if c in self.vocabulary])
+                    ]
         return ids
 
     def merge(self, tokens):
         while True:
-            ranked = [(self.ranks[pair], i) for i, pair in enumerate(zip(tokens, tokens[1:])) if pair in self.ranks]
+            ranked = [(self.ranks[pair], i) for i, pair in enumerate(zip(tokens, tokens[1:]))
+                      if pair in self.ranks]
             if not ranked:
                 return tokens
             _, i = min(ranked)
-            tokens = [*tokens[:i], tokens[i] + tokens[i + 1], *tokens[i + 2 :]]
+            tokens = [*tokens[:i], tokens[i] + tokens[i + 1], *tokens[i + 2:]]

@@ -32,11 +32,18 @@ Autoencoder train_topk(Synthetic& data, int64_t latents, int64_t k, uint64_t ste
 
 }  // namespace
 
-TEST_CASE("[sae.recovery] TopK on an easy set finds the planted features: mean matched cosine of at least .95") {
+TEST_CASE(
+    "[sae.recovery] TopK on an easy set finds the planted features: mean matched cosine of at "
+    "least .95") {
   // Twice as many features as dimensions, some three of them at a time. Other seeds: .97 to .98.
   constexpr int64_t kFeatures = 64, kBatch = 1024;
   constexpr uint64_t kSteps = 1600;
-  Synthetic data({.features = kFeatures, .width = 32, .batch = kBatch, .most_frequent = 0.1, .least_frequent = 0.03, .bias = 1});
+  Synthetic data({.features = kFeatures,
+                  .width = 32,
+                  .batch = kBatch,
+                  .most_frequent = 0.1,
+                  .least_frequent = 0.03,
+                  .bias = 1});
   const Autoencoder sae = train_topk(data, kFeatures, /*k=*/3, kSteps, kBatch);
 
   const Matching matching = match(sae.weights.decoder, data.features());

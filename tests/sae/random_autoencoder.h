@@ -1,4 +1,5 @@
-// A small autoencoder of any architecture with seeded random weights, in which some latents fire and some do not.
+// A small autoencoder of any architecture with seeded random weights, in which some latents fire
+// and some do not.
 #pragma once
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
@@ -7,9 +8,12 @@
 
 namespace vyx::test {
 
-inline sae::Autoencoder random_autoencoder(sae::Architecture architecture, int64_t width, int64_t latents, uint64_t seed = 1) {
+inline sae::Autoencoder random_autoencoder(sae::Architecture architecture, int64_t width,
+                                           int64_t latents, uint64_t seed = 1) {
   auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
-  const auto normal = [&](std::vector<int64_t> shape, double scale) { return at::randn(shape, generator) * scale; };
+  const auto normal = [&](std::vector<int64_t> shape, double scale) {
+    return at::randn(shape, generator) * scale;
+  };
   sae::Autoencoder result;
   result.config.architecture = architecture;
   result.config.d_in = result.config.d_out = width;
@@ -24,7 +28,8 @@ inline sae::Autoencoder random_autoencoder(sae::Architecture architecture, int64
     w.magnitude_scale = normal({latents}, 0.2);  // [latents]
     w.magnitude_bias = normal({latents}, 0.1);   // [latents]
   }
-  if (architecture == sae::Architecture::jump_relu) w.threshold = at::rand({latents}, generator) * 0.5 + 0.05;  // [latents]
+  if (architecture == sae::Architecture::jump_relu)
+    w.threshold = at::rand({latents}, generator) * 0.5 + 0.05;  // [latents]
   return result;
 }
 

@@ -1,6 +1,6 @@
-// The tiny model with a direction planted in its embeddings: capital letters lie towards it, small ones away
-// from it, each letter by a strength of its own. Its blocks add little, so that every block's output shows
-// the direction.
+// The tiny model with a direction planted in its embeddings: capital letters lie towards it, small
+// ones away from it, each letter by a strength of its own. Its blocks add little, so that every
+// block's output shows the direction.
 #pragma once
 #include <ATen/Functions.h>
 
@@ -30,14 +30,16 @@ constexpr int64_t kFirstByte = 3;  // token of byte 0, behind the special ones
 /// The embedding of a letter in the file [kWidth], to be written to.
 inline at::Tensor embedding_of(TinyGguf& gguf, char letter) {
   const auto embeddings =
-      std::find_if(gguf.tensors.begin(), gguf.tensors.end(), [](const auto& tensor) { return tensor.name == "token_embd.weight"; });
+      std::find_if(gguf.tensors.begin(), gguf.tensors.end(),
+                   [](const auto& tensor) { return tensor.name == "token_embd.weight"; });
   return at::from_blob(embeddings->data.data() + (kFirstByte + letter) * kWidth, {kWidth});
 }
 
 inline TinyGguf planted_gguf() {
   TinyGguf gguf({.layers = kBlocks, .d_model = kWidth});
-  gguf.set("tokenizer.chat_template", std::string("{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + "
-                                                  "'<|im_end|>' + '\n'}}{% endfor %}{{ '<|im_start|>assistant\n' }}"));
+  gguf.set("tokenizer.chat_template",
+           std::string("{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] "
+                       "+ '<|im_end|>' + '\n'}}{% endfor %}{{ '<|im_start|>assistant\n' }}"));
   for (auto& [name, shape, data] : gguf.tensors) {
     const bool writes = name.ends_with("attn_output.weight") || name.ends_with("ffn_down.weight");
     const float scale = writes ? 0.01f : name == "token_embd.weight" ? 0.3f : 1.0f;
@@ -58,15 +60,18 @@ inline models::LanguageModel planted_model() {
 }
 
 /// A vector of the same direction [d] at `sites`, as a foreign file gives it.
-inline steering::ControlVector vector_at(const std::vector<std::string>& sites, const at::Tensor& direction = planted_direction()) {
+inline steering::ControlVector vector_at(const std::vector<std::string>& sites,
+                                         const at::Tensor& direction = planted_direction()) {
   steering::ControlVector vector;
   vector.source = "planted.gguf";
   vector.provenance.model_hint = "llama";
-  for (const std::string& site : sites) vector.directions.push_back({Site::parse(site), {direction, {}}});
+  for (const std::string& site : sites)
+    vector.directions.push_back({Site::parse(site), {direction, {}}});
   return vector;
 }
 
-inline models::Batch batch_of(const models::LanguageModel& model, const std::vector<std::string>& texts) {
+inline models::Batch batch_of(const models::LanguageModel& model,
+                              const std::vector<std::string>& texts) {
   std::vector<std::vector<models::TokenId>> rows;
   for (const std::string& text : texts) rows.push_back(model.encode_prompt(text));
   return models::make_batch(rows, models::Padding::right, 0);

@@ -48,22 +48,35 @@ TEST_CASE("[ablation.document] depth and size are bounded before the parser sees
   for (int i = 0; i < 200'000; ++i) header += ".a";
   for (int i = 0; i < 100'000; ++i) brackets += "[\n";
   for (int i = 0; i < 200'000; ++i) lines += "# more\n";
-  CHECK(error_of([&] { parse(dotted + " = 1\n"); }) == "e.toml:1: found keys nested deeper than 16");
+  CHECK(error_of([&] { parse(dotted + " = 1\n"); }) ==
+        "e.toml:1: found keys nested deeper than 16");
   CHECK(error_of([&] { parse(header + "]\n"); }) == "e.toml:1: found keys nested deeper than 16");
   CHECK(contains(error_of([&] { parse(brackets); }), "found values nested deeper than 32"));
   CHECK(contains(error_of([&] { parse(lines); }), "expected at most 1048576"));
   // Neither strings, comments nor numbers are keys.
-  CHECK(error_of([&] { parse("a = 'x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x' # [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\n"); }).empty());
-  CHECK(
-      error_of([&] { parse("a = [1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5]\n"); }).empty());
-  CHECK(error_of([&] { parse("a = \"\"\"\n[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\n\\\"\"\"\"\nb = 1\n"); }).empty());
+  CHECK(error_of([&] {
+          parse(
+              "a = 'x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x.x' # "
+              "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\n");
+        }).empty());
+  CHECK(error_of([&] {
+          parse(
+              "a = [1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, "
+              "1.5, 1.5, 1.5]\n");
+        }).empty());
+  CHECK(error_of([&] {
+          parse("a = \"\"\"\n[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\n\\\"\"\"\"\nb = 1\n");
+        }).empty());
 }
 
-TEST_CASE("[ablation.document] includes are merged, the including file wins, and files are relative to where they stand") {
+TEST_CASE(
+    "[ablation.document] includes are merged, the including file wins, and files are relative to "
+    "where they stand") {
   const test::TemporaryFolder folder;
   std::filesystem::create_directories(folder / "sub");
   write_file(folder / "sub/common.toml",
-             "threads = 4\n[files]\nmodel = '../m.pt'\n[values]\na = 1\nb = 2\n[variants.v.files]\nmodel = 'v.pt'\n");
+             "threads = 4\n[files]\nmodel = '../m.pt'\n[values]\na = 1\nb = "
+             "2\n[variants.v.files]\nmodel = 'v.pt'\n");
   write_file(folder / "e.toml", "include = ['sub/common.toml']\n[values]\nb = 3\n");
   const Document document = read_document(folder / "e.toml");
   CHECK(document.value["values"].dump() == R"({"a":1,"b":3})");
@@ -80,13 +93,17 @@ TEST_CASE("[ablation.document] files that include each other are refused") {
   write_file(folder / "b.toml", "include = ['a.toml']\n");
   CHECK(contains(error_of([&] { read_document(folder / "a.toml"); }), "a.toml: includes itself"));
   write_file(folder / "c.toml", "include = 'a.toml'\n");
-  CHECK(contains(error_of([&] { read_document(folder / "c.toml"); }), "c.toml:1: include: expected a list of files"));
+  CHECK(contains(error_of([&] { read_document(folder / "c.toml"); }),
+                 "c.toml:1: include: expected a list of files"));
   write_file(folder / "d.toml", "include = ['none.toml']\n");
   CHECK(contains(error_of([&] { read_document(folder / "d.toml"); }), "none.toml"));
 }
 
-TEST_CASE("[ablation.document] --set finds names where they are, takes TOML or text, and makes files absolute") {
-  Document document = parse("[files]\nmodel = 'm'\n[values]\nn = 1\n[grid]\nlayer = [1, 2]\n[steps.s.options]\nk = 1\n");
+TEST_CASE(
+    "[ablation.document] --set finds names where they are, takes TOML or text, and makes files "
+    "absolute") {
+  Document document = parse(
+      "[files]\nmodel = 'm'\n[values]\nn = 1\n[grid]\nlayer = [1, 2]\n[steps.s.options]\nk = 1\n");
   set_value(document, "n=2");
   set_value(document, "layer=7");
   set_value(document, "steps.s.options.max-kl=0.5");
@@ -94,8 +111,10 @@ TEST_CASE("[ablation.document] --set finds names where they are, takes TOML or t
   set_value(document, "model=other.pt");
   CHECK(document.value["values"]["n"] == 2);
   CHECK(document.value["grid"]["layer"].dump() == "[7]");
-  CHECK(document.value["steps"]["s"]["options"].dump() == R"({"k":1,"max-kl":0.5,"word":"not toml = at all"})");
-  CHECK(document.value["files"]["model"] == (std::filesystem::current_path() / "other.pt").string());
+  CHECK(document.value["steps"]["s"]["options"].dump() ==
+        R"({"k":1,"max-kl":0.5,"word":"not toml = at all"})");
+  CHECK(document.value["files"]["model"] ==
+        (std::filesystem::current_path() / "other.pt").string());
   CHECK(document.place("/values/n") == "--set n");
   CHECK(contains(error_of([&] { set_value(document, "modell=x"); }), "did you mean model?"));
   CHECK(contains(error_of([&] { set_value(document, "model"); }), "expected KEY=VALUE"));

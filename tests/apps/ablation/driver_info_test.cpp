@@ -14,29 +14,42 @@ constexpr const char* kListed = R"({"name": "vyx-x", "options": [
   {"name": "json", "type": "switch", "many": false, "required": false, "help": ""},
   {"name": "fast", "type": "switch", "many": false, "required": false, "help": ""}]})";
 
-TEST_CASE("[ablation.driver_info] options become a command line: a list repeats, a switch that is false is left out") {
+TEST_CASE(
+    "[ablation.driver_info] options become a command line: a list repeats, a switch that is false "
+    "is left out") {
   const DriverInfo info = parse_driver_info(kListed, "s");
   CHECK(info.option("out", "p").is_path());
   CHECK_FALSE(info.option("c", "p").is_path());
   const OrderedJson options{{"c", {-1, 2.5}}, {"fast", true}, {"out", "a b"}};
-  CHECK(command_line(info, options, "p") == std::vector<std::string>{"--c=-1", "--c=2.5", "--fast", "--out=a b"});
-  CHECK(command_line(info, {{"out", "x"}, {"fast", false}}, "p") == std::vector<std::string>{"--out=x"});
+  CHECK(command_line(info, options, "p") ==
+        std::vector<std::string>{"--c=-1", "--c=2.5", "--fast", "--out=a b"});
+  CHECK(command_line(info, {{"out", "x"}, {"fast", false}}, "p") ==
+        std::vector<std::string>{"--out=x"});
 }
 
-TEST_CASE("[ablation.driver_info] what the driver would refuse is refused, with the place before it") {
+TEST_CASE(
+    "[ablation.driver_info] what the driver would refuse is refused, with the place before it") {
   const DriverInfo info = parse_driver_info(kListed, "s");
-  const auto error = [&](const OrderedJson& options) { return error_of([&] { command_line(info, options, "p"); }); };
+  const auto error = [&](const OrderedJson& options) {
+    return error_of([&] { command_line(info, options, "p"); });
+  };
   CHECK(error({{"fast", true}}) == "p: vyx-x needs the option out");
   CHECK(error({{"out", ""}}) == "p: out: found \"\", expected text that is not empty");
   CHECK(error({{"out", true}}) == "p: out: found \"true\", expected text that is not empty");
-  CHECK(contains(error({{"out", "x"}, {"fats", true}}), "vyx-x has no option \"fats\"; did you mean fast?"));
+  CHECK(contains(error({{"out", "x"}, {"fats", true}}),
+                 "vyx-x has no option \"fats\"; did you mean fast?"));
   CHECK(contains(error({{"json", true}}), "--json is given to every driver already"));
 }
 
 TEST_CASE("[ablation.driver_info] a list of options that is malformed is an error") {
   CHECK(contains(error_of([] { parse_driver_info("{}", "s"); }), "s: "));
-  CHECK(contains(error_of([] { parse_driver_info(R"({"name": "x"})", "s"); }), "found no list of options"));
-  CHECK(contains(error_of([] { parse_driver_info(R"({"name": "x", "options": [{"name": "a", "type": "y"}]})", "s"); }), "\"y\""));
+  CHECK(contains(error_of([] { parse_driver_info(R"({"name": "x"})", "s"); }),
+                 "found no list of options"));
+  CHECK(contains(error_of([] {
+                   parse_driver_info(R"({"name": "x", "options": [{"name": "a", "type": "y"}]})",
+                                     "s");
+                 }),
+                 "\"y\""));
 }
 
 }  // namespace

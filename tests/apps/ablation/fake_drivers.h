@@ -20,7 +20,8 @@ class FakeDrivers : public ablation::DriverCatalog {
  private:
   using Option = ablation::DriverOption;
   static std::vector<Option> with_common(std::vector<Option> options) {
-    for (const char* name : {"seed", "threads"}) options.push_back({.name = name, .value = "N", .type = Option::Type::integer});
+    for (const char* name : {"seed", "threads"})
+      options.push_back({.name = name, .value = "N", .type = Option::Type::integer});
     options.push_back({.name = "device", .value = "NAME"});
     return options;
   }
@@ -34,9 +35,10 @@ class FakeDrivers : public ablation::DriverCatalog {
                                {.name = "out", .value = "FILE", .required = true}})},
       {.name = "vyx-use",
        .sha256 = "00",
-       .options = with_common({{.name = "vector", .value = "FILE[=C]", .many = true, .required = true},
-                               {.name = "coefficients", .value = "C…", .type = Option::Type::number, .many = true},
-                               {.name = "max-kl", .value = "NATS", .type = Option::Type::number}})},
+       .options = with_common(
+           {{.name = "vector", .value = "FILE[=C]", .many = true, .required = true},
+            {.name = "coefficients", .value = "C…", .type = Option::Type::number, .many = true},
+            {.name = "max-kl", .value = "NATS", .type = Option::Type::number}})},
   };
 };
 

@@ -54,15 +54,20 @@ TEST_CASE_FIXTURE(Fixture, "[ablation.plan] cells share the steps that are the s
   CHECK(make_of(0) != make_of(3));
   const PlannedStep& use = p.steps.at(p.cells[2].steps[0]);
   CHECK(use.needs == std::vector<std::string>{make_of(2)});
-  CHECK(use.arguments == std::vector<std::string>{"--coefficients=-3", "--device=cpu", "--seed=0", "--threads=1",
-                                                  "--vector=/runs/x/steps/" + make_of(2) + "/files/v.gguf=1"});
+  CHECK(use.arguments ==
+        std::vector<std::string>{"--coefficients=-3", "--device=cpu", "--seed=0", "--threads=1",
+                                 "--vector=/runs/x/steps/" + make_of(2) + "/files/v.gguf=1"});
   CHECK(p.cells[2].results[0].path == "rows[c=-3].shift");
-  const auto position = [&](const std::string& id) { return std::find(p.order.begin(), p.order.end(), id) - p.order.begin(); };
+  const auto position = [&](const std::string& id) {
+    return std::find(p.order.begin(), p.order.end(), id) - p.order.begin();
+  };
   for (const std::string& id : p.order)
     for (const std::string& need : p.steps.at(id).needs) CHECK(position(need) < position(id));
 }
 
-TEST_CASE_FIXTURE(Fixture, "[ablation.plan] a step's identity is what it does, not where, and its inputs' bytes count") {
+TEST_CASE_FIXTURE(
+    Fixture,
+    "[ablation.plan] a step's identity is what it does, not where, and its inputs' bytes count") {
   const Plan before = plan(), elsewhere = plan(kTwoSteps, "/another/folder");
   CHECK(before.order == elsewhere.order);
   std::filesystem::rename(folder / "text.txt", folder / "moved.txt");
@@ -71,10 +76,12 @@ TEST_CASE_FIXTURE(Fixture, "[ablation.plan] a step's identity is what it does, n
   CHECK(plan(moved).order == before.order);
   write_file(folder / "text.txt", "other words");
   const Plan after = plan();
-  for (const std::string& id : after.order) CHECK_FALSE(before.steps.contains(id));  // those that use the first step's file, too
+  for (const std::string& id : after.order)
+    CHECK_FALSE(before.steps.contains(id));  // those that use the first step's file, too
 }
 
-TEST_CASE_FIXTURE(Fixture, "[ablation.plan] threads and seed are options of every step, unless it has its own") {
+TEST_CASE_FIXTURE(
+    Fixture, "[ablation.plan] threads and seed are options of every step, unless it has its own") {
   const Plan p = plan("threads = 3\nseed = 9\n" + kTwoSteps);
   const auto& arguments = p.steps.at(p.cells[0].steps[0]).arguments;
   CHECK(std::find(arguments.begin(), arguments.end(), "--threads=3") != arguments.end());
@@ -82,7 +89,9 @@ TEST_CASE_FIXTURE(Fixture, "[ablation.plan] threads and seed are options of ever
   CHECK_FALSE(plan().steps.contains(p.order[0]));
 }
 
-TEST_CASE_FIXTURE(Fixture, "[ablation.plan] a grid of tables gives each cell its options, and leaves out what a table lacks") {
+TEST_CASE_FIXTURE(Fixture,
+                  "[ablation.plan] a grid of tables gives each cell its options, and leaves out "
+                  "what a table lacks") {
   const Plan p = plan(R"([grid]
 recipe = [{name = "a", method = "topk", k = 8}, {name = "b", method = "relu", fast = true}]
 [steps.make]
@@ -92,32 +101,49 @@ options = {method = "{recipe.method}", k = "{recipe.k}", fast = "{recipe.fast}",
 size = "make.size"
 )");
   CHECK(p.steps.at(p.cells[0].steps[0]).arguments ==
-        std::vector<std::string>{"--device=cpu", "--k=8", "--method=topk", "--out=v", "--seed=0", "--threads=1"});
+        std::vector<std::string>{"--device=cpu", "--k=8", "--method=topk", "--out=v", "--seed=0",
+                                 "--threads=1"});
   CHECK(p.steps.at(p.cells[1].steps[0]).arguments ==
-        std::vector<std::string>{"--device=cpu", "--fast", "--method=relu", "--out=v", "--seed=0", "--threads=1"});
+        std::vector<std::string>{"--device=cpu", "--fast", "--method=relu", "--out=v", "--seed=0",
+                                 "--threads=1"});
   CHECK(p.cells[1].key[0].second == "b");
 }
 
-TEST_CASE_FIXTURE(Fixture, "[ablation.plan] what a driver cannot do is found before anything runs, with its line") {
-  CHECK(contains(error("coefficients =", "coeficients ="),
-                 "e.toml:8: steps.use: vyx-use has no option \"coeficients\"; did you mean coefficients?"));
-  CHECK(contains(error("[\"{c}\"]", "[\"{c}\", \"two\"]"), "coefficients: found \"two\", expected a number"));
-  CHECK(contains(error("method = \"{method}\", text", "k = 1.5, method = \"{method}\", text"), "k: found \"1.5\", expected an integer"));
-  CHECK(
-      contains(error("method = \"{method}\", text", "fast = 1, method = \"{method}\", text"), "fast: found \"1\", expected true or false"));
-  CHECK(contains(error("method = \"{method}\"", "method = [\"{method}\"]"), "method: found a list, expected one value"));
-  CHECK(contains(error(", out = \"v.gguf\"", ""), "e.toml:9: steps.make: vyx-make needs the option out"));
-  CHECK(contains(error("{steps.make.out}", "{steps.make.k}"), "{steps.make.k}: the step does not set the option \"k\""));
-  CHECK(contains(error("{steps.make.out}", "{steps.mak.out}"), "there is no step \"mak\"; did you mean make?"));
+TEST_CASE_FIXTURE(
+    Fixture,
+    "[ablation.plan] what a driver cannot do is found before anything runs, with its line") {
+  CHECK(contains(
+      error("coefficients =", "coeficients ="),
+      "e.toml:8: steps.use: vyx-use has no option \"coeficients\"; did you mean coefficients?"));
+  CHECK(contains(error("[\"{c}\"]", "[\"{c}\", \"two\"]"),
+                 "coefficients: found \"two\", expected a number"));
+  CHECK(contains(error("method = \"{method}\", text", "k = 1.5, method = \"{method}\", text"),
+                 "k: found \"1.5\", expected an integer"));
+  CHECK(contains(error("method = \"{method}\", text", "fast = 1, method = \"{method}\", text"),
+                 "fast: found \"1\", expected true or false"));
+  CHECK(contains(error("method = \"{method}\"", "method = [\"{method}\"]"),
+                 "method: found a list, expected one value"));
+  CHECK(contains(error(", out = \"v.gguf\"", ""),
+                 "e.toml:9: steps.make: vyx-make needs the option out"));
+  CHECK(contains(error("{steps.make.out}", "{steps.make.k}"),
+                 "{steps.make.k}: the step does not set the option \"k\""));
+  CHECK(contains(error("{steps.make.out}", "{steps.mak.out}"),
+                 "there is no step \"mak\"; did you mean make?"));
   CHECK(contains(error("\"{text}\"", "\"{txt}\""),
-                 "e.toml:11: steps.make: {txt}: nothing in files, values, grid or steps has that name; did you mean text?"));
-  CHECK(contains(error("\"{text}\"", "\"../x.txt\""), "text: found \"../x.txt\", expected a name in the step's own folder"));
-  CHECK(contains(error("\"{text}\"", "\"/etc/passwd\""), "expected a name in the step's own folder"));
-  CHECK(contains(error("TEXT", "/no/such/file"), "e.toml:2: files.text: /no/such/file: no such file; or give --set text=PATH"));
+                 "e.toml:11: steps.make: {txt}: nothing in files, values, grid or steps has that "
+                 "name; did you mean text?"));
+  CHECK(contains(error("\"{text}\"", "\"../x.txt\""),
+                 "text: found \"../x.txt\", expected a name in the step's own folder"));
+  CHECK(
+      contains(error("\"{text}\"", "\"/etc/passwd\""), "expected a name in the step's own folder"));
+  CHECK(contains(error("TEXT", "/no/such/file"),
+                 "e.toml:2: files.text: /no/such/file: no such file; or give --set text=PATH"));
   CHECK(contains(error("driver = \"make\"", "driver = \"mkae\""), "no driver mkae"));
   CHECK(contains(error("text = \"{text}\"", "text = \"{steps.use.vector}\""), "needs itself"));
-  CHECK(contains(error("[grid]", "[values]\nx = \"{y}\"\ny = \"{x}\"\n[grid]\nz = [\"{x}\"]"), "no step refers to {z}"));
-  CHECK(contains(error("[\"{c}\"]", "[\"{c}\"], json = true"), "--json is given to every driver already"));
+  CHECK(contains(error("[grid]", "[values]\nx = \"{y}\"\ny = \"{x}\"\n[grid]\nz = [\"{x}\"]"),
+                 "no step refers to {z}"));
+  CHECK(contains(error("[\"{c}\"]", "[\"{c}\"], json = true"),
+                 "--json is given to every driver already"));
 }
 
 TEST_CASE_FIXTURE(Fixture, "[ablation.plan] values may refer to others, but not to themselves") {

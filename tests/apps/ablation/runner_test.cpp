@@ -41,7 +41,8 @@ class Fixture {
     std::filesystem::permissions(folder / "driver", std::filesystem::perms::owner_all);
     drivers.set_program(folder / "driver");
     std::filesystem::create_directories(run_folder);
-    plan = make_plan({{"", parse_experiment(parse_toml(kExperiment, "e.toml"))}}, drivers, run_folder);
+    plan =
+        make_plan({{"", parse_experiment(parse_toml(kExperiment, "e.toml"))}}, drivers, run_folder);
   }
   size_t runs() const {
     std::ifstream file(folder / "count");
@@ -56,7 +57,9 @@ class Fixture {
   Plan plan;
 };
 
-TEST_CASE_FIXTURE(Fixture, "[ablation.runner] a cell that fails is recorded in its one line, and the rest go on") {
+TEST_CASE_FIXTURE(
+    Fixture,
+    "[ablation.runner] a cell that fails is recorded in its one line, and the rest go on") {
   for (const int jobs : {1, 3}) {
     std::filesystem::remove_all(run_folder);
     std::filesystem::create_directories(run_folder);
@@ -64,7 +67,8 @@ TEST_CASE_FIXTURE(Fixture, "[ablation.runner] a cell that fails is recorded in i
     REQUIRE(result.rows.size() == 5);
     CHECK(result.failed() == 3);
     CHECK(result.rows[0].results[0].second == 1);
-    CHECK(result.rows[1].error == "vyx-make: steps/" + plan.cells[1].steps[0] + "/files/v: two is no number");  // wherever the run is
+    CHECK(result.rows[1].error == "vyx-make: steps/" + plan.cells[1].steps[0] +
+                                      "/files/v: two is no number");  // wherever the run is
     CHECK(result.rows[2].error == "vyx-make: ended by signal 9 (Killed)");
     CHECK(contains(result.rows[3].error, "vyx-make --json"));
     CHECK(result.rows[4].results[0].second == 5);
@@ -73,7 +77,9 @@ TEST_CASE_FIXTURE(Fixture, "[ablation.runner] a cell that fails is recorded in i
   }
 }
 
-TEST_CASE_FIXTURE(Fixture, "[ablation.runner] runs what is missing: what failed, what lost a file, what was never finished") {
+TEST_CASE_FIXTURE(Fixture,
+                  "[ablation.runner] runs what is missing: what failed, what lost a file, what was "
+                  "never finished") {
   const RunResult first = run(plan, run_folder, {});
   CHECK(runs() == 5);
   const RunResult second = run(plan, run_folder, {});
@@ -94,28 +100,36 @@ TEST_CASE_FIXTURE(Fixture, "[ablation.runner] asked to stop it starts nothing mo
   CHECK(runs() == 0);
 }
 
-TEST_CASE("[ablation.process] a program that is not there is an error, and a signal is told from a code") {
+TEST_CASE(
+    "[ablation.process] a program that is not there is an error, and a signal is told from a "
+    "code") {
   const test::TemporaryFolder folder;
   const auto options = [&](const char* program, std::vector<std::string> arguments) {
-    return ProcessOptions{
-        .program = program, .arguments = std::move(arguments), .folder = folder.path(), .output = folder / "out", .errors = folder / "err"};
+    return ProcessOptions{.program = program,
+                          .arguments = std::move(arguments),
+                          .folder = folder.path(),
+                          .output = folder / "out",
+                          .errors = folder / "err"};
   };
-  CHECK(contains(test::error_of([&] { start_process(options("/no/such/program", {})); }), "cannot start (No such file"));
+  CHECK(contains(test::error_of([&] { start_process(options("/no/such/program", {})); }),
+                 "cannot start (No such file"));
   const auto wait = [](pid_t process) {
     std::optional<Exit> exit;
     while (!exit) exit = poll_process(process);
     return *exit;
   };
   CHECK(wait(start_process(options("/bin/sh", {"-c", "pwd; exit 7"}))).code == 7);
-  CHECK(read_text_file(folder / "out") == std::filesystem::canonical(folder.path()).string() + "\n");
+  CHECK(read_text_file(folder / "out") ==
+        std::filesystem::canonical(folder.path()).string() + "\n");
   CHECK(wait(start_process(options("/bin/sh", {"-c", "kill -15 $$"}))).signal == 15);
   CHECK(output_of("/bin/echo", {"a b", "c"}) == "a b c\n");
   CHECK(contains(test::error_of([&] { output_of("/bin/false", {}); }), "failed with code 1"));
 }
 
 TEST_CASE("[ablation.machine] the processor's name and the flags that choose kernels are read") {
-  const Machine machine =
-      parse_cpuinfo("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nflags\t\t: fpu sse avx2 amx_tile avx512_bf16 xyz\n\nprocessor\t: 1\n");
+  const Machine machine = parse_cpuinfo(
+      "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nflags\t\t: fpu sse avx2 amx_tile "
+      "avx512_bf16 xyz\n\nprocessor\t: 1\n");
   CHECK(machine.cpu == "Some CPU @ 2 GHz");
   CHECK(machine.flags == std::vector<std::string>{"amx_tile", "avx2", "avx512_bf16"});
   CHECK(parse_cpuinfo("").cpu.empty());

@@ -25,7 +25,8 @@ CompareOptions quick(int64_t nulls = 0) {
 }
 
 /// The share of a method's mean implicit vector along planted feature j, as a cosine.
-double along(const Comparison& comparison, const SyntheticSubject& subject, std::string_view method, int64_t feature) {
+double along(const Comparison& comparison, const SyntheticSubject& subject, std::string_view method,
+             int64_t feature) {
   return cosine(find_method(comparison, method)->implicit.mean, subject.features()[feature]);
 }
 
@@ -35,7 +36,9 @@ double other_shift(const Comparison& comparison, std::string_view method, size_t
 
 }  // namespace
 
-TEST_CASE("[compare] PCA mixes the concept with its neighbour, the latent does not, and the report says so") {
+TEST_CASE(
+    "[compare] PCA mixes the concept with its neighbour, the latent does not, and the report says "
+    "so") {
   SyntheticSubject subject;
   const Comparison comparison = compare(subject, subject.true_autoencoder(), quick());
 
@@ -59,11 +62,13 @@ TEST_CASE("[compare] PCA mixes the concept with its neighbour, the latent does n
   CHECK(std::min(nearest[0].latent, nearest[1].latent) == 0);
   CHECK(std::max(nearest[0].latent, nearest[1].latent) == 1);
   CHECK(find_method(comparison, kSingleLatent)->dictionary.nearest[0].latent == 0);
-  CHECK(find_method(comparison, "pca-center")->latent_changes.moved > find_method(comparison, kSingleLatent)->latent_changes.moved);
+  CHECK(find_method(comparison, "pca-center")->latent_changes.moved >
+        find_method(comparison, kSingleLatent)->latent_changes.moved);
 
   const std::vector<std::string> sentences = answer(comparison);
   CHECK(contains(sentences[0], "partly aligned"));
-  CHECK(std::any_of(sentences.begin(), sentences.end(), [](const std::string& s) { return contains(s, "the neighbour +"); }));
+  CHECK(std::any_of(sentences.begin(), sentences.end(),
+                    [](const std::string& s) { return contains(s, "the neighbour +"); }));
 }
 
 TEST_CASE("[compare] every method is dosed to the level, on one half, and measured on the other") {
@@ -84,7 +89,8 @@ TEST_CASE("[compare] every method is dosed to the level, on one half, and measur
     CAPTURE(name);
     const MethodResult* method = find_method(comparison, name);
     REQUIRE(method != nullptr);
-    CHECK(std::all_of(method->levels.begin(), method->levels.end(), [](const Level& level) { return level.dose.reached; }));
+    CHECK(std::all_of(method->levels.begin(), method->levels.end(),
+                      [](const Level& level) { return level.dose.reached; }));
     CHECK(method->anti_steerable == 0);
     CHECK(method->spearman == doctest::Approx(1));
     CHECK(method->wrong_sign < 0);
@@ -117,36 +123,45 @@ TEST_CASE("[compare] the nulls are far below what is planted, and random vectors
   CHECK(names(kSingleLatent).size() == 5);
   CHECK(find_method(comparison, "random direction")->nulls.empty());
   // 5 draws cannot show p ≤ .01: neither passed nor failed.
-  const auto line = std::find_if(comparison.rules.begin(), comparison.rules.end(),
-                                 [](const PassLine& each) { return each.method == "mean" && contains(each.rule, "isotropic"); });
+  const auto line =
+      std::find_if(comparison.rules.begin(), comparison.rules.end(), [](const PassLine& each) {
+        return each.method == "mean" && contains(each.rule, "isotropic");
+      });
   REQUIRE(line != comparison.rules.end());
   CHECK_FALSE(line->passed.has_value());
   CHECK(contains(line->detail, "the least that 5 draws can show"));
-  CHECK(
-      std::any_of(comparison.notes.begin(), comparison.notes.end(), [](const auto& note) { return contains(note, "no p below 0.1667"); }));
+  CHECK(std::any_of(comparison.notes.begin(), comparison.notes.end(),
+                    [](const auto& note) { return contains(note, "no p below 0.1667"); }));
 }
 
 TEST_CASE("[compare] with shuffled labels latents are chosen by shuffled effects") {
   SyntheticSubject subject;
-  const Comparison comparison = compare(subject, subject.true_autoencoder(), {.nulls = 40, .k = 24, .candidates = 24, .bootstrap = 10});
+  const Comparison comparison = compare(subject, subject.true_autoencoder(),
+                                        {.nulls = 40, .k = 24, .candidates = 24, .bootstrap = 10});
   const MethodResult* single = find_method(comparison, kSingleLatent);
   const auto labels =
-      std::find_if(single->nulls.begin(), single->nulls.end(), [](const NullResult& null) { return null.name == "shuffled labels"; });
+      std::find_if(single->nulls.begin(), single->nulls.end(),
+                   [](const NullResult& null) { return null.name == "shuffled labels"; });
   REQUIRE(labels != single->nulls.end());
-  // The planted latent wins where most labels of the selection's items happen to be right: in half of the draws. It is a candidate in three
-  // quarters of them, and would win in as many if true labels chose.
+  // The planted latent wins where most labels of the selection's items happen to be right: in half
+  // of the draws. It is a candidate in three quarters of them, and would win in as many if true
+  // labels chose.
   const double effect = headline_of(*single, comparison.headline).effect;
-  const auto found = std::count_if(labels->draws.begin(), labels->draws.end(), [&](double draw) { return draw > .9 * effect; });
+  const auto found = std::count_if(labels->draws.begin(), labels->draws.end(),
+                                   [&](double draw) { return draw > .9 * effect; });
   CHECK(found > 12);
   CHECK(found < 26);
 }
 
-TEST_CASE("[compare] what holds elsewhere is measured: another template, a choice benchmark, foreign vectors") {
+TEST_CASE(
+    "[compare] what holds elsewhere is measured: another template, a choice benchmark, foreign "
+    "vectors") {
   SyntheticSubject subject;
   const Comparison comparison = compare(subject, subject.true_autoencoder(), quick(2));
   const auto rule = [&](std::string_view method, std::string_view text) {
-    const auto found = std::find_if(comparison.rules.begin(), comparison.rules.end(),
-                                    [&](const PassLine& line) { return line.method == method && contains(line.rule, text); });
+    const auto found = std::find_if(
+        comparison.rules.begin(), comparison.rules.end(),
+        [&](const PassLine& line) { return line.method == method && contains(line.rule, text); });
     REQUIRE(found != comparison.rules.end());
     return *found;
   };
@@ -157,7 +172,8 @@ TEST_CASE("[compare] what holds elsewhere is measured: another template, a choic
   CHECK(comparison.unedited_accuracy < 1);
 
   const MethodResult& latent = *find_method(comparison, kSingleLatent);
-  CHECK(latent.ood->effect == doctest::Approx(headline_of(latent, comparison.headline).effect).epsilon(.2));  // the readout is linear
+  CHECK(latent.ood->effect == doctest::Approx(headline_of(latent, comparison.headline).effect)
+                                  .epsilon(.2));  // the readout is linear
   CHECK(latent.ood->interval.low > 0);
   CHECK(rule(kSingleLatent, "another template").passed == true);
   CHECK(latent.choices->accuracy == comparison.unedited_accuracy);  // it moves no other feature
@@ -174,26 +190,34 @@ TEST_CASE("[compare] what holds elsewhere is measured: another template, a choic
   REQUIRE(latent.gain_over_foreign.size() == 2);
   CHECK(latent.gain_over_foreign[0].over == "mean of the neighbour");
   CHECK(latent.gain_over_foreign[0].difference ==
-        doctest::Approx(headline_of(latent, comparison.headline).effect - headline_of(neighbour, comparison.headline).effect));
+        doctest::Approx(headline_of(latent, comparison.headline).effect -
+                        headline_of(neighbour, comparison.headline).effect));
   CHECK(rule(kSingleLatent, "foreign").passed == true);
   CHECK(contains(rule(kSingleLatent, "foreign").detail, "mean of the neighbour"));
-  CHECK(std::none_of(comparison.rules.begin(), comparison.rules.end(),
-                     [](const PassLine& line) { return contains(line.method, "mean of") || contains(line.method, "random"); }));
+  CHECK(std::none_of(comparison.rules.begin(), comparison.rules.end(), [](const PassLine& line) {
+    return contains(line.method, "mean of") || contains(line.method, "random");
+  }));
   const std::vector<std::string> sentences = answer(comparison);
-  for (const char* part :
-       {"On another template (24 pairs)", "Of 200 choices", "Vectors of foreign concepts, dosed alike: mean of the neighbour"})
-    CHECK(std::any_of(sentences.begin(), sentences.end(), [&](const std::string& s) { return contains(s, part); }));
+  for (const char* part : {"On another template (24 pairs)", "Of 200 choices",
+                           "Vectors of foreign concepts, dosed alike: mean of the neighbour"})
+    CHECK(std::any_of(sentences.begin(), sentences.end(),
+                      [&](const std::string& s) { return contains(s, part); }));
 }
 
-TEST_CASE("[compare] a control has no part in the largest effect, and a method that it beats fails") {
-  // Pairs without a concept, a dictionary that lacks it, and a foreign vector that is the concept's own.
+TEST_CASE(
+    "[compare] a control has no part in the largest effect, and a method that it beats fails") {
+  // Pairs without a concept, a dictionary that lacks it, and a foreign vector that is the concept's
+  // own.
   class Nothing : public SyntheticSubject {
    public:
     Nothing() {
       for (int64_t split = 0; split < 3; ++split)
-        pairs_[split] = {background().slice(0, 128 * split, 128 * split + 64), background().slice(0, 128 * split + 64, 128 * split + 128)};
+        pairs_[split] = {background().slice(0, 128 * split, 128 * split + 64),
+                         background().slice(0, 128 * split + 64, 128 * split + 128)};
     }
-    const ContrastActivations& contrast(Split split) const override { return pairs_[static_cast<size_t>(split)]; }
+    const ContrastActivations& contrast(Split split) const override {
+      return pairs_[static_cast<size_t>(split)];
+    }
     at::Tensor other_direction(size_t) override { return features()[0]; }
 
    private:
@@ -205,16 +229,21 @@ TEST_CASE("[compare] a control has no part in the largest effect, and a method t
   const Comparison comparison = compare(subject, sae, quick(3));
   double best = -1;
   for (const MethodResult& method : comparison.methods)
-    if (method.role == Role::method && method.name != kPcaCenter) best = std::max(best, headline_of(method, comparison.headline).effect);
-  CHECK(headline_of(*find_method(comparison, "mean of the neighbour"), comparison.headline).effect > best + .2);
+    if (method.role == Role::method && method.name != kPcaCenter)
+      best = std::max(best, headline_of(method, comparison.headline).effect);
+  CHECK(headline_of(*find_method(comparison, "mean of the neighbour"), comparison.headline).effect >
+        best + .2);
   CHECK(comparison.global_p == null_p(best, comparison.global_null));
   CHECK(comparison.global_p > .25);  // the least that 3 draws can show, as the foreign vector would
-  const auto line = std::find_if(comparison.rules.begin(), comparison.rules.end(),
-                                 [](const PassLine& each) { return each.method == "mean" && contains(each.rule, "foreign"); });
+  const auto line = std::find_if(
+      comparison.rules.begin(), comparison.rules.end(),
+      [](const PassLine& each) { return each.method == "mean" && contains(each.rule, "foreign"); });
   CHECK(line->passed == false);
 }
 
-TEST_CASE("[compare] what was not given is not measured, and what so few items cannot show is neither passed nor failed") {
+TEST_CASE(
+    "[compare] what was not given is not measured, and what so few items cannot show is neither "
+    "passed nor failed") {
   class Bare : public SyntheticSubject {
     using SyntheticSubject::SyntheticSubject;
     std::vector<std::string> others() const override { return {}; }
@@ -237,7 +266,8 @@ TEST_CASE("[compare] what was not given is not measured, and what so few items c
       CHECK(line.detail == "not measured");
     }
   CHECK(lines(nothing, "choice benchmark").size() == 6);
-  CHECK(std::any_of(nothing.notes.begin(), nothing.notes.end(), [](const auto& note) { return contains(note, "no choice benchmark"); }));
+  CHECK(std::any_of(nothing.notes.begin(), nothing.notes.end(),
+                    [](const auto& note) { return contains(note, "no choice benchmark"); }));
   CHECK(to_json(nothing)["methods"][0]["ood"].is_null());
   CHECK(to_json(nothing)["choices"].is_null());
 
@@ -258,7 +288,8 @@ TEST_CASE("[compare] the rules on another template and on choices follow from th
   const double effect = headline_of(method, comparison.headline).effect;
   const auto passed = [&](std::string_view text) {
     for (const PassLine& line : pass_rules(comparison))
-      if (line.method == comparison.methods.front().name && contains(line.rule, text)) return line.passed;
+      if (line.method == comparison.methods.front().name && contains(line.rule, text))
+        return line.passed;
     FAIL("no such rule");
     return std::optional<bool>();
   };
@@ -267,8 +298,9 @@ TEST_CASE("[compare] the rules on another template and on choices follow from th
   method.ood->effect = .49 * effect;
   CHECK(passed("another template") == false);
   comparison.choice_items = 1000;
-  for (const auto& [change, low, expected] :
-       {std::tuple{-.005, -.015, std::optional(true)}, {-.01, -.025, std::optional<bool>()}, {-.03, -.05, std::optional(false)}}) {
+  for (const auto& [change, low, expected] : {std::tuple{-.005, -.015, std::optional(true)},
+                                              {-.01, -.025, std::optional<bool>()},
+                                              {-.03, -.05, std::optional(false)}}) {
     method.choices = ChoiceAccuracy{.accuracy = .6, .change = change, .interval = {low, 0}};
     CAPTURE(change);
     CHECK(passed("choice benchmark") == expected);
@@ -313,7 +345,8 @@ TEST_CASE("[compare] a frozen random autoencoder keeps norms and biases and noth
 }
 
 TEST_CASE("[compare] vectors that match a covariance vary where the rows do") {
-  at::Tensor rows = at::randn({500, 4}, at::detail::createCPUGenerator(1), at::TensorOptions(at::kDouble)) + 7;
+  at::Tensor rows =
+      at::randn({500, 4}, at::detail::createCPUGenerator(1), at::TensorOptions(at::kDouble)) + 7;
   rows.select(1, 2).mul_(20);
   const at::Tensor drawn = covariance_matched_vectors(200, rows, 2);
   const at::Tensor share = drawn.square().sum(0) / drawn.square().sum();
@@ -331,7 +364,8 @@ TEST_CASE("[compare] the report holds every number, and the page stays within it
   CHECK(json["methods"][0]["levels"][1]["shifts"].size() == static_cast<size_t>(comparison.items));
   CHECK(json["provenance"]["synthetic"]["features"] == 24);
   const std::string csv = vyx::read_text_file(paths.csv);
-  CHECK(std::count(csv.begin(), csv.end(), '\n') == static_cast<int64_t>(1 + 3 * comparison.methods.size()));
+  CHECK(std::count(csv.begin(), csv.end(), '\n') ==
+        static_cast<int64_t>(1 + 3 * comparison.methods.size()));
   const std::string page = vyx::read_text_file(paths.page);
   CHECK(contains(page, "default-src 'none'"));
   CHECK_FALSE(contains(page, "<script"));

@@ -13,7 +13,8 @@ using vyx::steering::ContinuationPair;
 namespace {
 
 /// Mean over a continuation's tokens of the block's output, from the row alone [d] float64.
-at::Tensor mean_of(vyx::models::LanguageModel& model, const std::string& prompt, const std::string& text, bool chat) {
+at::Tensor mean_of(vyx::models::LanguageModel& model, const std::string& prompt,
+                   const std::string& text, bool chat) {
   std::vector<vyx::models::TokenId> tokens = model.encode_prompt(prompt, chat);
   const auto start = static_cast<int64_t>(tokens.size());
   const auto own = model.tokenizer().encode(text);
@@ -31,15 +32,19 @@ at::Tensor mean_of(vyx::models::LanguageModel& model, const std::string& prompt,
 
 }  // namespace
 
-TEST_CASE("[compare.continuation_direction] every pair counts alike, whatever its length, and prompts do not count") {
+TEST_CASE(
+    "[compare.continuation_direction] every pair counts alike, whatever its length, and prompts do "
+    "not count") {
   auto model = planted_model();
-  const std::vector<ContinuationPair> pairs = {
-      {"How?", "GOOD DAY", "bad"}, {"A LONG PROMPT OF CAPITALS", "Y", "no, never"}, {"b", "YES", "no"}};
+  const std::vector<ContinuationPair> pairs = {{"How?", "GOOD DAY", "bad"},
+                                               {"A LONG PROMPT OF CAPITALS", "Y", "no, never"},
+                                               {"b", "YES", "no"}};
   for (const bool chat : {false, true}) {
     CAPTURE(chat);
     at::Tensor expected = at::zeros({kWidth}, at::kDouble);
     for (const auto& [prompt, positive, negative] : pairs)
-      expected += (mean_of(model, prompt, positive, chat) - mean_of(model, prompt, negative, chat)) / 3;
+      expected +=
+          (mean_of(model, prompt, positive, chat) - mean_of(model, prompt, negative, chat)) / 3;
     const at::Tensor found = continuation_direction(model, pairs, model.block_output(1), chat);
     CHECK(at::allclose(found, expected, 1e-4, 1e-6));
   }
@@ -47,7 +52,8 @@ TEST_CASE("[compare.continuation_direction] every pair counts alike, whatever it
 
 TEST_CASE("[compare.continuation_direction] it is along what is planted") {
   auto model = planted_model();
-  const std::vector<ContinuationPair> pairs = {{"a", "GOOD", "good"}, {"b", "DAY", "day"}, {"c", "SUN", "sun"}};
+  const std::vector<ContinuationPair> pairs = {
+      {"a", "GOOD", "good"}, {"b", "DAY", "day"}, {"c", "SUN", "sun"}};
   const at::Tensor found = continuation_direction(model, pairs, model.block_output(1), false);
   const at::Tensor planted = planted_direction().to(at::kDouble);
   CHECK((found.dot(planted) / found.norm()).item<double>() > .9);

@@ -79,7 +79,8 @@ TEST_CASE("[compare.dosing] a level that no dose has is not reached, and says so
   CHECK(above.kl < .21);
   CHECK(saturated.find(.1).reached);
 
-  DoseFinder floored([](double dose) { return .3 + dose * dose; });  // an ablation costs something at any dose
+  DoseFinder floored(
+      [](double dose) { return .3 + dose * dose; });  // an ablation costs something at any dose
   const Dose below = floored.find(.1);
   CHECK_FALSE(below.reached);
   CHECK(floored.find(1).kl == Approx(1).epsilon(.03));
@@ -87,7 +88,9 @@ TEST_CASE("[compare.dosing] a level that no dose has is not reached, and says so
 
 TEST_CASE("[compare.dosing] a curve that turns back is crossed where it is first met") {
   // Rises to 1 at dose 1, falls to 0.2 at 3, rises again.
-  const auto kl = [](double dose) { return dose <= 1 ? dose * dose : dose <= 3 ? 1 - .4 * (dose - 1) : .2 + (dose - 3); };
+  const auto kl = [](double dose) {
+    return dose <= 1 ? dose * dose : dose <= 3 ? 1 - .4 * (dose - 1) : .2 + (dose - 3);
+  };
   DoseFinder finder(kl, {.first = .2});
   const Dose dose = finder.find(.5);
   CHECK(dose.reached);

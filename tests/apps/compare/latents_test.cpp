@@ -13,7 +13,11 @@ namespace {
 /// A ReLU autoencoder whose latent i is coordinate i.
 sae::Autoencoder coordinates(int64_t width) {
   sae::Autoencoder sae;
-  sae.config = {.architecture = sae::Architecture::relu, .d_in = width, .d_out = width, .latents = width, .sites = {"site:output"}};
+  sae.config = {.architecture = sae::Architecture::relu,
+                .d_in = width,
+                .d_out = width,
+                .latents = width,
+                .sites = {"site:output"}};
   sae.weights.encoder = at::eye(width);
   sae.weights.encoder_bias = at::zeros({width});
   sae.weights.decoder = at::eye(width) * 3;
@@ -23,7 +27,9 @@ sae::Autoencoder coordinates(int64_t width) {
 
 }  // namespace
 
-TEST_CASE("[compare.latents] proposes by turns what reads the concept and what it slopes along, and nothing that never fires") {
+TEST_CASE(
+    "[compare.latents] proposes by turns what reads the concept and what it slopes along, and "
+    "nothing that never fires") {
   const sae::Autoencoder sae = coordinates(5);
   at::Tensor positive = at::zeros({4, 5}), negative = at::zeros({4, 5});
   positive.select(1, 0).fill_(1);  // the best reader
@@ -46,7 +52,8 @@ TEST_CASE("[compare.latents] random latents are different ones that fire") {
   CHECK(random_latents(largest, 90, 1).size() == 40);
 }
 
-TEST_CASE("[compare.latents] latents are chosen by effect a root nat, measured once, under any labels") {
+TEST_CASE(
+    "[compare.latents] latents are chosen by effect a root nat, measured once, under any labels") {
   int measured = 0;
   LatentScores scores([&](int64_t latent) -> LatentResponse {
     ++measured;
@@ -64,6 +71,7 @@ TEST_CASE("[compare.latents] latents are chosen by effect a root nat, measured o
   CHECK(scores(1) == doctest::Approx(1));
   CHECK(scores.ranked({0, 2, 1, 3}) == std::vector<int64_t>{3, 1, 2, 0});
   CHECK(scores.ranked({2, 3}) == std::vector<int64_t>{3, 2});
-  CHECK(scores.ranked({3, 2, 1}, std::array{1.0, -1.0}) == std::vector<int64_t>{2, 1, 3});  // -0.5, 0.5, 0
+  CHECK(scores.ranked({3, 2, 1}, std::array{1.0, -1.0}) ==
+        std::vector<int64_t>{2, 1, 3});  // -0.5, 0.5, 0
   CHECK(measured == 4);
 }

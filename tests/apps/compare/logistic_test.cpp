@@ -22,7 +22,8 @@ TEST_CASE("[compare.logistic] recovers a planted direction that the noise hides 
   // The sides differ along e0; along e1 they vary forty times as much.
   at::Tensor scale = at::ones({kWidth}, at::kDouble);
   scale[1] = 40;
-  at::Tensor positive = normal({kRows, kWidth}, 1) * scale, negative = normal({kRows, kWidth}, 2) * scale;
+  at::Tensor positive = normal({kRows, kWidth}, 1) * scale,
+             negative = normal({kRows, kWidth}, 2) * scale;
   positive.select(1, 0).add_(2);
   negative.select(1, 0).sub_(2);
   const LogisticFit fit = fit_logistic(positive, negative, 1);
@@ -37,8 +38,10 @@ TEST_CASE("[compare.logistic] is where the gradient is zero, the intercept's too
   const at::Tensor positive = normal({30, 5}, 3) + 1, negative = normal({50, 5}, 4);
   constexpr double kRidge = .7;
   const LogisticFit fit = fit_logistic(positive, negative, kRidge);
-  const at::Tensor p = (positive.mv(fit.weights) + fit.intercept).sigmoid(), n = (negative.mv(fit.weights) + fit.intercept).sigmoid();
-  const at::Tensor gradient = positive.t().mv(p - 1) + negative.t().mv(n) + kRidge * fit.weights;  // [5]
+  const at::Tensor p = (positive.mv(fit.weights) + fit.intercept).sigmoid(),
+                   n = (negative.mv(fit.weights) + fit.intercept).sigmoid();
+  const at::Tensor gradient =
+      positive.t().mv(p - 1) + negative.t().mv(n) + kRidge * fit.weights;  // [5]
   CHECK(gradient.abs().max().item<double>() < 1e-8);
   CHECK(std::abs((p - 1).sum().item<double>() + n.sum().item<double>()) < 1e-6);
 }
@@ -48,7 +51,8 @@ TEST_CASE("[compare.logistic] separable sides, and more columns than rows, have 
   const LogisticFit fit = fit_logistic(positive, negative, 1e-2);
   CHECK(fit.weights.isfinite().all().item<bool>());
   CHECK(log_loss(fit, positive, negative) < .05);
-  CHECK(vyx::test::contains(vyx::test::error_of([&] { fit_logistic(positive, negative, 0); }), "ridge of 0"));
+  CHECK(vyx::test::contains(vyx::test::error_of([&] { fit_logistic(positive, negative, 0); }),
+                            "ridge of 0"));
 }
 
 TEST_CASE("[compare.logistic] without knowledge the loss is log 2") {

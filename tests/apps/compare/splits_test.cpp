@@ -50,12 +50,15 @@ TEST_CASE("[compare.splits] no group is in two splits, and nothing is lost") {
 
 TEST_CASE("[compare.splits] a seed gives the same splits again, another one others") {
   const auto groups = grouped(40, 1);
-  const auto test = [&](uint64_t seed) { return split_by_group(groups, numbered(40), {}, seed, "set").test; };
+  const auto test = [&](uint64_t seed) {
+    return split_by_group(groups, numbered(40), {}, seed, "set").test;
+  };
   CHECK(test(1) == test(1));
   CHECK(test(1) != test(2));
 }
 
-TEST_CASE("[compare.splits] near duplicates are left out, whatever their case, order and punctuation") {
+TEST_CASE(
+    "[compare.splits] near duplicates are left out, whatever their case, order and punctuation") {
   CHECK(nearly_equal("I had a very good day at work", "At work, I had a very GOOD day!"));
   CHECK(nearly_equal("one two three four five", "one two three four five six"));
   CHECK_FALSE(nearly_equal("Everyone says", "Everyone says that"));
@@ -65,7 +68,8 @@ TEST_CASE("[compare.splits] near duplicates are left out, whatever their case, o
   texts[5] = "Text2!";
   const Splits splits = split_by_group(grouped(8, 2), texts, {}, 0, "set");
   CHECK(splits.duplicates == std::vector<size_t>{5, 13});
-  for (const auto* part : {&splits.extraction, &splits.selection, &splits.test}) CHECK(std::count(part->begin(), part->end(), 5) == 0);
+  for (const auto* part : {&splits.extraction, &splits.selection, &splits.test})
+    CHECK(std::count(part->begin(), part->end(), 5) == 0);
 }
 
 TEST_CASE("[compare.splits] each split gets a group, or it is an error") {
@@ -73,8 +77,10 @@ TEST_CASE("[compare.splits] each split gets a group, or it is an error") {
   CHECK(splits.extraction.size() == 2);
   CHECK(splits.selection.size() == 1);
   CHECK(splits.test.size() == 1);
-  CHECK(contains(error_of([] { split_by_group(grouped(3, 9), numbered(3), {}, 0, "few.jsonl"); }), "few.jsonl: found 3 groups"));
-  const Splits two = split_by_group(grouped(2, 1), numbered(2), {.extraction = 0, .selection = .5}, 0, "set");
+  CHECK(contains(error_of([] { split_by_group(grouped(3, 9), numbered(3), {}, 0, "few.jsonl"); }),
+                 "few.jsonl: found 3 groups"));
+  const Splits two =
+      split_by_group(grouped(2, 1), numbered(2), {.extraction = 0, .selection = .5}, 0, "set");
   CHECK(two.extraction.empty());
   CHECK(two.selection.size() == 1);
   CHECK(two.test.size() == 1);
@@ -82,7 +88,9 @@ TEST_CASE("[compare.splits] each split gets a group, or it is an error") {
 
 TEST_CASE("[compare.splits] groups are told apart by what they do not share") {
   ContrastSet set;
-  set.pairs = {{"Be happy. I", "Be sad. I"}, {"Be happy. It was", "Be sad. It was"}, {"Be glad. I", "Be low. I"}};
+  set.pairs = {{"Be happy. I", "Be sad. I"},
+               {"Be happy. It was", "Be sad. It was"},
+               {"Be glad. I", "Be low. I"}};
   set.groups = {0, 1, 0};
   CHECK(group_texts(set) == std::vector<std::string>{"I", "It was"});
 }
@@ -95,8 +103,8 @@ TEST_CASE("[compare.splits] a split's digest is of its items and their order") {
 }
 
 TEST_CASE("[compare.splits] texts that repeat an earlier or a known one are no difference") {
-  const std::vector<std::string> texts = {"one two three four five", "Five four THREE two, one.", "six seven eight", "a known text",
-                                          "nine"};
+  const std::vector<std::string> texts = {"one two three four five", "Five four THREE two, one.",
+                                          "six seven eight", "a known text", "nine"};
   CHECK(differing(texts) == std::vector<size_t>{0, 2, 3, 4});
   const std::vector<std::string> known = {"A text, known!"};
   CHECK(differing(texts, known) == std::vector<size_t>{0, 2, 4});
@@ -104,7 +112,8 @@ TEST_CASE("[compare.splits] texts that repeat an earlier or a known one are no d
 }
 
 TEST_CASE("[compare.splits] continuations of one prompt are a group") {
-  const auto [groups, texts] = group_by_prompt({{"How?", "well", "badly"}, {"Why?", "for joy", "for grief"}, {"How?", "so", "not so"}});
+  const auto [groups, texts] = group_by_prompt(
+      {{"How?", "well", "badly"}, {"Why?", "for joy", "for grief"}, {"How?", "so", "not so"}});
   CHECK(groups == std::vector<size_t>{0, 1, 0});
   CHECK(texts == std::vector<std::string>{"How? well badly", "Why? for joy for grief"});
 }

@@ -32,7 +32,8 @@ TEST_CASE("[compare.statistics] an effect is compared with the largest that the 
   CHECK(std::isnan(null_z(1, Values{1})));
 }
 
-TEST_CASE("[compare.statistics] Holm's adjustment keeps the order and leaves out what was not tested") {
+TEST_CASE(
+    "[compare.statistics] Holm's adjustment keeps the order and leaves out what was not tested") {
   const Values adjusted = holm(Values{.01, .04, std::nan(""), .03});
   CHECK(adjusted[0] == Approx(.03));
   CHECK(adjusted[3] == Approx(.06));
@@ -51,7 +52,8 @@ TEST_CASE("[compare.statistics] slopes of items, and the share that steers the w
 TEST_CASE("[compare.statistics] Spearman's correlation is of ranks, ties by their mean") {
   CHECK(spearman(Values{1, 2, 3, 4}, Values{1, 10, 100, 1000}) == Approx(1));
   CHECK(spearman(Values{1, 2, 3}, Values{3, 2, 1}) == Approx(-1));
-  CHECK(spearman(Values{1, 2, 3, 4}, Values{1, 2, 2, 3}) == Approx(.9486833));  // scipy.stats.spearmanr
+  CHECK(spearman(Values{1, 2, 3, 4}, Values{1, 2, 2, 3}) ==
+        Approx(.9486833));  // scipy.stats.spearmanr
   CHECK(std::isnan(spearman(Values{1, 2, 3}, Values{1, 1, 1})));
 }
 
@@ -82,7 +84,8 @@ TEST_CASE("[compare.statistics] the interval holds the mean about as often as it
   for (int trial = 0; trial < kTrials; ++trial) {
     Values values(40);
     for (double& value : values) value = normal(random);
-    const Interval interval = cluster_bootstrap(values, own_clusters(values.size()), 400, static_cast<uint64_t>(trial));
+    const Interval interval =
+        cluster_bootstrap(values, own_clusters(values.size()), 400, static_cast<uint64_t>(trial));
     held += interval.low <= .3 && .3 <= interval.high;
   }
   CHECK(held >= 178);  // 95 % of 200 are 190, standard deviation 3
@@ -98,7 +101,8 @@ TEST_CASE("[compare.statistics] values of one cluster are drawn together") {
       values.push_back(static_cast<double>(c));
       clusters.push_back(c);
     }
-  const Interval together = cluster_bootstrap(values, clusters, 2000, 1), apart = cluster_bootstrap(values, own_clusters(100), 2000, 1);
+  const Interval together = cluster_bootstrap(values, clusters, 2000, 1),
+                 apart = cluster_bootstrap(values, own_clusters(100), 2000, 1);
   CHECK(together.high - together.low > 2 * (apart.high - apart.low));
   const Interval again = cluster_bootstrap(values, clusters, 2000, 1);
   CHECK(again.low == together.low);

@@ -15,8 +15,7 @@ WIDTH, LAYERS, HEADS, KV_HEADS, FEED_FORWARD = 32, 3, 4, 2, 64
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
 
 
 def byte_tokens():
@@ -44,7 +43,10 @@ def write_tiny_gguf(path, *, seed=0, width=WIDTH, tokenizer=True, spoil=None, lo
     writer.add_head_count_kv(KV_HEADS)
     writer.add_rope_freq_base(10000.0)
     writer.add_layer_norm_rms_eps(1e-5)
-    tokens = [*SPECIAL, *(f"lost{byte}" if byte in lost_bytes else token for byte, token in enumerate(byte_tokens())), "he", "Ġa"]
+    tokens = [
+        *SPECIAL, *(f"lost{byte}" if byte in lost_bytes else token
+                    for byte, token in enumerate(byte_tokens())), "he", "Ġa"
+    ]
     if tokenizer:
         writer.add_tokenizer_model("gpt2")
         writer.add_tokenizer_pre("smollm")
@@ -85,24 +87,38 @@ def write_sae(folder, scale=1.0, width=WIDTH, hook="blocks.1.hook_resid_post", *
     """x̂ = scale·x in SAELens's format: a latent for each sign of each coordinate."""
     folder.mkdir()
     both = np.concatenate([np.eye(width), -np.eye(width)]).astype(np.float32)
-    save_file({"W_enc": np.ascontiguousarray(both.T), "b_enc": np.zeros(2 * width, np.float32), "W_dec": scale * both,
-               "b_dec": np.zeros(width, np.float32)} | changes, folder / "sae_weights.safetensors")
-    (folder / "cfg.json").write_text(json.dumps({
-        "architecture": "standard", "d_in": width, "d_sae": 2 * width, "dtype": "float32", "device": "cpu",
-        "apply_b_dec_to_input": False, "normalize_activations": "none", "reshape_activations": "none",
-        "metadata": {"hook_name": hook, "sae_lens_version": "6.0.0"}}))
+    save_file({
+        "W_enc": np.ascontiguousarray(both.T),
+        "b_enc": np.zeros(2 * width, np.float32),
+        "W_dec": scale * both,
+        "b_dec": np.zeros(width, np.float32)
+    } | changes, folder / "sae_weights.safetensors")
+    (folder / "cfg.json").write_text(
+        json.dumps({
+            "architecture": "standard",
+            "d_in": width,
+            "d_sae": 2 * width,
+            "dtype": "float32",
+            "device": "cpu",
+            "apply_b_dec_to_input": False,
+            "normalize_activations": "none",
+            "reshape_activations": "none",
+            "metadata": {
+                "hook_name": hook,
+                "sae_lens_version": "6.0.0"
+            }
+        }))
     return folder
 
 
 class Drivers:
     """Runs drivers of the build under test."""
-
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
 
     def run(self, driver, *args, **kwargs):
-        return subprocess.run([str(self.folder / driver), *map(str, args)], capture_output=True, text=True,
-                              timeout=300, **kwargs)
+        return subprocess.run([str(self.folder / driver), *map(str, args)], capture_output=True,
+                              text=True, timeout=300, **kwargs)
 
     def json(self, driver, *args):
         result = self.run(driver, *args, "--json")
@@ -126,9 +142,14 @@ def open_page(tmp_path):
         pytest.skip("no chromium (third_party/debian-packages-test.txt)")
 
     def dom(page):
-        result = subprocess.run([chromium, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'chromium'}",
-                                 "--virtual-time-budget=5000", "--enable-logging=stderr", "--dump-dom", page.as_uri()],
-                                capture_output=True, text=True, timeout=120, env={**os.environ, "HOME": str(tmp_path)})
+        result = subprocess.run([
+            chromium, "--headless=new", "--no-sandbox", "--disable-gpu",
+            f"--user-data-dir={tmp_path / 'chromium'}", "--virtual-time-budget=5000",
+            "--enable-logging=stderr", "--dump-dom",
+            page.as_uri()
+        ], capture_output=True, text=True, timeout=120, env={
+            **os.environ, "HOME": str(tmp_path)
+        })
         assert result.returncode == 0, result.stderr
         assert "CONSOLE" not in result.stderr and "Content Security Policy" not in result.stderr, result.stderr
         return result.stdout
@@ -153,8 +174,11 @@ def tiny_model(drivers, tiny_gguf):
     return out
 
 
-PAIRS = [{"positive": f"I am glad about {thing}", "negative": f"I am sad about {thing}"}
-         for thing in ("it", "rain", "work", "the cat", "home", "today", "bread", "music", "a walk", "you")]
+PAIRS = [{
+    "positive": f"I am glad about {thing}",
+    "negative": f"I am sad about {thing}"
+} for thing in ("it", "rain", "work", "the cat", "home", "today", "bread", "music", "a walk", "you")
+         ]
 
 
 @pytest.fixture(scope="session")
@@ -174,5 +198,7 @@ def tiny_vector(drivers, tiny_model, tiny_pairs, tmp_path_factory):
 @pytest.fixture(scope="session")
 def text(tmp_path_factory):
     path = tmp_path_factory.mktemp("text") / "canals.txt"
-    path.write_text("A canal is an artificial waterway, and some canals carry boats.\nOthers water fields.\n" * 12)
+    path.write_text(
+        "A canal is an artificial waterway, and some canals carry boats.\nOthers water fields.\n" *
+        12)
     return path

@@ -44,8 +44,13 @@ seed = [0]
 def experiment(tiny_model, tiny_pairs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("experiment")
     (folder / "heldout.jsonl").write_text("".join(
-        json.dumps({"prompt": f"Today {thing}", "positive": " is good", "negative": " is bad"}) + "\n" for thing in ("it", "rain", "work")))
-    (folder / "neutral.txt").write_text("The river flows to the sea, and the sea is deep.\n\nStones lie on the ground.\n")
+        json.dumps({
+            "prompt": f"Today {thing}",
+            "positive": " is good",
+            "negative": " is bad"
+        }) + "\n" for thing in ("it", "rain", "work")))
+    (folder / "neutral.txt"
+     ).write_text("The river flows to the sea, and the sea is deep.\n\nStones lie on the ground.\n")
     path = folder / "experiment.toml"
     path.write_text(EXPERIMENT.format(model=tiny_model, pairs=tiny_pairs))
     return path
@@ -81,7 +86,14 @@ def test_the_drivers_list_their_options_as_json(drivers):
     listed = json.loads(drivers.run("vyx-sweep", "--help", "--json").stdout)
     options = {option["name"]: option for option in listed["options"]}
     assert listed["name"] == "vyx-sweep" and "help" not in options
-    assert options["model"] == {"name": "model", "type": "text", "value": "FILE", "many": False, "required": True, "help": "the archive of vyx-import"}
+    assert options["model"] == {
+        "name": "model",
+        "type": "text",
+        "value": "FILE",
+        "many": False,
+        "required": True,
+        "help": "the archive of vyx-import"
+    }
     assert options["coefficients"]["type"] == "number" and options["coefficients"]["many"]
     assert options["prompt"]["many"] and options["allow-other-model"]["type"] == "switch"
     assert options["seed"]["type"] == "integer" and options["seed"]["default"] == "0"
@@ -91,27 +103,38 @@ def test_the_drivers_list_their_options_as_json(drivers):
 def test_a_row_a_cell_in_the_order_of_the_grid(drivers, finished):
     table = rows(finished)
     assert [row["cell"] for row in table] == list(range(8))
-    assert [tuple(row["grid"].values()) for row in table] == [(m, c, s) for m in ("pca-center", "mean") for c in (1, 2) for s in (0, 1)]
+    assert [tuple(row["grid"].values()) for row in table] == [(m, c, s)
+                                                              for m in ("pca-center", "mean")
+                                                              for c in (1, 2) for s in (0, 1)]
     with open(finished / "results.csv", newline="") as file:
         read = list(csv.DictReader(file))
     for row, line in zip(table, read, strict=True):
-        assert float(line["shift"]) == row["results"]["shift"] and float(line["kl"]) == row["results"]["kl"]
+        assert float(line["shift"]) == row["results"]["shift"] and float(
+            line["kl"]) == row["results"]["kl"]
         assert line["method"] == row["grid"]["method"] and line["error"] == ""
     assert len({row["results"]["shift"] for row in table}) == 4  # the seed changes no direction
 
 
-def test_a_cell_is_what_the_drivers_say_by_hand(drivers, finished, experiment, tiny_model, tiny_pairs, tmp_path):
-    drivers.json("vyx-vector", "--model", tiny_model, "--contrast", tiny_pairs, "--method", "mean", "--threads", 1, "--out", tmp_path / "v.gguf")
-    swept = drivers.json("vyx-sweep", "--model", tiny_model, "--vector", tmp_path / "v.gguf", "--pairs", experiment.parent / "heldout.jsonl",
-                         "--neutral", experiment.parent / "neutral.txt", "--coefficients", 2, "--threads", 1)
+def test_a_cell_is_what_the_drivers_say_by_hand(drivers, finished, experiment, tiny_model,
+                                                tiny_pairs, tmp_path):
+    drivers.json("vyx-vector", "--model", tiny_model, "--contrast", tiny_pairs, "--method", "mean",
+                 "--threads", 1, "--out", tmp_path / "v.gguf")
+    swept = drivers.json("vyx-sweep", "--model", tiny_model, "--vector", tmp_path / "v.gguf",
+                         "--pairs", experiment.parent / "heldout.jsonl", "--neutral",
+                         experiment.parent / "neutral.txt", "--coefficients", 2, "--threads", 1)
     by_hand = next(row for row in swept["rows"] if row["coefficient"] == 2)
-    row = next(row for row in rows(finished) if row["grid"] == {"method": "mean", "coefficient": 2, "seed": 0})
+    row = next(row for row in rows(finished) if row["grid"] == {
+        "method": "mean",
+        "coefficient": 2,
+        "seed": 0
+    })
     assert row["results"] == {"shift": by_hand["shift"], "kl": by_hand["kl_mean"]}
 
 
 def test_steps_are_shared_and_nothing_runs_twice(drivers, finished, experiment):
     steps = [path.name for path in (finished / "steps").iterdir()]
-    assert sum(name.startswith("vector-") for name in steps) == 4  # method × seed, not × coefficient
+    assert sum(name.startswith("vector-")
+               for name in steps) == 4  # method × seed, not × coefficient
     again = drivers.json("vyx-ablate", experiment, "--out", finished)
     assert again["steps_run"] == 0 and again["steps_found"] == len(steps)
     more = drivers.json("vyx-ablate", experiment, "--out", finished, "--dry-run")
@@ -129,30 +152,38 @@ def test_the_manifest_says_what_it_came_from(finished, tiny_model, tiny_pairs):
 
     manifest = json.loads((finished / "manifest.json").read_text())
     assert manifest["finished"] and manifest["cells"] == 8 and manifest["failed"] == 0
-    assert manifest["inputs"][str(tiny_model)] == hashlib.sha256(tiny_model.read_bytes()).hexdigest()
+    assert manifest["inputs"][str(tiny_model)] == hashlib.sha256(
+        tiny_model.read_bytes()).hexdigest()
     assert set(manifest["drivers"]) == {"vyx-vector", "vyx-sweep"}
     for name, digest in manifest["outputs"].items():
         assert hashlib.sha256((finished / name).read_bytes()).hexdigest() == digest, name
     assert {"results.jsonl", "results.csv", "index.html"} < set(manifest["outputs"])
     assert {"LibTorch", "fmt", "Boost", "toml++", "compiler"} <= set(manifest["packages"])
-    assert manifest["experiments"][0]["threads"] == 1 and manifest["experiments"][0]["seeds"]["seed"] == [0, 1]
+    assert manifest["experiments"][0]["threads"] == 1 and manifest["experiments"][0]["seeds"][
+        "seed"] == [0, 1]
     assert manifest["experiments"][0]["experiment"]["grid"]["coefficient"] == [1, 2]
     assert manifest["commit"] and manifest["machine"]["cores"] >= 1
     assert "seconds" not in (finished / "results.jsonl").read_text()
-    assert len((finished / "timings.jsonl").read_text().splitlines()) == len(list((finished / "steps").iterdir()))
+    assert len((finished / "timings.jsonl").read_text().splitlines()) == len(
+        list((finished / "steps").iterdir()))
 
 
 def test_the_page_has_means_over_seeds_and_charts(finished, open_page):
     page = (finished / "index.html").read_text()
     assert open_page(finished / "index.html").count("<svg") == page.count("<svg")
     assert "Content-Security-Policy" in page and "<script" not in page
-    values = [row["results"]["shift"] for row in rows(finished) if row["grid"]["method"] == "mean" and row["grid"]["coefficient"] == 2]
+    values = [
+        row["results"]["shift"] for row in rows(finished)
+        if row["grid"]["method"] == "mean" and row["grid"]["coefficient"] == 2
+    ]
     assert f"{statistics.fmean(values):.4f} ± 0.0000" in page
     assert page.count("<svg") == 2  # shift and KL over the coefficient, a curve a method
 
 
 def test_a_cell_that_fails_is_recorded_and_the_rest_go_on(drivers, experiment, tmp_path):
-    path = changed(experiment, tmp_path, ('model = "{model}", contrast', 'sites = "model.layers.{layer}", model = "{model}", contrast'),
+    path = changed(experiment, tmp_path,
+                   ('model = "{model}", contrast',
+                    'sites = "model.layers.{layer}", model = "{model}", contrast'),
                    ("seed = [0, 1]", "layer = [1, 7]"), (', seed = "{seed}"', ""))
     result = drivers.run("vyx-ablate", path, "--out", tmp_path / "run", "--json")
     assert result.returncode == 1 and json.loads(result.stdout)["failed"] == 4
@@ -161,7 +192,8 @@ def test_a_cell_that_fails_is_recorded_and_the_rest_go_on(drivers, experiment, t
         if row["grid"]["layer"] == 1:
             assert "results" in row
         else:
-            assert row["error"].startswith("vyx-vector: ") and "model.layers.7" in row["error"] and "\n" not in row["error"]
+            assert row["error"].startswith(
+                "vyx-vector: ") and "model.layers.7" in row["error"] and "\n" not in row["error"]
             assert str(tmp_path) not in row["error"]
     page = (tmp_path / "run" / "index.html").read_text()
     assert "Cells that failed" in page and "Over coefficient" in page  # of the layers only one has results to draw
@@ -176,8 +208,10 @@ def test_kills_at_random_moments_change_no_bit(drivers, finished, experiment, tm
     out = tmp_path / "run"
     kills = 0
     while True:
-        process = subprocess.Popen([str(drivers.folder / "vyx-ablate"), str(experiment), "--out", str(out), "--jobs", "2"],
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [str(drivers.folder / "vyx-ablate"),
+             str(experiment), "--out",
+             str(out), "--jobs", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             _, errors = process.communicate(timeout=generator.uniform(0.1, 0.5) + 0.3 * kills)
             assert process.returncode == 0, errors
@@ -194,7 +228,10 @@ def test_kills_at_random_moments_change_no_bit(drivers, finished, experiment, tm
 
 def test_killed_it_takes_its_drivers_along(drivers, experiment, tmp_path):
     out = tmp_path / "run"
-    process = subprocess.Popen([str(drivers.folder / "vyx-ablate"), str(experiment), "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [str(drivers.folder / "vyx-ablate"),
+         str(experiment), "--out",
+         str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     children = f"/proc/{process.pid}/task/{process.pid}/children"
     end = time.monotonic() + 60
     started = []
@@ -204,15 +241,20 @@ def test_killed_it_takes_its_drivers_along(drivers, experiment, tmp_path):
     process.kill()
     process.communicate()
     end = time.monotonic() + 10
-    while any(os.path.exists(f"/proc/{child}") and open(f"/proc/{child}/stat").read().split()[2] != "Z" for child in started):
+    while any(
+            os.path.exists(f"/proc/{child}")
+            and open(f"/proc/{child}/stat").read().split()[2] != "Z" for child in started):
         assert time.monotonic() < end
 
 
 @pytest.mark.parametrize("stop, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_stops_cleanly_and_the_same_command_goes_on(drivers, finished, experiment, tmp_path, stop, code):
+def test_a_signal_stops_cleanly_and_the_same_command_goes_on(drivers, finished, experiment,
+                                                             tmp_path, stop, code):
     out = tmp_path / "run"
-    process = subprocess.Popen([str(drivers.folder / "vyx-ablate"), str(experiment), "--out", str(out), "--json"], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [str(drivers.folder / "vyx-ablate"),
+         str(experiment), "--out",
+         str(out), "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 60
     while not list(out.glob("steps/*/step.json")):
         assert time.monotonic() < end and process.poll() is None
@@ -228,18 +270,21 @@ def test_a_signal_stops_cleanly_and_the_same_command_goes_on(drivers, finished, 
     assert (out / "results.jsonl").read_bytes() == (finished / "results.jsonl").read_bytes()
 
 
-def test_verify_says_bit_identical_or_shows_the_first_cell_that_differs(drivers, finished, tmp_path):
+def test_verify_says_bit_identical_or_shows_the_first_cell_that_differs(
+        drivers, finished, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     result = drivers.json("vyx-ablate", "--verify", run)
     assert result["identical"] and result["cells"] == 8 and result["other_files"] == []
-    assert "bit-identical in 8 cells" in drivers.run("vyx-ablate", "--verify", run, "--jobs", 2).stdout
+    assert "bit-identical in 8 cells" in drivers.run("vyx-ablate", "--verify", run, "--jobs",
+                                                     2).stdout
     assert not list(tmp_path.glob("*.verify-*"))
 
     table = rows(run)
     value = table[5]["results"]["kl"]
     table[5]["results"]["kl"] = value + 1e-12
-    (run / "results.jsonl").write_text("".join(json.dumps(row, separators=(",", ":")) + "\n" for row in table))
+    (run / "results.jsonl").write_text("".join(
+        json.dumps(row, separators=(",", ":")) + "\n" for row in table))
     result = drivers.run("vyx-ablate", "--verify", run)
     assert result.returncode == 1
     assert f"first in cell 5 (coefficient=1 method=mean seed=1): results.kl was {value + 1e-12!r}, is {value!r} now" in result.stdout
@@ -252,7 +297,8 @@ def test_verify_finds_files_that_changed_since(drivers, finished, experiment, tm
     data = bytearray(vector.read_bytes())
     data[-1] ^= 1
     vector.write_bytes(data)
-    assert "its bytes are not those that the run wrote" in drivers.error("vyx-ablate", "--verify", run)
+    assert "its bytes are not those that the run wrote" in drivers.error(
+        "vyx-ablate", "--verify", run)
     path = changed(experiment, tmp_path)
     own = tmp_path / "own"
     drivers.json("vyx-ablate", path, "--variant", "small", "--out", own)
@@ -261,34 +307,57 @@ def test_verify_finds_files_that_changed_since(drivers, finished, experiment, tm
 
 
 def test_variants_and_settings(drivers, experiment, tmp_path):
-    small = drivers.json("vyx-ablate", experiment, "--variant", "small", "--set", "coefficient=3", "--out", tmp_path / "one")
-    assert small["cells"] == 1 and rows(tmp_path / "one")[0]["grid"] == {"method": "mean", "coefficient": 3, "seed": 0}
-    path = changed(experiment, tmp_path, ("[variants.small.grid]", "[variants.other.grid]\nmethod = ['mean']\ncoefficient = [2]\n[variants.small.grid]"))
+    small = drivers.json("vyx-ablate", experiment, "--variant", "small", "--set", "coefficient=3",
+                         "--out", tmp_path / "one")
+    assert small["cells"] == 1 and rows(tmp_path / "one")[0]["grid"] == {
+        "method": "mean",
+        "coefficient": 3,
+        "seed": 0
+    }
+    path = changed(
+        experiment, tmp_path,
+        ("[variants.small.grid]",
+         "[variants.other.grid]\nmethod = ['mean']\ncoefficient = [2]\n[variants.small.grid]"))
     both = drivers.json("vyx-ablate", path, "--variant", "all", "--out", tmp_path / "all")
-    assert both["cells"] == 4 and [row["variant"] for row in rows(tmp_path / "all")] == ["other", "other", "small", "small"]
+    assert both["cells"] == 4 and [row["variant"] for row in rows(tmp_path / "all")
+                                   ] == ["other", "other", "small", "small"]
     assert both["steps_run"] == 2 + 3  # two vectors; coefficient 2 of seed 0 is in both variants
 
 
 @pytest.mark.parametrize("old, new, message", [
-    ("coefficients =", "coeficients =", "experiment.toml:17: steps.sweep: vyx-sweep has no option \"coeficients\"; did you mean coefficients?"),
-    ('driver = "sweep"', 'driver = "sweeep"', "experiment.toml:16: steps.sweep: there is no driver \"sweeep\" beside this program; did you mean sweep?"),
-    ("[results]", "[resultz]", "experiment.toml:18: no such key \"resultz\"; did you mean results?"),
+    ("coefficients =", "coeficients =",
+     "experiment.toml:17: steps.sweep: vyx-sweep has no option \"coeficients\"; did you mean coefficients?"
+     ),
+    ('driver = "sweep"', 'driver = "sweeep"',
+     "experiment.toml:16: steps.sweep: there is no driver \"sweeep\" beside this program; did you mean sweep?"
+     ),
+    ("[results]", "[resultz]",
+     "experiment.toml:18: no such key \"resultz\"; did you mean results?"),
     ('"{steps.vector.out}"', '"{steps.vector.ou}"', "did you mean out?"),
     ('out = "vector.gguf"', 'out = "../vector.gguf"', "expected a name in the step's own folder"),
     ('"heldout.jsonl"', '"nowhere.jsonl"', "nowhere.jsonl: no such file"),
-    ("coefficient = [1, 2]", 'coefficient = [1, "two"]', "coefficients: found \"two\", expected a number"),
+    ("coefficient = [1, 2]", 'coefficient = [1, "two"]',
+     "coefficients: found \"two\", expected a number"),
     ("[grid]", "[grid", "experiment.toml:8: "),
     ("coefficient = [1, 2]", "coefficient = 1979-05-27", "found a date"),
 ])
-def test_a_bad_experiment_is_one_line_before_anything_runs(drivers, experiment, tmp_path, old, new, message):
+def test_a_bad_experiment_is_one_line_before_anything_runs(drivers, experiment, tmp_path, old, new,
+                                                           message):
     path = changed(experiment, tmp_path, (old, new))
     assert message in drivers.error("vyx-ablate", path, "--out", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_hostile_files_are_one_line(drivers, tmp_path):
-    cases = {"deep": b"a = " + b"[" * 100_000, "dotted": b"a" + b".a" * 400_000 + b" = 1\n", "large": b"# " + b"x" * (2 << 20), "binary": bytes(range(256)),
-             "empty": b"", "includes": b'include = ["hostile.toml"]\n', "zeros": b"\0" * 1000}
+    cases = {
+        "deep": b"a = " + b"[" * 100_000,
+        "dotted": b"a" + b".a" * 400_000 + b" = 1\n",
+        "large": b"# " + b"x" * (2 << 20),
+        "binary": bytes(range(256)),
+        "empty": b"",
+        "includes": b'include = ["hostile.toml"]\n',
+        "zeros": b"\0" * 1000
+    }
     for name, data in cases.items():
         (tmp_path / "hostile.toml").write_bytes(data)
         error = drivers.error("vyx-ablate", tmp_path / "hostile.toml", "--out", tmp_path / "run")
@@ -298,7 +367,8 @@ def test_hostile_files_are_one_line(drivers, tmp_path):
 
 def test_a_folder_with_other_things_is_left_alone(drivers, experiment, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    assert "found a folder with other things in it" in drivers.error("vyx-ablate", experiment, "--out", tmp_path)
+    assert "found a folder with other things in it" in drivers.error("vyx-ablate", experiment,
+                                                                     "--out", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
     assert "expected --out" in drivers.error("vyx-ablate", experiment, code=2)
     assert "expected an experiment" in drivers.error("vyx-ablate", code=2)

@@ -34,8 +34,9 @@ def test_import_refuses_what_is_no_gguf(drivers, tmp_path, content, expected):
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
 def test_import_refuses_a_truncated_file(drivers, tiny_gguf, tmp_path, share):
     whole = tiny_gguf.read_bytes()
-    (tmp_path / "cut.gguf").write_bytes(whole[: int(len(whole) * share)])
-    assert "cut.gguf" in drivers.error("vyx-import", tmp_path / "cut.gguf", "--out", tmp_path / "out.pt")
+    (tmp_path / "cut.gguf").write_bytes(whole[:int(len(whole) * share)])
+    assert "cut.gguf" in drivers.error("vyx-import", tmp_path / "cut.gguf", "--out",
+                                       tmp_path / "out.pt")
     assert left_in(tmp_path) == ["cut.gguf"]
 
 
@@ -46,7 +47,8 @@ def test_import_names_a_missing_tokenizer(drivers, tmp_path):
 
 
 def test_import_of_a_missing_file_and_of_a_folder(drivers, tmp_path):
-    assert "no.gguf" in drivers.error("vyx-import", tmp_path / "no.gguf", "--out", tmp_path / "out.pt")
+    assert "no.gguf" in drivers.error("vyx-import", tmp_path / "no.gguf", "--out",
+                                      tmp_path / "out.pt")
     assert "regular file" in drivers.error("vyx-import", tmp_path, "--out", tmp_path / "out.pt")
 
 
@@ -55,15 +57,24 @@ def test_import_of_a_missing_file_and_of_a_folder(drivers, tmp_path):
 
 @pytest.mark.parametrize("lines, expected", [
     ([], "no pair"),
-    ([PAIRS[0], {"positive": "only"}], "pairs.jsonl:2"),
-    ([PAIRS[0], {"positive": "a", "negative": ""}], "pairs.jsonl:2"),
-    ([PAIRS[0], PAIRS[1], {"positive": "same", "negative": "same"}], "pairs.jsonl:3"),
+    ([PAIRS[0], {
+        "positive": "only"
+    }], "pairs.jsonl:2"),
+    ([PAIRS[0], {
+        "positive": "a",
+        "negative": ""
+    }], "pairs.jsonl:2"),
+    ([PAIRS[0], PAIRS[1], {
+        "positive": "same",
+        "negative": "same"
+    }], "pairs.jsonl:3"),
     ([PAIRS[0], "not an object"], "pairs.jsonl:2"),
 ])
-def test_vector_names_the_bad_line_of_a_contrast_set(drivers, tiny_model, tmp_path, lines, expected):
+def test_vector_names_the_bad_line_of_a_contrast_set(drivers, tiny_model, tmp_path, lines,
+                                                     expected):
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    line = drivers.error("vyx-vector", "--model", tiny_model, "--contrast", tmp_path / "pairs.jsonl",
-                         "--out", tmp_path / "v.gguf")
+    line = drivers.error("vyx-vector", "--model", tiny_model, "--contrast",
+                         tmp_path / "pairs.jsonl", "--out", tmp_path / "v.gguf")
     assert expected in line and left_in(tmp_path) == ["pairs.jsonl"]
 
 
@@ -73,23 +84,27 @@ def test_vector_wants_one_source_of_pairs(drivers, tiny_model, tmp_path):
 
 
 def test_import_refuses_weights_that_are_not_finite(drivers, tmp_path):
-    spoil = lambda name, array: np.full_like(array, np.nan) if name == "blk.1.ffn_down.weight" else array
+    spoil = lambda name, array: np.full_like(array, np.nan
+                                             ) if name == "blk.1.ffn_down.weight" else array
     write_tiny_gguf(tmp_path / "nan.gguf", spoil=spoil)
-    assert "blk.1.ffn_down.weight" in drivers.error("vyx-import", tmp_path / "nan.gguf", "--out", tmp_path / "out.pt")
+    assert "blk.1.ffn_down.weight" in drivers.error("vyx-import", tmp_path / "nan.gguf", "--out",
+                                                    tmp_path / "out.pt")
     assert left_in(tmp_path) == ["nan.gguf"]
 
 
 def test_vector_names_the_site_of_a_nan_activation(drivers, tiny_pairs, tmp_path):
-    spoil = lambda name, array: array * np.float32(1e38) if name == "blk.1.ffn_down.weight" else array
+    spoil = lambda name, array: array * np.float32(1e38
+                                                   ) if name == "blk.1.ffn_down.weight" else array
     write_tiny_gguf(tmp_path / "nan.gguf", spoil=spoil)
     drivers.json("vyx-import", tmp_path / "nan.gguf", "--out", tmp_path / "nan.pt")
-    line = drivers.error("vyx-vector", "--model", tmp_path / "nan.pt", "--contrast", tiny_pairs, "--out", tmp_path / "v.gguf")
+    line = drivers.error("vyx-vector", "--model", tmp_path / "nan.pt", "--contrast", tiny_pairs,
+                         "--out", tmp_path / "v.gguf")
     assert "model.layers.1:output" in line and not (tmp_path / "v.gguf").exists()
 
 
 def test_an_unknown_site_names_the_nearest(drivers, tiny_model, tiny_pairs, tmp_path):
-    line = drivers.error("vyx-vector", "--model", tiny_model, "--contrast", tiny_pairs, "--sites", "model.layer.1",
-                         "--out", tmp_path / "v.gguf")
+    line = drivers.error("vyx-vector", "--model", tiny_model, "--contrast", tiny_pairs, "--sites",
+                         "model.layer.1", "--out", tmp_path / "v.gguf")
     assert "model.layer.1" in line and "model.layers.1" in line
 
 
@@ -107,32 +122,35 @@ def other_models(drivers, tmp_path_factory):
 
 
 def test_a_vector_of_another_width_is_refused(drivers, other_models, tiny_vector):
-    line = drivers.error("vyx-generate", "--model", other_models / "wide.pt", "--prompt", "x", "--vector", tiny_vector,
-                         "--allow-other-model")
+    line = drivers.error("vyx-generate", "--model", other_models / "wide.pt", "--prompt", "x",
+                         "--vector", tiny_vector, "--allow-other-model")
     assert "32" in line and "64" in line and str(tiny_vector) in line
 
 
 def test_a_vector_of_another_model_is_refused_unless_allowed(drivers, other_models, tiny_vector):
-    command = ("vyx-generate", "--model", other_models / "other.pt", "--prompt", "x", "--max-tokens", 2, "--vector", tiny_vector)
+    command = ("vyx-generate", "--model", other_models / "other.pt", "--prompt", "x",
+               "--max-tokens", 2, "--vector", tiny_vector)
     line = drivers.error(*command)
     assert "Tiny 0" in line and "Tiny 1" in line and "--allow-other-model" in line
     assert drivers.run(*command, "--allow-other-model").returncode == 0
 
 
 def test_sites_that_the_vector_lacks_are_refused(drivers, tiny_model, tiny_vector):
-    line = drivers.error("vyx-generate", "--model", tiny_model, "--prompt", "x", "--vector", tiny_vector,
-                         "--sites", "model.layers.0")
+    line = drivers.error("vyx-generate", "--model", tiny_model, "--prompt", "x", "--vector",
+                         tiny_vector, "--sites", "model.layers.0")
     assert "model.layers.0" in line
 
 
 def test_a_model_gguf_is_no_vector(drivers, tiny_model, tiny_gguf):
-    line = drivers.error("vyx-generate", "--model", tiny_model, "--prompt", "x", "--vector", tiny_gguf)
+    line = drivers.error("vyx-generate", "--model", tiny_model, "--prompt", "x", "--vector",
+                         tiny_gguf)
     assert "controlvector" in line and "llama" in line
 
 
 @pytest.mark.parametrize("coefficient", ["nan", "x", ""])
 def test_a_coefficient_is_a_number(drivers, tiny_model, tiny_vector, coefficient):
-    drivers.error("vyx-generate", "--model", tiny_model, "--prompt", "x", "--vector", f"{tiny_vector}={coefficient}", code=2)
+    drivers.error("vyx-generate", "--model", tiny_model, "--prompt", "x", "--vector",
+                  f"{tiny_vector}={coefficient}", code=2)
 
 
 # --- Archives
@@ -140,16 +158,20 @@ def test_a_coefficient_is_a_number(drivers, tiny_model, tiny_vector, coefficient
 
 def test_a_pt_that_is_no_language_model_says_so(drivers, tmp_path):
     torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "net.pt")
-    assert "config.json" in drivers.error("vyx-generate", "--model", tmp_path / "net.pt", "--prompt", "x")
+    assert "config.json" in drivers.error("vyx-generate", "--model", tmp_path / "net.pt",
+                                          "--prompt", "x")
     torch.save({"w": torch.zeros(2)}, tmp_path / "state.pt")
-    assert "state.pt" in drivers.error("vyx-generate", "--model", tmp_path / "state.pt", "--prompt", "x")
+    assert "state.pt" in drivers.error("vyx-generate", "--model", tmp_path / "state.pt", "--prompt",
+                                       "x")
     (tmp_path / "text.pt").write_text("hello")
-    assert "text.pt" in drivers.error("vyx-generate", "--model", tmp_path / "text.pt", "--prompt", "x")
+    assert "text.pt" in drivers.error("vyx-generate", "--model", tmp_path / "text.pt", "--prompt",
+                                      "x")
 
 
 def test_a_truncated_archive_is_refused(drivers, tiny_model, tmp_path):
     (tmp_path / "cut.pt").write_bytes(tiny_model.read_bytes()[:-2000])
-    assert "cut.pt" in drivers.error("vyx-generate", "--model", tmp_path / "cut.pt", "--prompt", "x")
+    assert "cut.pt" in drivers.error("vyx-generate", "--model", tmp_path / "cut.pt", "--prompt",
+                                     "x")
 
 
 def test_prompts_are_neither_empty_nor_too_long(drivers, tiny_model):
@@ -162,7 +184,7 @@ def test_prompts_are_neither_empty_nor_too_long(drivers, tiny_model):
 
 def outputs(tiny_gguf, tiny_model, tiny_pairs, tiny_vector):
     return {
-        "vyx-import": (tiny_gguf,),
+        "vyx-import": (tiny_gguf, ),
         "vyx-vector": ("--model", tiny_model, "--contrast", tiny_pairs),
         "vyx-export": ("--model", tiny_model, "--vector", tiny_vector),
     }
@@ -170,22 +192,31 @@ def outputs(tiny_gguf, tiny_model, tiny_pairs, tiny_vector):
 
 @pytest.mark.parametrize("driver", ["vyx-import", "vyx-vector", "vyx-export"])
 @pytest.mark.parametrize("out", ["missing/out", ".", "/dev/full"])
-def test_an_output_that_cannot_be_written(drivers, tiny_gguf, tiny_model, tiny_pairs, tiny_vector, tmp_path, driver, out):
+def test_an_output_that_cannot_be_written(drivers, tiny_gguf, tiny_model, tiny_pairs, tiny_vector,
+                                          tmp_path, driver, out):
     target = tmp_path / out
-    line = drivers.error(driver, *outputs(tiny_gguf, tiny_model, tiny_pairs, tiny_vector)[driver], "--out", target)
+    line = drivers.error(driver,
+                         *outputs(tiny_gguf, tiny_model, tiny_pairs, tiny_vector)[driver], "--out",
+                         target)
     assert str(target) in line and left_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("driver", ["vyx-import", "vyx-export"])
-def test_a_full_disk_leaves_the_old_file(drivers, tiny_gguf, tiny_model, tiny_pairs, tiny_vector, tmp_path, driver):
+def test_a_full_disk_leaves_the_old_file(drivers, tiny_gguf, tiny_model, tiny_pairs, tiny_vector,
+                                         tmp_path, driver):
     """A tmpfs of 64 KiB in a mount namespace of its own; without the right to make one, a file-size limit."""
     args = [str(arg) for arg in outputs(tiny_gguf, tiny_model, tiny_pairs, tiny_vector)[driver]]
     disk = tmp_path / "disk"
     disk.mkdir()
     script = (f'mount -t tmpfs -o size=64k none "{disk}" && echo old > "{disk}/out.pt" && '
               f'{{ "$@"; code=$?; cat "{disk}/out.pt"; ls -A "{disk}"; exit $code; }}')
-    command = ["unshare", "-Urm", "sh", "-c", script, "sh", str(drivers.folder / driver), *args, "--out", str(disk / "out.pt")]
-    if subprocess.run(["unshare", "-Urm", "mount", "-t", "tmpfs", "none", str(disk)], capture_output=True).returncode != 0:
+    command = [
+        "unshare", "-Urm", "sh", "-c", script, "sh",
+        str(drivers.folder / driver), *args, "--out",
+        str(disk / "out.pt")
+    ]
+    if subprocess.run(["unshare", "-Urm", "mount", "-t", "tmpfs", "none",
+                       str(disk)], capture_output=True).returncode != 0:
         (disk / "out.pt").write_text("old\n")
         script = f'ulimit -f 64; "$@"; code=$?; cat "{disk}/out.pt"; ls -A "{disk}"; exit $code'
         command[:5] = ["sh", "-c", script]
@@ -197,8 +228,8 @@ def test_a_full_disk_leaves_the_old_file(drivers, tiny_gguf, tiny_model, tiny_pa
 
 def test_a_full_stdout_is_a_failure(drivers, tiny_model):
     with open("/dev/full", "w") as full:
-        result = subprocess.run([str(drivers.folder / "vyx-inspect"), str(tiny_model)], stdout=full,
-                                stderr=subprocess.PIPE, text=True)
+        result = subprocess.run([str(drivers.folder / "vyx-inspect"),
+                                 str(tiny_model)], stdout=full, stderr=subprocess.PIPE, text=True)
     assert result.returncode == 1 and "stdout" in result.stderr
 
 

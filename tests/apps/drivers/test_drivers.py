@@ -7,7 +7,10 @@ import torch
 
 from conftest import PAIRS, write_tiny_gguf
 
-DRIVERS = ["vyx-import", "vyx-inspect", "vyx-vector", "vyx-generate", "vyx-export", "vyx-sweep", "vyx-harvest", "vyx-implicit"]
+DRIVERS = [
+    "vyx-import", "vyx-inspect", "vyx-vector", "vyx-generate", "vyx-export", "vyx-sweep",
+    "vyx-harvest", "vyx-implicit"
+]
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -75,39 +78,50 @@ def test_inspect_shows_any_torchscript(drivers, tmp_path):
 
 
 def test_vector_reports_each_site_and_leaves_out_block_0(drivers, tiny_model, tiny_pairs, tmp_path):
-    report = drivers.json("vyx-vector", "--model", tiny_model, "--contrast", tiny_pairs, "--out", tmp_path / "v.gguf")
-    assert [site["site"] for site in report["sites"]] == ["model.layers.1:output", "model.layers.2:output"]
+    report = drivers.json("vyx-vector", "--model", tiny_model, "--contrast", tiny_pairs, "--out",
+                          tmp_path / "v.gguf")
+    assert [site["site"]
+            for site in report["sites"]] == ["model.layers.1:output", "model.layers.2:output"]
     for site in report["sites"]:
-        assert 0 <= site["eigengap"] <= 1 and 0 <= site["sign_vote_margin"] <= 1 and site["median_norm"] > 0
+        assert 0 <= site["eigengap"] <= 1 and 0 <= site["sign_vote_margin"] <= 1 and site[
+            "median_norm"] > 0
 
 
 def test_vector_from_a_template(drivers, tiny_model, tmp_path):
     (tmp_path / "beginnings.txt").write_text("".join(f"Word {n}\n" for n in range(8)))
-    (tmp_path / "mood.json").write_text(json.dumps({
-        "prompt": "Act like a {persona} person.", "positive": ["happy"], "negative": ["sad"],
-        "beginnings": "beginnings.txt"}))
+    (tmp_path / "mood.json").write_text(
+        json.dumps({
+            "prompt": "Act like a {persona} person.",
+            "positive": ["happy"],
+            "negative": ["sad"],
+            "beginnings": "beginnings.txt"
+        }))
     report = drivers.json("vyx-vector", "--model", tiny_model, "--template", tmp_path / "mood.json",
                           "--out", tmp_path / "v.gguf", "--method", "mean")
     assert report["pairs"] == 8 and report["method"] == "mean"
 
 
 def test_the_same_run_gives_the_same_bytes(drivers, tiny_model, tiny_pairs, tiny_vector, tmp_path):
-    drivers.json("vyx-vector", "--model", tiny_model, "--contrast", tiny_pairs, "--out", tmp_path / "again.gguf")
+    drivers.json("vyx-vector", "--model", tiny_model, "--contrast", tiny_pairs, "--out",
+                 tmp_path / "again.gguf")
     assert (tmp_path / "again.gguf").read_bytes() == tiny_vector.read_bytes()
 
 
 def generate(drivers, model, *args):
-    return drivers.json("vyx-generate", "--model", model, "--prompt", "Hello", "--max-tokens", 12, "--ignore-end", *args)
+    return drivers.json("vyx-generate", "--model", model, "--prompt", "Hello", "--max-tokens", 12,
+                        "--ignore-end", *args)
 
 
 def test_generate_reports_text_tokens_and_speed(drivers, tiny_model):
     report = generate(drivers, tiny_model)
-    assert len(report["tokens"]) == 12 and isinstance(report["text"], str) and report["tokens_per_second"] > 0
+    assert len(report["tokens"]) == 12 and isinstance(report["text"],
+                                                      str) and report["tokens_per_second"] > 0
     assert report["stop_reason"] == "length"
 
 
 def test_generate_streams_the_text_that_json_reports(drivers, tiny_model):
-    streamed = drivers.run("vyx-generate", "--model", tiny_model, "--prompt", "Hello", "--max-tokens", 12, "--ignore-end")
+    streamed = drivers.run("vyx-generate", "--model", tiny_model, "--prompt", "Hello",
+                           "--max-tokens", 12, "--ignore-end")
     assert streamed.stdout == generate(drivers, tiny_model)["text"] + "\n"
 
 
@@ -120,8 +134,13 @@ def test_bytes_that_the_vocabulary_cannot_spell_are_counted(drivers, tmp_path):
     assert "no token" not in drivers.run("vyx-generate", *args, "ab").stderr
     assert warning not in drivers.run("vyx-generate", *args, "a\x04b\x04", "--quiet").stderr
     pairs = tmp_path / "pairs.jsonl"
-    pairs.write_text("".join(json.dumps(pair) + "\n" for pair in [*PAIRS, {"positive": "\x04x", "negative": "y"}]))
-    result = drivers.run("vyx-vector", "--model", model, "--contrast", pairs, "--out", tmp_path / "v.gguf")
+    pairs.write_text("".join(
+        json.dumps(pair) + "\n" for pair in [*PAIRS, {
+            "positive": "\x04x",
+            "negative": "y"
+        }]))
+    result = drivers.run("vyx-vector", "--model", model, "--contrast", pairs, "--out",
+                         tmp_path / "v.gguf")
     assert result.returncode == 0 and "pairs.jsonl: 1 bytes have no token" in result.stderr
 
 
@@ -132,22 +151,30 @@ def test_coefficient_0_is_the_baseline_and_another_is_not(drivers, tiny_model, t
 
 
 def test_vectors_add_up(drivers, tiny_model, tiny_vector):
-    twice = generate(drivers, tiny_model, "--vector", f"{tiny_vector}=5", "--vector", f"{tiny_vector}=5")
-    assert twice["tokens"] == generate(drivers, tiny_model, "--vector", f"{tiny_vector}=10")["tokens"]
+    twice = generate(drivers, tiny_model, "--vector", f"{tiny_vector}=5", "--vector",
+                     f"{tiny_vector}=5")
+    assert twice["tokens"] == generate(drivers, tiny_model, "--vector",
+                                       f"{tiny_vector}=10")["tokens"]
 
 
 def test_sampling_is_seeded(drivers, tiny_model):
-    sample = lambda seed: generate(drivers, tiny_model, "--temperature", 1, "--seed", seed)["tokens"]
+    sample = lambda seed: generate(drivers, tiny_model, "--temperature", 1, "--seed", seed)["tokens"
+                                                                                            ]
     assert sample(1) == sample(1) and sample(1) != sample(2)
 
 
-def test_sweep_measures_each_coefficient_and_the_baseline(drivers, tiny_model, tiny_vector, tmp_path):
+def test_sweep_measures_each_coefficient_and_the_baseline(drivers, tiny_model, tiny_vector,
+                                                          tmp_path):
     (tmp_path / "pairs.jsonl").write_text("".join(
-        json.dumps({"prompt": f"How is {x}?", "positive": "Good and glad.", "negative": "Bad and sad."}) + "\n"
-        for x in ("it", "work", "home")))
+        json.dumps({
+            "prompt": f"How is {x}?",
+            "positive": "Good and glad.",
+            "negative": "Bad and sad."
+        }) + "\n" for x in ("it", "work", "home")))
     (tmp_path / "neutral.txt").write_text("The river flows past the town to the sea. " * 10)
-    report = drivers.json("vyx-sweep", "--model", tiny_model, "--vector", tiny_vector, "--pairs", tmp_path / "pairs.jsonl",
-                          "--neutral", tmp_path / "neutral.txt", "--coefficients", 1, 4, "--max-kl", 100)
+    report = drivers.json("vyx-sweep", "--model", tiny_model, "--vector", tiny_vector, "--pairs",
+                          tmp_path / "pairs.jsonl", "--neutral", tmp_path / "neutral.txt",
+                          "--coefficients", 1, 4, "--max-kl", 100)
     rows = {row["coefficient"]: row for row in report["rows"]}
     assert list(rows) == [-4, -1, 0, 1, 4]
     assert rows[0]["shift"] == 0 and rows[0]["kl_mean"] == 0
@@ -156,7 +183,8 @@ def test_sweep_measures_each_coefficient_and_the_baseline(drivers, tiny_model, t
 
 def test_export_steers_in_stock_python(drivers, tiny_model, tiny_vector, tmp_path):
     out = tmp_path / "steered.pt"
-    report = drivers.json("vyx-export", "--model", tiny_model, "--vector", tiny_vector, "--coefficient", 3, "--out", out)
+    report = drivers.json("vyx-export", "--model", tiny_model, "--vector", tiny_vector,
+                          "--coefficient", 3, "--out", out)
     assert report["sites"] == ["model.layers.1:output", "model.layers.2:output"]
     ids = torch.tensor([[1, 40, 50, 60]])
     plain, steered = torch.jit.load(tiny_model), torch.jit.load(out)

@@ -17,9 +17,12 @@ SITE = "model.layers.1:output"
 
 
 def documents(count, seed=0):
-    words = "the a cat dog sat on mat and ran over hills while rain fell softly upon old grey stones".split()
+    words = "the a cat dog sat on mat and ran over hills while rain fell softly upon old grey stones".split(
+    )
     choose = random.Random(seed)
-    return [" ".join(choose.choice(words) for _ in range(choose.randint(3, 40))) for _ in range(count)]
+    return [
+        " ".join(choose.choice(words) for _ in range(choose.randint(3, 40))) for _ in range(count)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +33,10 @@ def text(tmp_path_factory):
 
 
 def options(model, text, out, *more, tokens=2000, site=SITE, context=32):
-    return ["--model", model, "--text", text, "--site", site, "--tokens", tokens, "--out", out, "--context", context, "--batch-tokens", 128,
-            "--threads", 1, *more]
+    return [
+        "--model", model, "--text", text, "--site", site, "--tokens", tokens, "--out", out,
+        "--context", context, "--batch-tokens", 128, "--threads", 1, *more
+    ]
 
 
 def contents(folder):
@@ -45,15 +50,26 @@ def rows_of(store, site=SITE):
 def test_a_store_holds_what_the_model_gives(drivers, tiny_model, tmp_path):
     documents_ = documents(20, seed=1)
     (tmp_path / "a.txt").write_text("\n%\n".join(documents_))
-    report = drivers.json("vyx-harvest", "--model", tiny_model, "--text", tmp_path / "a.txt", "--separator", "%", "--site", "model.layers.{0,1}", "--tokens",
-                          10**6, "--out", tmp_path / "store", "--dtype", "float32", "--context", 512, "--sink-threshold", 0)
+    report = drivers.json("vyx-harvest", "--model", tiny_model, "--text", tmp_path / "a.txt",
+                          "--separator", "%", "--site", "model.layers.{0,1}", "--tokens", 10**6,
+                          "--out", tmp_path / "store", "--dtype", "float32", "--context", 512,
+                          "--sink-threshold", 0)
     manifest = json.loads((tmp_path / "store" / "manifest.json").read_text())
-    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["manifest.json", "shard-00000.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == [
+        "manifest.json", "shard-00000.safetensors"
+    ]
     assert [site["site"] for site in manifest["sites"]] == ["model.layers.0:output", SITE]
-    assert manifest["recipe"]["model"] == "Tiny 0" and manifest["rows"] == report["rows"] == manifest["tokens"]
-    assert manifest["recipe"]["text"] == [{"file": "a.txt", "bytes": (tmp_path / "a.txt").stat().st_size,
-                                           "sha256": hashlib.sha256((tmp_path / "a.txt").read_bytes()).hexdigest()}]
-    assert manifest["shards"][0]["sha256"] == hashlib.sha256((tmp_path / "store" / "shard-00000.safetensors").read_bytes()).hexdigest()
+    assert manifest["recipe"][
+        "model"] == "Tiny 0" and manifest["rows"] == report["rows"] == manifest["tokens"]
+    assert manifest["recipe"]["text"] == [{
+        "file":
+        "a.txt",
+        "bytes": (tmp_path / "a.txt").stat().st_size,
+        "sha256":
+        hashlib.sha256((tmp_path / "a.txt").read_bytes()).hexdigest()
+    }]
+    assert manifest["shards"][0]["sha256"] == hashlib.sha256(
+        (tmp_path / "store" / "shard-00000.safetensors").read_bytes()).hexdigest()
 
     # The same through stock Python. A document that a row could not hold to its end goes on in the next, as another.
     model = torch.jit.load(tiny_model)
@@ -64,7 +80,7 @@ def test_a_store_holds_what_the_model_gives(drivers, tiny_model, tmp_path):
     for document in documents_:
         tokens = tokenize(document + "\n" if document is not documents_[-1] else document)
         while tokens:
-            part = tokens[: 512 - done % 512]
+            part = tokens[:512 - done % 512]
             seen.append(block_output(model, part))
             done += len(part)
             tokens = tokens[len(part):]
@@ -78,10 +94,10 @@ def tokenize(text):
     ids, at = [], 0
     data = text.encode()
     while at < len(data):
-        if data[at: at + 2] == b"he":
+        if data[at:at + 2] == b"he":
             ids.append(259)
             at += 2
-        elif data[at: at + 2] == b" a":
+        elif data[at:at + 2] == b" a":
             ids.append(260)
             at += 2
         else:
@@ -106,12 +122,16 @@ def test_kinds_of_text_give_the_same_store(drivers, tiny_model, tmp_path):
     lines = "".join(json.dumps({"body": text}) + "\n" for text in texts)
     (tmp_path / "a.jsonl").write_text(lines)
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
-    (tmp_path / "half").write_text("".join(json.dumps({"body": text}) + "\n" for text in texts[:20]))
-    (tmp_path / "other").write_bytes(gzip.compress("".join(json.dumps({"body": text}) + "\n" for text in texts[20:]).encode()))
+    (tmp_path / "half").write_text("".join(
+        json.dumps({"body": text}) + "\n" for text in texts[:20]))
+    (tmp_path / "other").write_bytes(
+        gzip.compress("".join(json.dumps({"body": text}) + "\n" for text in texts[20:]).encode()))
     stores = []
     for i, files in enumerate((["a.jsonl"], ["a.jsonl.gz"], ["half", "other"])):
-        drivers.json("vyx-harvest", "--model", tiny_model, "--text", *(tmp_path / file for file in files), "--format", "jsonl", "--text-key", "body",
-                     "--site", SITE, "--tokens", 900, "--out", tmp_path / str(i), "--context", 32)
+        drivers.json("vyx-harvest", "--model", tiny_model, "--text",
+                     *(tmp_path / file for file in files), "--format", "jsonl", "--text-key",
+                     "body", "--site", SITE, "--tokens", 900, "--out", tmp_path / str(i),
+                     "--context", 32)
         stores.append(rows_of(tmp_path / str(i)))
     assert stores[0].shape == (900, 32) and stores[0].dtype == torch.bfloat16
     assert torch.equal(stores[0], stores[1]) and torch.equal(stores[0], stores[2])
@@ -126,12 +146,14 @@ def test_running_again_says_that_it_is_finished(drivers, tiny_model, text, tmp_p
     assert contents(tmp_path / "store") == before
     line = drivers.error("vyx-harvest", *options(tiny_model, text, tmp_path / "store", tokens=2001))
     assert "tokens = 2000, found 2001 now" in line
-    assert "context = 32, found 64 now" in drivers.error("vyx-harvest", *options(tiny_model, text, tmp_path / "store", context=64))
+    assert "context = 32, found 64 now" in drivers.error(
+        "vyx-harvest", *options(tiny_model, text, tmp_path / "store", context=64))
 
 
 def test_what_was_left_out_is_shown(drivers, tiny_model, tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone two\r\nthree \xff four\x00 five\r\n" * 30)
-    result = drivers.run("vyx-harvest", "--model", tiny_model, "--text", tmp_path / "a.txt", "--site", SITE, "--tokens", 10**6, "--out", tmp_path / "store",
+    result = drivers.run("vyx-harvest", "--model", tiny_model, "--text", tmp_path / "a.txt",
+                         "--site", SITE, "--tokens", 10**6, "--out", tmp_path / "store",
                          "--sink-threshold", 1.1)
     assert result.returncode == 0, result.stderr
     manifest = json.loads((tmp_path / "store" / "manifest.json").read_text())
@@ -143,7 +165,10 @@ def test_what_was_left_out_is_shown(drivers, tiny_model, tmp_path):
 
 
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(drivers, tiny_model, text, tmp_path):
-    arguments = [str(argument) for argument in options(tiny_model, text, "STORE", "--shard-megabytes", 1, "--dtype", "float32", tokens=60000)]
+    arguments = [
+        str(argument) for argument in options(tiny_model, text, "STORE", "--shard-megabytes", 1,
+                                              "--dtype", "float32", tokens=60000)
+    ]
     # Shards of a megabyte hold 8192 rows here; the text ends before the tokens that are asked for.
     command = [str(drivers.folder / "vyx-harvest"), *arguments]
 
@@ -160,7 +185,8 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(drivers, tiny_model, t
     while kills < 24:
         if store is None:
             store = tmp_path / f"killed-{kills}"
-        process = subprocess.Popen(run(store), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(run(store), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   text=True)
         try:
             _, err = process.communicate(timeout=choose.uniform(0.02, 1.0) * length)
         except subprocess.TimeoutExpired:
@@ -178,7 +204,8 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(drivers, tiny_model, t
 
 
 def test_killed_behind_a_shard_it_goes_on_from_there(drivers, tiny_model, text, tmp_path):
-    arguments = lambda out: options(tiny_model, text, out, "--shard-megabytes", 1, "--dtype", "float32", tokens=60000)
+    arguments = lambda out: options(tiny_model, text, out, "--shard-megabytes", 1, "--dtype",
+                                    "float32", tokens=60000)
     drivers.json("vyx-harvest", *arguments(tmp_path / "straight"))
     store = tmp_path / "store"
     command = [str(argument) for argument in [drivers.folder / "vyx-harvest", *arguments(store)]]
@@ -194,12 +221,15 @@ def test_killed_behind_a_shard_it_goes_on_from_there(drivers, tiny_model, text, 
 
 
 def test_a_full_disk_is_a_clean_stop_that_can_be_resumed(drivers, tiny_model, text, tmp_path):
-    arguments = lambda out: options(tiny_model, text, out, "--shard-megabytes", 1, "--dtype", "float32", tokens=20000)
+    arguments = lambda out: options(tiny_model, text, out, "--shard-megabytes", 1, "--dtype",
+                                    "float32", tokens=20000)
     drivers.json("vyx-harvest", *arguments(tmp_path / "straight"))
-    half = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, 700_000))  # a shard takes a megabyte
+    half = lambda: resource.setrlimit(resource.RLIMIT_FSIZE,
+                                      (700_000, 700_000))  # a shard takes a megabyte
     line = drivers.error("vyx-harvest", *arguments(tmp_path / "store"), preexec_fn=half)
     assert "shard-00000.safetensors: cannot write" in line and "run the same again" in line
-    assert not list((tmp_path / "store").glob(".tmp-*")) and not (tmp_path / "store" / "manifest.json").exists()
+    assert not list((tmp_path / "store").glob(".tmp-*")) and not (tmp_path / "store" /
+                                                                  "manifest.json").exists()
     drivers.json("vyx-harvest", *arguments(tmp_path / "store"))
     assert contents(tmp_path / "store") == contents(tmp_path / "straight")
 
@@ -207,7 +237,8 @@ def test_a_full_disk_is_a_clean_stop_that_can_be_resumed(drivers, tiny_model, te
 def test_inspect_shows_a_store(drivers, tiny_model, text, tmp_path):
     drivers.json("vyx-harvest", *options(tiny_model, text, tmp_path / "store"))
     report = drivers.json("vyx-inspect", tmp_path / "store")
-    assert report["kind"] == "activation store" and report["rows"] == 2000 and report["sites"][0]["site"] == SITE
+    assert report["kind"] == "activation store" and report["rows"] == 2000 and report["sites"][0][
+        "site"] == SITE
     shown = drivers.run("vyx-inspect", tmp_path / "store").stdout
     assert SITE in shown and "2000 rows" in shown
     (tmp_path / "store" / "shard-00000.safetensors").unlink()
@@ -220,7 +251,7 @@ class Squares(torch.nn.Module):
         self.linear = torch.nn.Linear(3, 4)
 
     def forward(self, image, scale):
-        return self.linear(image * scale[:, None]) ** 2
+        return self.linear(image * scale[:, None])**2
 
 
 def test_any_module_harvests_from_tensors(drivers, tmp_path):
@@ -229,16 +260,25 @@ def test_any_module_harvests_from_tensors(drivers, tmp_path):
     torch.jit.script(module).save(str(tmp_path / "m.pt"))
     image, scale = torch.randn(50, 3), torch.randn(50)
     save_file({"scale": scale, "image": image}, tmp_path / "inputs.safetensors")
-    arguments = ["--model", tmp_path / "m.pt", "--inputs", tmp_path / "inputs.safetensors", "--site", "linear", "--tokens", 40, "--dtype", "float32",
-                 "--batch-tokens", 7, "--sink-threshold", 0]
+    arguments = [
+        "--model", tmp_path / "m.pt", "--inputs", tmp_path / "inputs.safetensors", "--site",
+        "linear", "--tokens", 40, "--dtype", "float32", "--batch-tokens", 7, "--sink-threshold", 0
+    ]
     drivers.json("vyx-harvest", *arguments, "--out", tmp_path / "store")
     expected = module.linear(image * scale[:, None])[:40]
     assert torch.allclose(rows_of(tmp_path / "store", "linear:output"), expected, atol=1e-6)
     save_file({"image": image}, tmp_path / "inputs.safetensors")
-    assert "found no tensor scale" in drivers.error("vyx-harvest", *arguments, "--out", tmp_path / "other")
-    save_file({"scale": scale, "image": image, "label": scale.clone()}, tmp_path / "inputs.safetensors")
+    assert "found no tensor scale" in drivers.error("vyx-harvest", *arguments, "--out",
+                                                    tmp_path / "other")
+    save_file({
+        "scale": scale,
+        "image": image,
+        "label": scale.clone()
+    }, tmp_path / "inputs.safetensors")
     assert "image, scale" in drivers.error("vyx-harvest", *arguments, "--out", tmp_path / "other")
-    assert "--text or --inputs" in drivers.error("vyx-harvest", *arguments, "--text", tmp_path / "a.txt", "--out", tmp_path / "other", code=2)
+    assert "--text or --inputs" in drivers.error("vyx-harvest", *arguments, "--text",
+                                                 tmp_path / "a.txt", "--out", tmp_path / "other",
+                                                 code=2)
     assert not (tmp_path / "other").exists()
 
 
@@ -255,7 +295,8 @@ def test_bad_options_and_texts_are_refused(drivers, tiny_model, text, tmp_path):
     assert "context of 4096" in error(*options(tiny_model, text, out, context=4096))
     assert "dtype int8" in error(*options(tiny_model, text, out, "--dtype", "int8"), code=2)
     (tmp_path / "empty.txt").write_text(" \n \n")
-    assert "no row" in error(*options(tiny_model, tmp_path / "empty.txt", tmp_path / "none"), "--quiet")
+    assert "no row" in error(*options(tiny_model, tmp_path / "empty.txt", tmp_path / "none"),
+                             "--quiet")
     (tmp_path / "bad.jsonl").write_text('{"text": "fine"}\n{"body": "not"}\n')
     assert "bad.jsonl:2" in error(*options(tiny_model, tmp_path / "bad.jsonl", tmp_path / "bad"))
     (tmp_path / "thesis").mkdir()
@@ -269,4 +310,5 @@ def test_a_text_that_changed_is_refused(drivers, tiny_model, tmp_path):
     path.write_text("some words " * 500)
     drivers.json("vyx-harvest", *options(tiny_model, path, tmp_path / "store", tokens=200))
     path.write_text("other words " * 500)
-    assert "was begun with text = " in drivers.error("vyx-harvest", *options(tiny_model, path, tmp_path / "store", tokens=200))
+    assert "was begun with text = " in drivers.error(
+        "vyx-harvest", *options(tiny_model, path, tmp_path / "store", tokens=200))

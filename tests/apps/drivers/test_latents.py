@@ -9,8 +9,15 @@ import pytest
 from conftest import PAIRS, WIDTH, write_sae
 
 SITE, READER, DEAD = "model.layers.1:output", 7, 11
-HELDOUT = [{"prompt": "How is it?", "positive": " glad it is", "negative": " sad it was"},
-           {"prompt": "And you?", "positive": " I am glad", "negative": " so sad"}]
+HELDOUT = [{
+    "prompt": "How is it?",
+    "positive": " glad it is",
+    "negative": " sad it was"
+}, {
+    "prompt": "And you?",
+    "positive": " I am glad",
+    "negative": " so sad"
+}]
 NEUTRAL = "A canal is an artificial waterway, and some canals carry boats. Others water fields."
 
 
@@ -18,13 +25,16 @@ NEUTRAL = "A canal is an artificial waterway, and some canals carry boats. Other
 def vector(drivers, tiny_model, tiny_pairs, tmp_path_factory):
     """The difference of the sides' means, as a file."""
     out = tmp_path_factory.mktemp("vector") / "mean.gguf"
-    drivers.json("vyx-vector", "--model", tiny_model, "--contrast", tiny_pairs, "--method", "mean", "--out", out)
+    drivers.json("vyx-vector", "--model", tiny_model, "--contrast", tiny_pairs, "--method", "mean",
+                 "--out", out)
     return out
 
 
 @pytest.fixture(scope="module")
 def difference(vector):
-    [tensor] = [tensor for tensor in gguf.GGUFReader(str(vector)).tensors if tensor.name == "direction.1"]
+    [tensor] = [
+        tensor for tensor in gguf.GGUFReader(str(vector)).tensors if tensor.name == "direction.1"
+    ]
     return np.array(tensor.data)
 
 
@@ -41,7 +51,9 @@ def sae(difference, tmp_path_factory):
     rows = rows.astype(np.float32)
     bias = np.full(latents, 100, np.float32)
     bias[DEAD] = -100
-    return write_sae(tmp_path_factory.mktemp("sae") / "planted", W_enc=np.ascontiguousarray(rows.T), b_enc=bias, W_dec=rows)
+    return write_sae(
+        tmp_path_factory.mktemp("sae") / "planted", W_enc=np.ascontiguousarray(rows.T), b_enc=bias,
+        W_dec=rows)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +74,8 @@ def by_latent(report):
 
 
 def test_the_planted_latent_leads_by_difference_and_cosine(drivers, base, vector, difference):
-    report = drivers.json("vyx-latents", *base, "--tokens", "last", "--vector", vector, "--by", "difference", "--top", 4)
+    report = drivers.json("vyx-latents", *base, "--tokens", "last", "--vector", vector, "--by",
+                          "difference", "--top", 4)
     first = report["latents"][0]
     assert first["latent"] == READER and len(report["latents"]) == 4
     assert first["difference"] == pytest.approx(np.linalg.norm(difference), rel=1e-3)
@@ -70,36 +83,47 @@ def test_the_planted_latent_leads_by_difference_and_cosine(drivers, base, vector
     others = np.delete(np.array(report["scores"]["difference"]), READER)
     assert np.abs(others).max() < 1e-3
     assert report["scores"]["auroc"][DEAD] == 0.5
-    assert report["site"] == SITE and report["prompts"] == 20 and len(report["scores"]["auroc"]) == 2 * WIDTH
-    assert drivers.json("vyx-latents", *base, "--vector", vector, "--by", "cosine", "--top", 1)["latents"][0]["latent"] == READER
+    assert report["site"] == SITE and report["prompts"] == 20 and len(
+        report["scores"]["auroc"]) == 2 * WIDTH
+    assert drivers.json("vyx-latents", *base, "--vector", vector, "--by", "cosine", "--top",
+                        1)["latents"][0]["latent"] == READER
 
 
 def test_a_small_shift_is_the_predicted_one(drivers, base, files):
-    report = drivers.json("vyx-latents", *base, "--heldout", files / "heldout.jsonl", "--neutral", files / "neutral.txt",
-                          "--dose", 0.003, "--by", "predicted", "--top", 3)
+    report = drivers.json("vyx-latents", *base, "--heldout", files / "heldout.jsonl", "--neutral",
+                          files / "neutral.txt", "--dose", 0.003, "--by", "predicted", "--top", 3)
     assert report["writes_by"] == "predicted"
     scores = report["scores"]
-    assert [entry["latent"] for entry in report["latents"]] == list(np.argsort(-np.array(scores["predicted"]))[:3])
-    assert report["best_writer"] == report["latents"][0]["latent"] and report["latents"][0]["write_place"] == 1
+    assert [entry["latent"]
+            for entry in report["latents"]] == list(np.argsort(-np.array(scores["predicted"]))[:3])
+    assert report["best_writer"] == report["latents"][0]["latent"] and report["latents"][0][
+        "write_place"] == 1
     measured = report["measured"]
-    assert len(measured) >= 3 and all((value is not None) == (i in measured) for i, value in enumerate(scores["shift"]))
+    assert len(measured) >= 3 and all(
+        (value is not None) == (i in measured) for i, value in enumerate(scores["shift"]))
     for latent in measured:
-        assert scores["shift"][latent] == pytest.approx(scores["predicted"][latent], rel=0.1, abs=2e-5)
+        assert scores["shift"][latent] == pytest.approx(scores["predicted"][latent], rel=0.1,
+                                                        abs=2e-5)
         assert scores["kl"][latent] >= 0 and 0 <= scores["output"][latent] <= 1
 
 
 def test_attribution_is_of_what_fires(drivers, base, files):
-    report = drivers.json("vyx-latents", *base, "--heldout", files / "heldout.jsonl", "--by", "attribution", "--top", 2 * WIDTH)
+    report = drivers.json("vyx-latents", *base, "--heldout", files / "heldout.jsonl", "--by",
+                          "attribution", "--top", 2 * WIDTH)
     attribution = np.array(report["scores"]["attribution"])
     assert attribution[DEAD] == 0 and (np.delete(attribution, DEAD) != 0).all()
-    assert [entry["latent"] for entry in report["latents"]] == list(np.argsort(-attribution, kind="stable"))
+    assert [entry["latent"]
+            for entry in report["latents"]] == list(np.argsort(-attribution, kind="stable"))
     assert "shift" not in report["scores"]
 
 
 def test_means_over_all_tokens(drivers, base):
     report = drivers.json("vyx-latents", *base, "--tokens", "all", "--by", "difference", "--top", 1)
     last = drivers.json("vyx-latents", *base, "--tokens", "last", "--by", "difference", "--top", 1)
-    assert report == {**drivers.json("vyx-latents", *base, "--by", "difference", "--top", 1), "seconds": report["seconds"]}
+    assert report == {
+        **drivers.json("vyx-latents", *base, "--by", "difference", "--top", 1), "seconds":
+        report["seconds"]
+    }
     assert report["prompts"] == 20 and report["scores"]["difference"] != last["scores"]["difference"]
     assert report["scores"]["difference"][DEAD] == 0
 
@@ -115,14 +139,17 @@ def test_contexts_come_from_the_prompts_or_from_text(drivers, base, files):
     found = contexts("--top", 3, "--text", files / "neutral.txt")
     assert len(found) == 6
     for context in found:
-        assert context["before"] + context["token"] + context["after"] in NEUTRAL and context["token"]
-    report = drivers.json("vyx-latents", *base, "--top", 1, "--latent", DEAD, "--text", files / "neutral.txt")
+        assert context["before"] + context["token"] + context["after"] in NEUTRAL and context[
+            "token"]
+    report = drivers.json("vyx-latents", *base, "--top", 1, "--latent", DEAD, "--text",
+                          files / "neutral.txt")
     assert by_latent(report)[DEAD]["contexts"] == []
 
 
 def test_the_same_run_twice(drivers, base, files):
     def run():
-        report = drivers.json("vyx-latents", *base, "--heldout", files / "heldout.jsonl", "--threads", 2)
+        report = drivers.json("vyx-latents", *base, "--heldout", files / "heldout.jsonl",
+                              "--threads", 2)
         del report["seconds"]
         return report
 
@@ -130,11 +157,12 @@ def test_the_same_run_twice(drivers, base, files):
 
 
 def test_the_table_fits_and_says_what_is_not_there(drivers, base, files, vector):
-    full = drivers.run("vyx-latents", *base, "--heldout", files / "heldout.jsonl", "--neutral", files / "neutral.txt",
-                       "--vector", vector, "--top", 3, "--latent", DEAD)
+    full = drivers.run("vyx-latents", *base, "--heldout", files / "heldout.jsonl", "--neutral",
+                       files / "neutral.txt", "--vector", vector, "--top", 3, "--latent", DEAD)
     assert full.returncode == 0, full.stderr
     assert max(map(len, full.stdout.split("\n")[:8])) <= 120
-    for words in ("AUROC", "shift", "attrib.", "cosine", "promotes", "suppresses", "«", "best at reading", "fires nowhere"):
+    for words in ("AUROC", "shift", "attrib.", "cosine", "promotes", "suppresses", "«",
+                  "best at reading", "fires nowhere"):
         assert words in full.stdout
     short = drivers.run("vyx-latents", *base, "--top", 3)
     assert "no attribution" in short.stdout and "cosine" not in short.stdout and "AUROC" in short.stdout
@@ -148,17 +176,20 @@ def test_bad_input_is_one_line(drivers, tiny_model, tiny_pairs, sae, base, files
         return error("--model", tiny_model, "--sae", other, "--contrast", tiny_pairs, *args)
 
     assert "one of --contrast and --template" in error("--model", tiny_model, "--sae", sae, code=2)
-    assert f"--latent {2 * WIDTH}: expected 0 to {2 * WIDTH - 1}" in error(*base, "--latent", 2 * WIDTH, code=2)
+    assert f"--latent {2 * WIDTH}: expected 0 to {2 * WIDTH - 1}" in error(
+        *base, "--latent", 2 * WIDTH, code=2)
     assert "--latent -1" in error(*base, "--latent=-1", code=2)
     assert "--by best" in error(*base, "--by", "best", code=2)
     assert "--heldout" in error(*base, "--by", "attribution", code=2)
-    assert "--neutral" in error(*base, "--heldout", files / "heldout.jsonl", "--by", "shift", code=2)
+    assert "--neutral" in error(*base, "--heldout", files / "heldout.jsonl", "--by", "shift",
+                                code=2)
     assert "--vector" in error(*base, "--by", "cosine", code=2)
     assert "--tokens first" in error(*base, "--tokens", "first", code=2)
     assert "--dose" in error(*base, "--dose", 0, code=2)
 
     assert str(tmp_path / "none") in error_of(tmp_path / "none")
-    assert "model.layers.9:output" in error_of(write_sae(tmp_path / "elsewhere", hook="blocks.9.hook_resid_post"))
+    assert "model.layers.9:output" in error_of(
+        write_sae(tmp_path / "elsewhere", hook="blocks.9.hook_resid_post"))
     assert "has width 48" in error_of(write_sae(tmp_path / "wide", width=48))
     lost = write_sae(tmp_path / "lost", hook="some.module")
     assert "--site" in error_of(lost)
@@ -168,16 +199,24 @@ def test_bad_input_is_one_line(drivers, tiny_model, tiny_pairs, sae, base, files
     config["metadata"]["activations"] = {"model": "Other", "model_sha256": "a" * 64}
     (foreign / "cfg.json").write_text(json.dumps(config))
     assert "was trained on model Other" in error_of(foreign)
-    assert drivers.json("vyx-latents", "--model", tiny_model, "--sae", foreign, "--contrast", tiny_pairs, "--allow-other-model")["prompts"]
+    assert drivers.json("vyx-latents", "--model", tiny_model, "--sae", foreign, "--contrast",
+                        tiny_pairs, "--allow-other-model")["prompts"]
 
     (tmp_path / "empty.jsonl").write_text("\n")
-    assert "holds no pair" in error("--model", tiny_model, "--sae", sae, "--contrast", tmp_path / "empty.jsonl")
-    (tmp_path / "special.jsonl").write_text(json.dumps({"positive": "glad<|im_end|>", "negative": "sad<|im_end|>"}) + "\n")
-    assert "use --tokens all" in error("--model", tiny_model, "--sae", sae, "--contrast", tmp_path / "special.jsonl", "--tokens", "last")
+    assert "holds no pair" in error("--model", tiny_model, "--sae", sae, "--contrast",
+                                    tmp_path / "empty.jsonl")
+    (tmp_path / "special.jsonl"
+     ).write_text(json.dumps({
+         "positive": "glad<|im_end|>",
+         "negative": "sad<|im_end|>"
+     }) + "\n")
+    assert "use --tokens all" in error("--model", tiny_model, "--sae", sae, "--contrast",
+                                       tmp_path / "special.jsonl", "--tokens", "last")
     (tmp_path / "blank.txt").write_text(" \n")
     assert "found no text" in error(*base, "--text", tmp_path / "blank.txt")
     elsewhere = tmp_path / "elsewhere.gguf"
-    drivers.json("vyx-vector", "--model", tiny_model, "--contrast", tiny_pairs, "--sites", "model.layers.2", "--out", elsewhere)
+    drivers.json("vyx-vector", "--model", tiny_model, "--contrast", tiny_pairs, "--sites",
+                 "model.layers.2", "--out", elsewhere)
     assert "model.layers.1:output" in error(*base, "--vector", elsewhere)
 
 

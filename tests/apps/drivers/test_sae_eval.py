@@ -13,8 +13,8 @@ WIDTH = 32
 @pytest.fixture(scope="module")
 def store(drivers, tiny_model, text, tmp_path_factory):
     out = tmp_path_factory.mktemp("stores") / "store"
-    drivers.json("vyx-harvest", "--model", tiny_model, "--text", text, "--site", "model.layers.1:output",
-                 "--tokens", 600, "--dtype", "float32", "--out", out)
+    drivers.json("vyx-harvest", "--model", tiny_model, "--text", text, "--site",
+                 "model.layers.1:output", "--tokens", 600, "--dtype", "float32", "--out", out)
     return out
 
 
@@ -39,7 +39,8 @@ def test_figures_of_a_known_reconstruction(drivers, sae, store):
 
 def test_rows_are_drawn_by_the_seed(drivers, sae, store):
     def run(*args):
-        return drivers.json("vyx-sae-eval", "--sae", sae, "--activations", store, "--rows", 100, *args)["metrics"]
+        return drivers.json("vyx-sae-eval", "--sae", sae, "--activations", store, "--rows", 100,
+                            *args)["metrics"]
 
     assert run()["tokens"] == 100
     assert run("--seed", 1) == run("--seed", 1) != run("--seed", 2)
@@ -47,10 +48,12 @@ def test_rows_are_drawn_by_the_seed(drivers, sae, store):
 
 
 def test_latents_are_written_for_later_edits(drivers, sae, store, tmp_path):
-    report = drivers.json("vyx-sae-eval", "--sae", sae, "--activations", store, "--latents-out", tmp_path / "latents.safetensors")
+    report = drivers.json("vyx-sae-eval", "--sae", sae, "--activations", store, "--latents-out",
+                          tmp_path / "latents.safetensors")
     latents = load_file(tmp_path / "latents.safetensors")
-    assert latents["maximum"].shape == latents["firings"].shape == (2 * WIDTH,)
-    assert latents["firings"].sum() / report["metrics"]["tokens"] == pytest.approx(report["metrics"]["l0"])
+    assert latents["maximum"].shape == latents["firings"].shape == (2 * WIDTH, )
+    assert latents["firings"].sum() / report["metrics"]["tokens"] == pytest.approx(
+        report["metrics"]["l0"])
     assert (latents["maximum"] > 0).all()
 
 
@@ -70,9 +73,11 @@ def test_what_a_model_recovers(drivers, tiny_model, text, sae, tmp_path):
 
 
 def test_the_table_names_each_figure(drivers, tiny_model, text, sae, store):
-    result = drivers.run("vyx-sae-eval", "--sae", sae, "--activations", store, "--model", tiny_model, "--text", text, "--tokens", 200)
+    result = drivers.run("vyx-sae-eval", "--sae", sae, "--activations", store, "--model",
+                         tiny_model, "--text", text, "--tokens", 200)
     assert result.returncode == 0, result.stderr
-    for words in ("explained variance", "normalised MSE", "L0", "dead latents", "CE recovered", "zero ablation", "left as they are"):
+    for words in ("explained variance", "normalised MSE", "L0", "dead latents", "CE recovered",
+                  "zero ablation", "left as they are"):
         assert words in result.stdout
 
 
@@ -82,22 +87,27 @@ def test_bad_input_is_one_line(drivers, tiny_model, text, sae, store, tmp_path):
 
     assert "nothing to measure on" in error("--sae", sae, code=2)
     assert "expected both" in error("--sae", sae, "--model", tiny_model, code=2)
-    assert "expected at most the model's 512" in error("--sae", sae, "--model", tiny_model, "--text", text, "--context", 9999, code=2)
+    assert "expected at most the model's 512" in error("--sae", sae, "--model", tiny_model,
+                                                       "--text", text, "--context", 9999, code=2)
     assert str(tmp_path / "none") in error("--sae", tmp_path / "none", "--activations", store)
     assert str(tmp_path / "none") in error("--sae", sae, "--activations", tmp_path / "none")
-    assert str(tmp_path / "none.txt") in error("--sae", sae, "--model", tiny_model, "--text", tmp_path / "none.txt")
+    assert str(tmp_path / "none.txt") in error("--sae", sae, "--model", tiny_model, "--text",
+                                               tmp_path / "none.txt")
     (tmp_path / "empty.txt").write_text(" \n")
-    assert "found no text" in error("--sae", sae, "--model", tiny_model, "--text", tmp_path / "empty.txt")
+    assert "found no text" in error("--sae", sae, "--model", tiny_model, "--text",
+                                    tmp_path / "empty.txt")
     elsewhere = write_sae(tmp_path / "elsewhere", hook="blocks.2.hook_resid_post")
     assert "model.layers.2:output" in error("--sae", elsewhere, "--activations", store)
     wide = write_sae(tmp_path / "wide", width=48)
     assert "found rows of width 32, expected 48" in error("--sae", wide, "--activations", store)
-    assert "found activations of width 32, expected 48" in error("--sae", wide, "--model", tiny_model, "--text", text)
+    assert "found activations of width 32, expected 48" in error("--sae", wide, "--model",
+                                                                 tiny_model, "--text", text)
     lost = write_sae(tmp_path / "lost", hook="some.module")
     assert "--site" in error("--sae", lost, "--activations", store)
     report = tmp_path / "no" / "report.json"
     assert str(report) in error("--sae", sae, "--activations", store, "--out", report)
-    assert drivers.json("vyx-sae-eval", "--sae", lost, "--activations", store, "--site", "model.layers.1:output")["metrics"]["l0"] == WIDTH
+    assert drivers.json("vyx-sae-eval", "--sae", lost, "--activations", store, "--site",
+                        "model.layers.1:output")["metrics"]["l0"] == WIDTH
 
 
 def test_usage(drivers):

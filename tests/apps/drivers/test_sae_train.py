@@ -18,18 +18,32 @@ WIDTH = 32  # of the tiny model
 def store(drivers, tiny_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("store")
     generator = random.Random(0)
-    (folder / "text.txt").write_text("\n\n".join(
-        " ".join("".join(generator.choices("abcdefghij", k=generator.randint(1, 7))) for _ in range(60)) for _ in range(40)))
-    drivers.json("vyx-harvest", "--model", tiny_model, "--text", folder / "text.txt", "--site", "model.layers.1", "--tokens", 8000,
-                 "--out", folder / "store")
+    (folder / "text.txt").write_text("\n\n".join(" ".join(
+        "".join(generator.choices("abcdefghij", k=generator.randint(1, 7))) for _ in range(60))
+                                                 for _ in range(40)))
+    drivers.json("vyx-harvest", "--model", tiny_model, "--text", folder / "text.txt", "--site",
+                 "model.layers.1", "--tokens", 8000, "--out", folder / "store")
     return folder / "store"
 
 
 def options(store, folder, *more, **changed):
     """Command-line options; `changed` replaces some, None leaves one out."""
-    values = {"activations": store, "architecture": "topk", "latents": 128, "k": 4, "batch": 128, "lr": 2e-3, "steps": 400,
-              "checkpoint_every": 20, "dead_after": 3000, "threads": 1, "out": folder, **changed}
-    given = [(f"--{name.replace('_', '-')}", str(value)) for name, value in values.items() if value is not None]
+    values = {
+        "activations": store,
+        "architecture": "topk",
+        "latents": 128,
+        "k": 4,
+        "batch": 128,
+        "lr": 2e-3,
+        "steps": 400,
+        "checkpoint_every": 20,
+        "dead_after": 3000,
+        "threads": 1,
+        "out": folder,
+        **changed
+    }
+    given = [(f"--{name.replace('_', '-')}", str(value)) for name, value in values.items()
+             if value is not None]
     return [part for option in given for part in option] + list(more)
 
 
@@ -60,7 +74,8 @@ def require_same(out, unbroken):
 
 
 def start(drivers, *args):
-    return subprocess.Popen([str(drivers.folder / "vyx-sae-train"), *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([str(drivers.folder / "vyx-sae-train"), *args], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(condition, process, seconds=60):
@@ -138,7 +153,8 @@ def test_two_processes_do_not_share_a_folder(drivers, store, tmp_path):
     out = tmp_path / "sae"
     process = start(drivers, *options(store, out, steps=100000))
     wait_for(has_line(out), process)
-    assert "another process" in drivers.error("vyx-sae-train", *options(store, out, "--resume", steps=100000))
+    assert "another process" in drivers.error("vyx-sae-train",
+                                              *options(store, out, "--resume", steps=100000))
     process.kill()
     process.communicate()
 
@@ -148,15 +164,21 @@ def test_a_full_disk_keeps_the_last_checkpoint(drivers, store, tmp_path):
     base = options(store, "OUT", latents=900, steps=60)
     disk, saved, whole = tmp_path / "disk", tmp_path / "saved", tmp_path / "whole"
     disk.mkdir()
-    if subprocess.run(["unshare", "-Urm", "mount", "-t", "tmpfs", "none", str(disk)], capture_output=True).returncode != 0:
-        pytest.skip("no right to mount a tmpfs; tests/sae/training/checkpoint_test.cpp fails each system call")
+    if subprocess.run(["unshare", "-Urm", "mount", "-t", "tmpfs", "none",
+                       str(disk)], capture_output=True).returncode != 0:
+        pytest.skip(
+            "no right to mount a tmpfs; tests/sae/training/checkpoint_test.cpp fails each system call"
+        )
     with_out = lambda out: [str(out) if part == "OUT" else part for part in base]
     script = f'mount -t tmpfs -o size=1m none "{disk}" && {{ "$@"; code=$?; cp -r "{disk}/sae" "{saved}"; exit $code; }}'
-    result = subprocess.run(["unshare", "-Urm", "sh", "-c", script, "sh", str(drivers.folder / "vyx-sae-train"), *with_out(disk / "sae")],
-                            capture_output=True, text=True, timeout=120)
+    result = subprocess.run([
+        "unshare", "-Urm", "sh", "-c", script, "sh",
+        str(drivers.folder / "vyx-sae-train"), *with_out(disk / "sae")
+    ], capture_output=True, text=True, timeout=120)
     assert result.returncode == 1, (result.stdout, result.stderr)
     assert "step-000000040.safetensors" in result.stderr and result.stderr.count("\n") == 1
-    assert [path.name for path in (saved / "checkpoints").glob("step-*")] == ["step-000000020.safetensors"]
+    assert [path.name
+            for path in (saved / "checkpoints").glob("step-*")] == ["step-000000020.safetensors"]
     drivers.json("vyx-sae-train", *with_out(saved), "--resume")
     drivers.json("vyx-sae-train", *with_out(whole))
     require_same(saved, whole)
@@ -178,12 +200,17 @@ def test_other_options_do_not_resume(drivers, store, unbroken, tmp_path):
     out = tmp_path / "sae"
     shutil.copytree(unbroken, out)
     assert "--k: found 5" in drivers.error("vyx-sae-train", *options(store, out, "--resume", k=5))
-    assert "seed: found 3" in drivers.error("vyx-sae-train", *options(store, out, "--resume", seed=3))
-    assert "--steps: found 500" in drivers.error("vyx-sae-train", *options(store, out, "--resume", steps=500))
+    assert "seed: found 3" in drivers.error("vyx-sae-train", *options(store, out, "--resume",
+                                                                      seed=3))
+    assert "--steps: found 500" in drivers.error("vyx-sae-train",
+                                                 *options(store, out, "--resume", steps=500))
     require_same(out, unbroken)
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: data[:1000] + bytes([data[1000] ^ 1]) + data[1001:]])
+@pytest.mark.parametrize("damage", [
+    lambda data: data[:len(data) // 2],
+    lambda data: data[:1000] + bytes([data[1000] ^ 1]) + data[1001:]
+])
 def test_damaged_checkpoints(drivers, store, unbroken, tmp_path, damage):
     out = tmp_path / "sae"
     shutil.copytree(unbroken, out)
@@ -202,31 +229,70 @@ def test_damaged_checkpoints(drivers, store, unbroken, tmp_path, damage):
 
 
 @pytest.mark.parametrize("changed, code, expected", [
-    ({"architecture": "transformer"}, 2, "batch-topk"),
-    ({"latents": 2}, 2, "--k"),
-    ({"latents": 0}, 2, "--latents"),
-    ({"steps": 0}, 2, "--steps"),
-    ({"steps": -1}, 2, "--steps"),
-    ({"steps": None, "tokens": 0}, 2, "--tokens: found 0"),
-    ({"tokens": 5}, 2, "--steps"),
-    ({"lr": "nan"}, 2, "--lr"),
-    ({"lr": 0}, 2, "--lr"),
-    ({"batch": 0}, 2, "--batch"),
-    ({"log_every": 0}, 2, "--log-every"),
-    ({"sparsity_form": "l3"}, 2, "l0-target"),
-    ({"normalization": "layer"}, 2, "none, scale, token-norm, layer-norm"),
-    ({"prefixes": "64"}, 2, "batch-topk"),
-    ({"architecture": "batch-topk", "prefixes": "5,3"}, 2, "--prefixes"),
-    ({"activations": "missing"}, 1, "missing"),
-    ({"out": "/proc/nothing/sae"}, 1, "/proc/nothing"),
+    ({
+        "architecture": "transformer"
+    }, 2, "batch-topk"),
+    ({
+        "latents": 2
+    }, 2, "--k"),
+    ({
+        "latents": 0
+    }, 2, "--latents"),
+    ({
+        "steps": 0
+    }, 2, "--steps"),
+    ({
+        "steps": -1
+    }, 2, "--steps"),
+    ({
+        "steps": None,
+        "tokens": 0
+    }, 2, "--tokens: found 0"),
+    ({
+        "tokens": 5
+    }, 2, "--steps"),
+    ({
+        "lr": "nan"
+    }, 2, "--lr"),
+    ({
+        "lr": 0
+    }, 2, "--lr"),
+    ({
+        "batch": 0
+    }, 2, "--batch"),
+    ({
+        "log_every": 0
+    }, 2, "--log-every"),
+    ({
+        "sparsity_form": "l3"
+    }, 2, "l0-target"),
+    ({
+        "normalization": "layer"
+    }, 2, "none, scale, token-norm, layer-norm"),
+    ({
+        "prefixes": "64"
+    }, 2, "batch-topk"),
+    ({
+        "architecture": "batch-topk",
+        "prefixes": "5,3"
+    }, 2, "--prefixes"),
+    ({
+        "activations": "missing"
+    }, 1, "missing"),
+    ({
+        "out": "/proc/nothing/sae"
+    }, 1, "/proc/nothing"),
 ])
-def test_bad_input_is_one_line_and_leaves_nothing(drivers, store, tmp_path, changed, code, expected):
-    assert expected in drivers.error("vyx-sae-train", *options(store, tmp_path / "sae", **changed), code=code)
+def test_bad_input_is_one_line_and_leaves_nothing(drivers, store, tmp_path, changed, code,
+                                                  expected):
+    assert expected in drivers.error("vyx-sae-train", *options(store, tmp_path / "sae", **changed),
+                                     code=code)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_resume_and_overwrite_contradict_each_other(drivers, store, tmp_path):
-    assert "--overwrite" in drivers.error("vyx-sae-train", *options(store, tmp_path / "sae", "--resume", "--overwrite"), code=2)
+    assert "--overwrite" in drivers.error(
+        "vyx-sae-train", *options(store, tmp_path / "sae", "--resume", "--overwrite"), code=2)
 
 
 def test_the_page_opens_without_scripts_or_network(unbroken, open_page):

@@ -14,24 +14,32 @@ using vyx::progress_line;
 using vyx::test::contains;
 
 TEST_CASE("[core.progress] the line says how far, how fast and how long still") {
-  CHECK(progress_line("Extracting", 1024, 4096, "tokens", 2.0) == "Extracting  1,024/4,096 tokens  512 tokens/s  6 s left");
-  CHECK(progress_line("Reading", 1234567, 0, "tokens", 10.0) == "Reading  1,234,567 tokens  123,457 tokens/s");
-  CHECK(progress_line("Writing", 3, 10, "tensors", 2.0) == "Writing  3/10 tensors  1.5 tensors/s  5 s left");
-  CHECK(progress_line("Slow", 1, 126, "steps", 1.0) == "Slow  1/126 steps  1.0 steps/s  2 min 5 s left");
-  CHECK(progress_line("Slower", 1, 2, "steps", 3780.0) == "Slower  1/2 steps  0.0 steps/s  1 h 3 min left");
+  CHECK(progress_line("Extracting", 1024, 4096, "tokens", 2.0) ==
+        "Extracting  1,024/4,096 tokens  512 tokens/s  6 s left");
+  CHECK(progress_line("Reading", 1234567, 0, "tokens", 10.0) ==
+        "Reading  1,234,567 tokens  123,457 tokens/s");
+  CHECK(progress_line("Writing", 3, 10, "tensors", 2.0) ==
+        "Writing  3/10 tensors  1.5 tensors/s  5 s left");
+  CHECK(progress_line("Slow", 1, 126, "steps", 1.0) ==
+        "Slow  1/126 steps  1.0 steps/s  2 min 5 s left");
+  CHECK(progress_line("Slower", 1, 2, "steps", 3780.0) ==
+        "Slower  1/2 steps  0.0 steps/s  1 h 3 min left");
 }
 
-TEST_CASE("[core.progress] nothing is divided by zero, and a finished or overfull count has no time left") {
+TEST_CASE(
+    "[core.progress] nothing is divided by zero, and a finished or overfull count has no time "
+    "left") {
   CHECK(progress_line("A", 0, 10, "steps", 5.0) == "A  0/10 steps");
   CHECK(progress_line("A", 5, 10, "steps", 0.0) == "A  5/10 steps");
   CHECK(progress_line("A", 10, 10, "steps", 1.0) == "A  10/10 steps  10 steps/s");
   CHECK(progress_line("A", 11, 10, "steps", 1.0) == "A  11/10 steps  11 steps/s");
-  CHECK(progress_line("A", 999, 1000, "steps", 0.5) == "A  999/1,000 steps  1,998 steps/s  0 s left");
+  CHECK(progress_line("A", 999, 1000, "steps", 0.5) ==
+        "A  999/1,000 steps  1,998 steps/s  0 s left");
 }
 
 TEST_CASE(
-    "[core.progress] a terminal sees it after two seconds, ten times a second; a pipe and --quiet see "
-    "nothing") {
+    "[core.progress] a terminal sees it after two seconds, ten times a second; a pipe and --quiet "
+    "see nothing") {
   int terminal = -1, side = -1, pipe_ends[2];
   REQUIRE(::openpty(&terminal, &side, nullptr, nullptr, nullptr) == 0);
   REQUIRE(::pipe(pipe_ends) == 0);
@@ -43,7 +51,7 @@ TEST_CASE(
     Progress piped("Piped", 0, "steps");
     ::dup2(side, STDERR_FILENO);
     Progress shown("Shown", 0, "steps"), quiet("Quiet", 0, "steps", /*enabled=*/false);
-    for (int after = 0; after < 50; after += shown.seconds() > 2) {
+    for (int after = 0; after<50; after += shown.seconds()> 2) {
       for (Progress* progress : {&piped, &shown, &quiet}) progress->advance(1);
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
@@ -58,7 +66,8 @@ TEST_CASE(
 
   std::string text;  // until the terminal's other side is closed
   char part[256];
-  for (ssize_t count = 0; (count = ::read(terminal, part, sizeof(part))) > 0;) text.append(part, static_cast<size_t>(count));
+  for (ssize_t count = 0; (count = ::read(terminal, part, sizeof(part))) > 0;)
+    text.append(part, static_cast<size_t>(count));
   ::close(terminal);
 
   const auto lines = std::count(text.begin(), text.end(), '\r');

@@ -27,7 +27,8 @@ TEST_CASE("[core.random] bits depend on seed, stream and index, and look random"
   for (uint64_t i = 0; i < kDraws; ++i) {
     const uint64_t bits = random_bits(7, 0, i);
     for (size_t bit = 0; bit < 64; ++bit) ones[bit] += static_cast<int>(bits >> bit & 1);
-    flips += std::popcount(bits ^ random_bits(7, 0, i + 1)) + std::popcount(bits ^ random_bits(7, 1, i)) +
+    flips += std::popcount(bits ^ random_bits(7, 0, i + 1)) +
+             std::popcount(bits ^ random_bits(7, 1, i)) +
              std::popcount(bits ^ random_bits(8, 0, i));
   }
   for (const int count : ones) CHECK(std::abs(count - kDraws / 2) < 5 * std::sqrt(kDraws / 4.0));
@@ -36,7 +37,8 @@ TEST_CASE("[core.random] bits depend on seed, stream and index, and look random"
 
 TEST_CASE("[core.random] a permutation takes every value once, for any size") {
   for (const uint64_t seed : {uint64_t{0}, uint64_t{1}, ~uint64_t{0}}) {
-    for (const uint64_t size : {1, 2, 3, 4, 5, 15, 16, 17, 63, 64, 65, 1000, 4096, 4097, 65535, 100003}) {
+    for (const uint64_t size :
+         {1, 2, 3, 4, 5, 15, 16, 17, 63, 64, 65, 1000, 4096, 4097, 65535, 100003}) {
       const Permutation permutation(size, seed);
       std::vector<bool> taken(size);
       for (uint64_t i = 0; i < size; ++i) {

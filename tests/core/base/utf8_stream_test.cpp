@@ -47,7 +47,9 @@ TEST_CASE("[models.utf8_stream] ill-formed sequences are replaced by maximal sub
   const auto replaced = [](std::string_view bytes) {
     const std::string text = valid_utf8(bytes);
     size_t count = 0;
-    for (size_t at = text.find(kReplacement); at != std::string::npos; at = text.find(kReplacement, at + 1)) ++count;
+    for (size_t at = text.find(kReplacement); at != std::string::npos;
+         at = text.find(kReplacement, at + 1))
+      ++count;
     return count;
   };
   CHECK(replaced("\xC0\xAF\xE0\x80\xBF\xF0\x81\x82\x41") == 8);  // overlong

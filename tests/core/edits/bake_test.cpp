@@ -25,15 +25,20 @@ Edit everything() {
   return Edit({add(kVector),
                ablate(kU),
                clamp(kVector, 2),
-               {.reader = kU, .bias = 0.5, .gate = {.constant = 1, .linear = -1, .rectified = 2, .step = 3}, .writer = kVector}});
+               {.reader = kU,
+                .bias = 0.5,
+                .gate = {.constant = 1, .linear = -1, .rectified = 2, .step = 3},
+                .writer = kVector}});
 }
 
 /// What the module gives with the edits attached.
-IValue hooked(const Module& module, const std::vector<SiteEdit>& edits, double coefficient, Arguments args) {
+IValue hooked(const Module& module, const std::vector<SiteEdit>& edits, double coefficient,
+              Arguments args) {
   HookedModule instrumented(module);
   std::vector<AttachedEdit> attached;
   for (const auto& [site, edit] : edits) {
-    attached.push_back(attach(instrumented, site, edit, {.coefficients = at::scalar_tensor(coefficient, at::kDouble)}));
+    attached.push_back(attach(instrumented, site, edit,
+                              {.coefficients = at::scalar_tensor(coefficient, at::kDouble)}));
   }
   return instrumented.forward(std::move(args));
 }
@@ -44,11 +49,13 @@ bool same_value(const IValue& a, const IValue& b) {
   const auto all = [](const auto& as, const auto& bs) {
     return as.size() == bs.size() && std::equal(as.begin(), as.end(), bs.begin(), same_value);
   };
-  if (a.isTuple() && b.isTuple()) return all(a.toTupleRef().elements().vec(), b.toTupleRef().elements().vec());
+  if (a.isTuple() && b.isTuple())
+    return all(a.toTupleRef().elements().vec(), b.toTupleRef().elements().vec());
   if (a.isList() && b.isList()) return all(a.toListRef(), b.toListRef());
   if (a.isGenericDict() && b.isGenericDict()) {
     const auto as = a.toGenericDict(), bs = b.toGenericDict();
-    return as.size() == bs.size() && std::equal(as.begin(), as.end(), bs.begin(), [](const auto& x, const auto& y) {
+    return as.size() == bs.size() &&
+           std::equal(as.begin(), as.end(), bs.begin(), [](const auto& x, const auto& y) {
              return x.key() == y.key() && same_value(x.value(), y.value());
            });
   }
@@ -61,7 +68,9 @@ Module reloaded(const Module& module) {
   return torch::jit::load(archive);
 }
 
-TEST_CASE("[core.bake] baked equals hooked bit for bit: in every type, at every coefficient, after a reload") {
+TEST_CASE(
+    "[core.bake] baked equals hooked bit for bit: in every type, at every coefficient, after a "
+    "reload") {
   const at::NoGradGuard no_grad;
   const auto compare = [](c10::ScalarType type, const std::vector<Term>& terms) {
     Module module = test::stack();
@@ -80,7 +89,8 @@ TEST_CASE("[core.bake] baked equals hooked bit for bit: in every type, at every 
     }
     CHECK(same(module.forward({x}).toTensor(), plain));  // the original is untouched
   };
-  for (const auto type : {at::kFloat, at::kBFloat16, at::kHalf}) compare(type, everything().terms());
+  for (const auto type : {at::kFloat, at::kBFloat16, at::kHalf})
+    compare(type, everything().terms());
   const Edit edit = everything();
   for (const Term& term : edit.terms()) compare(at::kFloat, {term});
 }
@@ -90,33 +100,38 @@ std::vector<Term> conditional_terms(bool columns) {
   const auto place = [&](const at::Tensor& reader) { return columns ? at::Tensor() : reader; };
   const auto column = [&](int64_t i) { return columns ? i : -1; };
   const Condition condition{.reader = place(kU), .bias = -0.2, .column = column(0)};
-  return {{.gate = {.constant = 2}, .writer = kVector},
-          {.reader = place(kVector),
-           .bias = 0.5,
-           .gate = {.rectified = 3, .step = -1},
-           .writer = kU,
-           .condition = condition,
-           .column = column(1)},
-          {.gate = {.constant = 1.5}, .writer = kVector, .condition = condition},
-          {.reader = place(kVector), .gate = {.linear = -0.5}, .writer = kVector, .column = column(1)},
-          {.writer = kU}};
+  return {
+      {.gate = {.constant = 2}, .writer = kVector},
+      {.reader = place(kVector),
+       .bias = 0.5,
+       .gate = {.rectified = 3, .step = -1},
+       .writer = kU,
+       .condition = condition,
+       .column = column(1)},
+      {.gate = {.constant = 1.5}, .writer = kVector, .condition = condition},
+      {.reader = place(kVector), .gate = {.linear = -0.5}, .writer = kVector, .column = column(1)},
+      {.writer = kU}};
 }
 
 TEST_CASE("[core.bake] conditions and readouts: baked equals hooked bit for bit, reloaded too") {
   const at::NoGradGuard no_grad;
   const Module module = test::stack();
   std::vector<Edit> edits{Edit(conditional_terms(false)), Edit({{.writer = kVector}}),
-                          Edit({{.writer = kVector}}, test::readout(true, true)), Edit({add(kVector)}, test::readout(true, false))};
+                          Edit({{.writer = kVector}}, test::readout(true, true)),
+                          Edit({add(kVector)}, test::readout(true, false))};
   for (const bool spread : {false, true})
-    for (const bool base : {false, true}) edits.emplace_back(conditional_terms(true), test::readout(spread, base));
+    for (const bool base : {false, true})
+      edits.emplace_back(conditional_terms(true), test::readout(spread, base));
   for (const Edit& edit : edits) {
-    const std::vector<SiteEdit> at_sites{{Site::parse("layers.1"), edit}, {Site::parse("layers.2.up:input"), edit}};
+    const std::vector<SiteEdit> at_sites{{Site::parse("layers.1"), edit},
+                                         {Site::parse("layers.2.up:input"), edit}};
     Module baked = bake(module, at_sites, 0.7), loaded = reloaded(baked);
     for (const double c : {0.7, -3.0, 0.0}) {
       const at::Tensor expected = hooked(module, at_sites, c, {kActivations}).toTensor();
       for (Module* each : {&baked, &loaded}) {
         each->run_method("set_coefficient", c);
-        for (int run = 0; run < 3; ++run) CHECK(same(each->forward({kActivations}).toTensor(), expected));
+        for (int run = 0; run < 3; ++run)
+          CHECK(same(each->forward({kActivations}).toTensor(), expected));
       }
     }
   }
@@ -133,15 +148,20 @@ TEST_CASE("[core.bake] an adjustable edit's gates can be given anew") {
     const Site site = Site::parse("layers.1");
     Module baked = bake(module, {{Site::parse("head"), Edit({add(kU)})}, {site, edit}}, 1, {1});
     const auto expected = [&](const std::vector<Term>& now) {
-      return hooked(module, {{Site::parse("head"), Edit({add(kU)})}, {site, Edit(now, readout)}}, 1, {kActivations}).toTensor();
+      return hooked(module, {{Site::parse("head"), Edit({add(kU)})}, {site, Edit(now, readout)}}, 1,
+                    {kActivations})
+          .toTensor();
     };
     CHECK(same(baked.forward({kActivations}).toTensor(), expected(terms)));
-    const std::vector<Gate> gates{
-        {.constant = -1}, {.constant = 1, .linear = 2, .rectified = -1, .step = 0.1}, {.constant = 7}, {.step = 4}};
+    const std::vector<Gate> gates{{.constant = -1},
+                                  {.constant = 1, .linear = 2, .rectified = -1, .step = 0.1},
+                                  {.constant = 7},
+                                  {.step = 4}};
     for (size_t k = 0; k < gates.size(); ++k) {
       const Gate& gate = terms[k].gate = gates[k];
       baked.get_method("set_gate")(
-          {1, static_cast<int64_t>(k), std::vector<double>{gate.constant, gate.linear, gate.rectified, gate.step}});
+          {1, static_cast<int64_t>(k),
+           std::vector<double>{gate.constant, gate.linear, gate.rectified, gate.step}});
       CHECK(same(reloaded(baked).forward({kActivations}).toTensor(), expected(terms)));
     }
     const at::Tensor untouched = edit.apply(kActivations);
@@ -164,10 +184,12 @@ TEST_CASE("[core.bake] tuples, dicts, lists and optionals are edited at their fi
   for (const auto& [type, value] : kinds) {
     CAPTURE(type);
     Module module("M");
-    module.define(std::string("def forward(self, x: Tensor) -> ") + type + ":\n    return " + value + "\n");
+    module.define(std::string("def forward(self, x: Tensor) -> ") + type + ":\n    return " +
+                  value + "\n");
     const std::vector<SiteEdit> edits{{Site::parse(""), everything()}};
     Module baked = bake(module, edits);
-    for (int run = 0; run < 3; ++run) CHECK(same_value(baked.forward({kActivations}), hooked(module, edits, 1, {kActivations})));
+    for (int run = 0; run < 3; ++run)
+      CHECK(same_value(baked.forward({kActivations}), hooked(module, edits, 1, {kActivations})));
     CHECK_FALSE(same_value(baked.forward({kActivations}), module.forward({kActivations})));
     baked.run_method("set_coefficient", 0.0);
     CHECK(same_value(baked.forward({kActivations}), module.forward({kActivations})));
@@ -196,9 +218,10 @@ TEST_CASE("[core.bake] what has no first tensor that types decide is refused wit
     return error_of([&] { bake(module, {{Site::parse(""), Edit({add(kVector)})}}); });
   };
   CHECK(error_for("int", "3") ==
-        "M: :output: found a value of type int, which holds no tensor; hook the site instead of baking it, "
-        "or choose another");
-  CHECK(contains(error_for("Tuple[Optional[Tensor], Tensor]", "(self.maybe(x), x)"), "depends on the run which one is first"));
+        "M: :output: found a value of type int, which holds no tensor; hook the site instead of "
+        "baking it, or choose another");
+  CHECK(contains(error_for("Tuple[Optional[Tensor], Tensor]", "(self.maybe(x), x)"),
+                 "depends on the run which one is first"));
   CHECK(contains(error_for("List[Tuple[Tensor, Tensor]]", "[(x, x)]"), "lie too deep"));
   CHECK(contains(error_for("Tuple[int, str]", "(1, 'a')"), "holds no tensor"));
 }
@@ -211,19 +234,31 @@ TEST_CASE("[core.bake] shared submodules are edited at every call, traced second
                                      "def forward(self, x: Tensor) -> Tensor:\n"
                                      "    return self.b.forward1(self.a.forward(x))\n");
   const std::vector<SiteEdit> edits{{Site::parse("b"), everything()}};
-  CHECK(same(bake(module, edits).forward({kActivations}).toTensor(), hooked(module, edits, 1, {kActivations}).toTensor()));
+  CHECK(same(bake(module, edits).forward({kActivations}).toTensor(),
+             hooked(module, edits, 1, {kActivations}).toTensor()));
 }
 
 TEST_CASE("[core.bake] mistakes name the module, the site and the nearest") {
   const Module module = test::stack();
   const Edit edit({add(kVector)});
-  CHECK(contains(error_of([&] { bake(module, {{Site::parse("layers.7"), edit}}); }),
+  CHECK(contains(error_of([&] {
+                   bake(module, {{Site::parse("layers.7"), edit}});
+                 }),
                  "Stack: no site layers.7:output; the nearest are layers.0:output"));
-  CHECK(contains(error_of([&] { bake(module, {{Site::parse("layers"), edit}}); }), "no site layers:output"));
+  CHECK(contains(error_of([&] {
+                   bake(module, {{Site::parse("layers"), edit}});
+                 }),
+                 "no site layers:output"));
   CHECK(error_of([&] { bake(module, {}); }) == "Stack: found no edit to bake");
-  CHECK(contains(error_of([&] { bake(module, {{Site::parse("head"), edit}}, INFINITY); }), "expected a finite one"));
+  CHECK(contains(error_of([&] {
+                   bake(module, {{Site::parse("head"), edit}}, INFINITY);
+                 }),
+                 "expected a finite one"));
   const Module baked = bake(module, {{Site::parse("head"), edit}});
-  CHECK(contains(error_of([&] { bake(baked, {{Site::parse("head"), edit}}); }), "has a method set_coefficient already"));
+  CHECK(contains(error_of([&] {
+                   bake(baked, {{Site::parse("head"), edit}});
+                 }),
+                 "has a method set_coefficient already"));
 }
 
 }  // namespace

@@ -51,15 +51,18 @@ TEST_CASE("[core.edit] ablate takes the part along the direction out") {
   const at::Tensor y = edit.apply(kX);
   CHECK(close(y, kX - at::matmul(kX, v).unsqueeze(-1) * v));
   CHECK(close(at::matmul(y, v), at::zeros({2, 3})));
-  CHECK(close(edit.apply(kX, at::scalar_tensor(0.5)), kX - 0.5 * at::matmul(kX, v).unsqueeze(-1) * v));
+  CHECK(close(edit.apply(kX, at::scalar_tensor(0.5)),
+              kX - 0.5 * at::matmul(kX, v).unsqueeze(-1) * v));
 }
 
-TEST_CASE("[core.edit] clamp removes the positive part along the direction and puts a value there") {
+TEST_CASE(
+    "[core.edit] clamp removes the positive part along the direction and puts a value there") {
   const at::Tensor v = unit(kV);
   const at::Tensor y = Edit({clamp(kV, 5)}).apply(kX);
   CHECK(close(y, kX - at::relu(at::matmul(kX, v)).unsqueeze(-1) * v + 5 * v));
   const at::Tensor along = kX + 100 * v;  // positive everywhere: set to the value
-  CHECK(at::allclose(at::matmul(Edit({clamp(kV, 5)}).apply(along), v), at::full({2, 3}, 5.0), 1e-4, 1e-4));
+  CHECK(at::allclose(at::matmul(Edit({clamp(kV, 5)}).apply(along), v), at::full({2, 3}, 5.0), 1e-4,
+                     1e-4));
 }
 
 TEST_CASE("[core.edit] every gate, with bias, and the latent of a sparse autoencoder") {
@@ -70,7 +73,8 @@ TEST_CASE("[core.edit] every gate, with bias, and the latent of a sparse autoenc
   const at::Tensor g = 0.5 - 1.25 * z + 2 * at::relu(z) + 3 * at::gt(z, 0).to(at::kFloat);
   CHECK(close(edit.apply(kX, at::scalar_tensor(0.5)), kX + 0.5 * (g.unsqueeze(-1) * w + kV)));
   // setting a latent to t: y = x + (t - relu(z)) w
-  const Edit latent({{.reader = u, .bias = 0.75, .gate = {.constant = 4, .rectified = -1}, .writer = w}});
+  const Edit latent(
+      {{.reader = u, .bias = 0.75, .gate = {.constant = 4, .rectified = -1}, .writer = w}});
   CHECK(close(latent.apply(kX), kX + (4 - at::relu(z)).unsqueeze(-1) * w));
 }
 
@@ -104,21 +108,31 @@ TEST_CASE("[core.edit] gradients flow through x") {
 TEST_CASE("[core.edit] the implicit vector is y - x") {
   const Edit edit({ablate(kV)});
   CHECK(same(implicit_vector(edit, kX), edit.apply(kX) - kX));
-  CHECK(close(implicit_vector(Edit({add(kV)}), kX, at::scalar_tensor(2.0)), (2 * kV).expand({2, 3, 4})));
+  CHECK(close(implicit_vector(Edit({add(kV)}), kX, at::scalar_tensor(2.0)),
+              (2 * kV).expand({2, 3, 4})));
 }
 
 TEST_CASE("[core.edit] what is no edit is refused, and says why") {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   CHECK(contains(error_of([] { Edit({}); }), "no term"));
-  CHECK(contains(error_of([] { Edit({add(kV), add(at::ones({5}))}); }), "the writer of term 1 has shape [5], expected [4]"));
-  CHECK(contains(error_of([] { Edit({{.reader = at::ones({3}), .gate = {.linear = 1}, .writer = kV}}); }), "the reader of term 0"));
-  CHECK(contains(error_of([] { Edit({{.reader = {}, .gate = {.step = 1}, .writer = kV}}); }), "term 0 has no reader"));
+  CHECK(contains(error_of([] {
+                   Edit({add(kV), add(at::ones({5}))});
+                 }),
+                 "the writer of term 1 has shape [5], expected [4]"));
+  CHECK(contains(
+      error_of([] { Edit({{.reader = at::ones({3}), .gate = {.linear = 1}, .writer = kV}}); }),
+      "the reader of term 0"));
+  CHECK(contains(error_of([] { Edit({{.reader = {}, .gate = {.step = 1}, .writer = kV}}); }),
+                 "term 0 has no reader"));
   CHECK(contains(error_of([&] { Edit({add(kV * nan)}); }), "not finite"));
   CHECK(contains(error_of([&] { Edit({clamp(kV, nan)}); }), "bias or gate of nan"));
   CHECK(contains(error_of([] { ablate(at::zeros({4})); }), "norm 0"));
   CHECK(contains(error_of([] { Edit({add(at::ones({2, 2}))}); }), "has shape [2, 2]"));
   const Edit edit({add(kV)});
-  CHECK(contains(error_of([&] { edit.apply(at::ones({2, 5})); }), "the activation is [2, 5], expected 4 values"));
+  CHECK(contains(error_of([&] {
+                   edit.apply(at::ones({2, 5}));
+                 }),
+                 "the activation is [2, 5], expected 4 values"));
   CHECK(contains(error_of([&] { edit.apply(at::ones({4}, at::kLong)); }), "type Long"));
 }
 
@@ -128,22 +142,32 @@ TEST_CASE("[core.edit] a term applies only where its condition holds") {
   const at::Tensor open = at::gt(at::matmul(kX, w) - 0.25, 0).unsqueeze(-1);  // [batch, seq, 1]
   CHECK(open.any().item<bool>());
   CHECK_FALSE(open.all().item<bool>());
-  const Term conditional{.reader = {}, .gate = {.constant = 2}, .writer = kV, .condition = condition};
+  const Term conditional{
+      .reader = {}, .gate = {.constant = 2}, .writer = kV, .condition = condition};
   CHECK(close(Edit({conditional}).apply(kX), at::where(open, kX + 2 * kV, kX)));
 
-  Term ramp{.reader = u, .bias = 0.5, .gate = {.constant = 1, .rectified = 3}, .writer = w, .condition = condition};
-  const at::Tensor z = at::matmul(kX, u).unsqueeze(-1) + 0.5, always = ablate(kV).writer.to(at::kFloat);
+  Term ramp{.reader = u,
+            .bias = 0.5,
+            .gate = {.constant = 1, .rectified = 3},
+            .writer = w,
+            .condition = condition};
+  const at::Tensor z = at::matmul(kX, u).unsqueeze(-1) + 0.5,
+                   always = ablate(kV).writer.to(at::kFloat);
   const at::Tensor ablated = at::matmul(kX, always).unsqueeze(-1) * always;
   const Edit edit({conditional, ramp, ablate(kV), add(kV)});  // with and without, in one table
-  const at::Tensor expected = kX + at::where(open, 2 * kV + (1 + 3 * at::relu(z)) * w, at::zeros({})) - ablated + kV;
+  const at::Tensor expected =
+      kX + at::where(open, 2 * kV + (1 + 3 * at::relu(z)) * w, at::zeros({})) - ablated + kV;
   CHECK(close(edit.apply(kX), expected));
   CHECK(edit.table().readers.size(0) == 3);  // the condition is read once
-  const at::Tensor table = at::tensor({1.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0}, at::kFloat).view({2, 4});
+  const at::Tensor table =
+      at::tensor({1.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0}, at::kFloat).view({2, 4});
   CHECK(close(edit.apply(kX, table)[0], at::where(open[0], kX[0] + 2 * kV, kX[0])));
-  CHECK(close(edit.apply(kX, table)[1], at::where(open[1], kX[1] + 2 * (1 + 3 * at::relu(z[1])) * w, kX[1])));
+  CHECK(close(edit.apply(kX, table)[1],
+              at::where(open[1], kX[1] + 2 * (1 + 3 * at::relu(z[1])) * w, kX[1])));
 
   ramp.condition = Condition{.reader = at::ones({3})};
-  CHECK(contains(error_of([&] { Edit({ramp}); }), "the condition's reader of term 0 has shape [3], expected [4]"));
+  CHECK(contains(error_of([&] { Edit({ramp}); }),
+                 "the condition's reader of term 0 has shape [3], expected [4]"));
   ramp.condition = Condition{.reader = w, .bias = INFINITY};
   CHECK(contains(error_of([&] { Edit({ramp}); }), "bias or gate of inf"));
 }
@@ -159,9 +183,9 @@ TEST_CASE("[core.edit] terms without a gate keep their place and add nothing") {
 }
 
 TEST_CASE("[core.edit] a readout gives what terms read, and spread and base") {
-  const Edit plain(
-      {{.gate = {.constant = 2}, .writer = kV}, {.bias = -0.5, .gate = {.rectified = 1, .step = 2}, .writer = kV, .column = 1}},
-      test::readout(/*spread=*/false, /*base=*/false));
+  const Edit plain({{.gate = {.constant = 2}, .writer = kV},
+                    {.bias = -0.5, .gate = {.rectified = 1, .step = 2}, .writer = kV, .column = 1}},
+                   test::readout(/*spread=*/false, /*base=*/false));
   const at::Tensor z = kX.select(-1, 2).unsqueeze(-1) - 0.5;  // [batch, seq, 1]
   const at::Tensor terms = 2 * kV + (at::relu(z) + 2 * at::gt(z, 0).to(at::kFloat)) * kV;
   CHECK(close(plain.apply(kX), kX + terms));
@@ -172,20 +196,27 @@ TEST_CASE("[core.edit] a readout gives what terms read, and spread and base") {
   CHECK(close(all.apply(kX, at::scalar_tensor(0.5)), kX + 0.5 * (terms * spread + base)));
   const at::Tensor by_row = at::tensor({0.5, -2.0}, at::kFloat);
   CHECK(close(all.apply(kX, by_row), kX + by_row.view({2, 1, 1}) * (terms * spread + base)));
-  const at::Tensor table = at::tensor({1.0, 0.0, 0.0, 0.0}, at::kFloat).view({2, 2});  // the base is whole
-  CHECK(close(all.apply(kX, table), at::stack({kX[0] + 2 * kV * spread[0] + base[0], kX[1] + base[1]})));
+  const at::Tensor table =
+      at::tensor({1.0, 0.0, 0.0, 0.0}, at::kFloat).view({2, 2});  // the base is whole
+  CHECK(close(all.apply(kX, table),
+              at::stack({kX[0] + 2 * kV * spread[0] + base[0], kX[1] + base[1]})));
   CHECK(all.apply(kX, at::zeros({})).is_same(kX));
   const at::Tensor half = kX.to(at::kBFloat16);
   CHECK(all.apply(half).dtype() == half.dtype());
 
-  Term conditional{.gate = {.constant = 1}, .writer = kV, .condition = Condition{.bias = -0.1, .column = 0}};
-  CHECK(close(Edit({conditional}, test::readout(false, false)).apply(kX), at::where(kX.select(-1, 1).unsqueeze(-1) > 0.1, kX + kV, kX)));
+  Term conditional{
+      .gate = {.constant = 1}, .writer = kV, .condition = Condition{.bias = -0.1, .column = 0}};
+  CHECK(close(Edit({conditional}, test::readout(false, false)).apply(kX),
+              at::where(kX.select(-1, 1).unsqueeze(-1) > 0.1, kX + kV, kX)));
   conditional.condition->column = 2;
-  CHECK(contains(error_of([&] { Edit({conditional}, test::readout(false, false)); }), "has column 2, expected one of the readout's 2"));
-  CHECK(contains(error_of([&] { Edit({ablate(kV)}, test::readout(false, false)); }), "the reader of term 0 has column -1"));
+  CHECK(contains(error_of([&] { Edit({conditional}, test::readout(false, false)); }),
+                 "has column 2, expected one of the readout's 2"));
+  CHECK(contains(error_of([&] { Edit({ablate(kV)}, test::readout(false, false)); }),
+                 "the reader of term 0 has column -1"));
 }
 
-// ------------------------------------------------------------------------------------------------- attached
+// -------------------------------------------------------------------------------------------------
+// attached
 
 /// Identity on [batch, seq, d]: what goes in is what the edit sees, what comes out is what it made.
 HookedModule identity() {
@@ -215,14 +246,17 @@ TEST_CASE("[core.edit] an attached edit works until its handle ends, and counts"
     CHECK(module.forward({kX}).toTensor().is_same(kX));
     CHECK(moved.firings() == 3);
   }
-  const AttachedEdit again = attach(module, kOutput, edit, {.coefficients = at::tensor({1.0, -1.0})});
+  const AttachedEdit again =
+      attach(module, kOutput, edit, {.coefficients = at::tensor({1.0, -1.0})});
   CHECK(same(module.forward({kX}).toTensor(), edit.apply(kX, at::tensor({1.0, -1.0}))));
 }
 
-TEST_CASE("[core.edit] an attached edit changes the first tensor of a tuple, and of the arguments") {
+TEST_CASE(
+    "[core.edit] an attached edit changes the first tensor of a tuple, and of the arguments") {
   const at::NoGradGuard no_grad;
   torch::jit::Module pair("Pair");
-  pair.define("def forward(self, n: int, x: Tensor) -> Tuple[Tensor, Tensor]:\n    return x, x * n\n");
+  pair.define(
+      "def forward(self, n: int, x: Tensor) -> Tuple[Tensor, Tensor]:\n    return x, x * n\n");
   HookedModule module(pair);
   const AttachedEdit output = attach(module, kOutput, Edit({add(kV)}));
   auto result = module.forward({2, kX});
@@ -249,8 +283,8 @@ TEST_CASE("[core.edit] padding is never edited") {
     }
     CHECK(current_token_mask()->real.is_same(real));
     CHECK(error_of([&] { module.forward({kX.narrow(1, 0, 2)}); }) ==
-          ":output: the activation is [2, 2, 4], the token mask is [2, 3]; expected [batch, seq, .., d] to "
-          "go with [batch, seq]");
+          ":output: the activation is [2, 2, 4], the token mask is [2, 3]; expected [batch, seq, "
+          ".., d] to go with [batch, seq]");
   }
   CHECK(current_token_mask() == nullptr);
   CHECK(same(module.forward({kX}).toTensor(), kX + kV));
@@ -258,7 +292,8 @@ TEST_CASE("[core.edit] padding is never edited") {
 
 TEST_CASE("[core.edit] an edit can keep to generated tokens") {
   HookedModule module = identity();
-  const AttachedEdit attached = attach(module, kOutput, Edit({add(kV)}), {.positions = Positions::generated});
+  const AttachedEdit attached =
+      attach(module, kOutput, Edit({add(kV)}), {.positions = Positions::generated});
   CHECK(module.forward({kX}).toTensor().is_same(kX));  // no mask: nothing was generated
   {
     const TokenMaskScope prompt({.real = at::ones({2, 3}, at::kBool), .generated = {}});
@@ -281,14 +316,23 @@ TEST_CASE("[core.edit] a forked branch sees the token mask") {
   const at::Tensor real = at::tensor({1, 0, 0, 1, 1, 0}).to(at::kBool).view({2, 3});
   const TokenMaskScope scope({.real = real, .generated = {}});
   for (int i = 0; i < 20; ++i) {
-    CHECK(at::allclose(module.forward({x}).toTensor(), at::where(real.unsqueeze(-1), plain + kV, plain), 1e-5, 1e-6));
+    CHECK(at::allclose(module.forward({x}).toTensor(),
+                       at::where(real.unsqueeze(-1), plain + kV, plain), 1e-5, 1e-6));
   }
 }
 
 TEST_CASE("[core.edit] token masks are bool [batch, seq]") {
-  CHECK(contains(error_of([] { TokenMaskScope({.real = at::ones({2, 3}), .generated = {}}); }), "expected bool [batch, seq]"));
-  CHECK(contains(error_of([] { TokenMaskScope({.real = at::ones({2}, at::kBool), .generated = {}}); }), "[batch, seq]"));
-  CHECK(contains(error_of([] { TokenMaskScope({.real = at::ones({2, 3}, at::kBool), .generated = at::ones({2, 4}, at::kBool)}); }),
+  CHECK(contains(error_of([] {
+                   TokenMaskScope({.real = at::ones({2, 3}), .generated = {}});
+                 }),
+                 "expected bool [batch, seq]"));
+  CHECK(contains(
+      error_of([] { TokenMaskScope({.real = at::ones({2}, at::kBool), .generated = {}}); }),
+      "[batch, seq]"));
+  CHECK(contains(error_of([] {
+                   TokenMaskScope({.real = at::ones({2, 3}, at::kBool),
+                                   .generated = at::ones({2, 4}, at::kBool)});
+                 }),
                  "both are [batch, seq]"));
 }
 
@@ -296,11 +340,15 @@ TEST_CASE("[core.edit] errors of an attached edit name the site") {
   HookedModule module(test::stack());
   const Site site = Site::parse("layers.1");
   const AttachedEdit attached = attach(module, site, Edit({add(at::ones({5}))}));
-  CHECK(error_of([&] { module.forward({at::ones({2, 4})}); }) ==
-        "layers.1:output: the activation is [2, 4], expected 5 values in its last dimension");
-  CHECK(contains(error_of([&] { (void)attach(module, site, Edit({add(kV)}), {.coefficients = at::ones({2, 2})}); }),
+  CHECK(error_of([&] {
+          module.forward({at::ones({2, 4})});
+        }) == "layers.1:output: the activation is [2, 4], expected 5 values in its last dimension");
+  CHECK(contains(error_of([&] {
+                   (void)attach(module, site, Edit({add(kV)}), {.coefficients = at::ones({2, 2})});
+                 }),
                  "layers.1:output: the coefficients are [2, 2]"));
-  CHECK(contains(error_of([&] { (void)attach(module, Site::parse("layers.9"), Edit({add(kV)})); }), "no site layers.9:output"));
+  CHECK(contains(error_of([&] { (void)attach(module, Site::parse("layers.9"), Edit({add(kV)})); }),
+                 "no site layers.9:output"));
 }
 
 }  // namespace

@@ -6,7 +6,8 @@ using namespace vyx;
 using vyx::test::contains;
 using vyx::test::error_of;
 
-TEST_CASE("[core.implicit_statistics] a constant vector has no spread, opposite ones have nothing else") {
+TEST_CASE(
+    "[core.implicit_statistics] a constant vector has no spread, opposite ones have nothing else") {
   const at::Tensor v = at::tensor({3.0, 4.0}).expand({5, 2});  // [tokens, d]
   const ImplicitStatistics constant = implicit_statistics(v);
   CHECK(constant.tokens == 5);
@@ -22,8 +23,10 @@ TEST_CASE("[core.implicit_statistics] a constant vector has no spread, opposite 
   CHECK(opposite.rms_norm == doctest::Approx(5));
 }
 
-TEST_CASE("[core.implicit_statistics] tokens with nothing added count as such, and have no cosine") {
-  const ImplicitStatistics half = implicit_statistics(at::tensor({2.0, 0.0, 0.0, 0.0}).view({2, 2}));
+TEST_CASE(
+    "[core.implicit_statistics] tokens with nothing added count as such, and have no cosine") {
+  const ImplicitStatistics half =
+      implicit_statistics(at::tensor({2.0, 0.0, 0.0, 0.0}).view({2, 2}));
   CHECK(half.spread == doctest::Approx(0.5));  // E v = (1, 0), E‖v‖² = 2
   CHECK(at::equal(half.norms, at::tensor({2.0f, 0.0f})));
   CHECK(at::equal(half.cosines, at::tensor({1.0f, 0.0f})));

@@ -32,7 +32,8 @@ class GgufBuilder {
   /// A key and the type of its value, which is to follow.
   GgufBuilder& key(std::string_view name, uint32_t type) { return text(name).u32(type); }
   /// A tensor's entry in the directory.
-  GgufBuilder& tensor(std::string_view name, std::initializer_list<uint64_t> shape, uint32_t type, uint64_t offset) {
+  GgufBuilder& tensor(std::string_view name, std::initializer_list<uint64_t> shape, uint32_t type,
+                      uint64_t offset) {
     text(name).u32(static_cast<uint32_t>(shape.size()));
     for (const uint64_t size : shape) u64(size);
     return u32(type).u64(offset);

@@ -31,8 +31,9 @@ std::vector<float> expand(GgmlType type, std::string_view bytes, size_t elements
 float half(uint16_t bits) {
   const int exponent = bits >> 10 & 31;
   const int fraction = bits & 1023;
-  const float magnitude =
-      exponent == 0 ? std::ldexp(static_cast<float>(fraction), -24) : std::ldexp(static_cast<float>(1024 + fraction), exponent - 25);
+  const float magnitude = exponent == 0
+                              ? std::ldexp(static_cast<float>(fraction), -24)
+                              : std::ldexp(static_cast<float>(1024 + fraction), exponent - 25);
   return bits & 0x8000 ? -magnitude : magnitude;
 }
 
@@ -97,7 +98,8 @@ TEST_CASE("[core.gguf] tensors keep their order, shape and bytes, aligned to 32"
   }
   CHECK(bytes.size() % 32 == 0);
   CHECK(gguf.find_tensor("y") == nullptr);
-  CHECK(error_of([&] { gguf.tensor("y"); }) == "x.gguf: tensor \"y\": found nothing, expected it in the file");
+  CHECK(error_of([&] { gguf.tensor("y"); }) ==
+        "x.gguf: tensor \"y\": found nothing, expected it in the file");
 }
 
 TEST_CASE("[core.gguf] metadata is asked for by meaning, not by width") {
@@ -117,40 +119,53 @@ TEST_CASE("[core.gguf] metadata is asked for by meaning, not by width") {
   CHECK(gguf.string("name") == "llama");
   CHECK(gguf.array<int32_t>("list") == std::vector<int32_t>{1, 2});
 
-  CHECK(error_of([&] { gguf.unsigned_integer("u8", 8, 9); }) == "x.gguf: metadata \"u8\": found 7 (u8), expected an integer from 8 to 9");
+  CHECK(error_of([&] { gguf.unsigned_integer("u8", 8, 9); }) ==
+        "x.gguf: metadata \"u8\": found 7 (u8), expected an integer from 8 to 9");
   CHECK(error_of([&] { gguf.unsigned_integer("negative", 0, 9); }) ==
         "x.gguf: metadata \"negative\": found -3 (i32), expected an integer from 0 to 9");
   for (const char* key : {"f32", "bool", "name", "list", "absent"})
-    CHECK(contains(error_of([&] { gguf.unsigned_integer(key, 0, 9); }), "expected an integer from 0 to 9"));
+    CHECK(contains(error_of([&] { gguf.unsigned_integer(key, 0, 9); }),
+                   "expected an integer from 0 to 9"));
   for (const char* key : {"nan", "bool", "name", "list", "absent"})
     CHECK(contains(error_of([&] { gguf.number(key); }), "expected a finite number"));
-  CHECK(error_of([&] { gguf.string("absent"); }) == "x.gguf: metadata \"absent\": found nothing, expected a string");
-  CHECK(error_of([&] { gguf.string("bool"); }) == "x.gguf: metadata \"bool\": found true (bool), expected a string");
-  CHECK(error_of([&] { gguf.array<std::string>("list"); }) == "x.gguf: metadata \"list\": found the type [i32], expected an array [str]");
+  CHECK(error_of([&] { gguf.string("absent"); }) ==
+        "x.gguf: metadata \"absent\": found nothing, expected a string");
+  CHECK(error_of([&] { gguf.string("bool"); }) ==
+        "x.gguf: metadata \"bool\": found true (bool), expected a string");
+  CHECK(error_of([&] { gguf.array<std::string>("list"); }) ==
+        "x.gguf: metadata \"list\": found the type [i32], expected an array [str]");
 }
 
 TEST_CASE("[core.gguf] the writer refuses what the parser would, and leaves no file") {
   const TemporaryFolder folder;
   const std::vector<float> data(4);
-  const auto refusal = [&](const GgufMetadata& metadata, const std::vector<GgufTensorData>& tensors) {
+  const auto refusal = [&](const GgufMetadata& metadata,
+                           const std::vector<GgufTensorData>& tensors) {
     const std::string message = error_of([&] { write_gguf(folder / "x.gguf", metadata, tensors); });
     CHECK(std::filesystem::is_empty(folder.path()));
     return message;
   };
   CHECK(contains(refusal({}, {{"t", {5}, GgmlType::f32, bytes_of(data)}}),
                  "x.gguf: tensor \"t\": found 16 bytes of F32, expected what its shape [5] takes"));
-  CHECK(contains(refusal({}, {{"t", {uint64_t{1} << 32, (uint64_t{1} << 32) + 4}, GgmlType::f32, bytes_of(data)}}), "its shape"));
-  CHECK(contains(refusal({}, {{"t", {}, GgmlType::f32, bytes_of(data).first(4)}}), "number of dimensions: found 0"));
-  CHECK(contains(refusal({}, {{std::string(64, 't'), {4}, GgmlType::f32, bytes_of(data)}}), "name: found length 64"));
+  CHECK(contains(
+      refusal({},
+              {{"t", {uint64_t{1} << 32, (uint64_t{1} << 32) + 4}, GgmlType::f32, bytes_of(data)}}),
+      "its shape"));
+  CHECK(contains(refusal({}, {{"t", {}, GgmlType::f32, bytes_of(data).first(4)}}),
+                 "number of dimensions: found 0"));
+  CHECK(contains(refusal({}, {{std::string(64, 't'), {4}, GgmlType::f32, bytes_of(data)}}),
+                 "name: found length 64"));
   CHECK(contains(refusal({{"", 1.0f}}, {}), "key: found length 0"));
   CHECK(contains(refusal({{"a", 1.0f}, {"a", 2.0f}}, {}), "key: found \"a\" again"));
-  CHECK(contains(refusal({{"general.alignment", uint32_t{64}}}, {}), "expected u32 32, which is what vyx writes"));
+  CHECK(contains(refusal({{"general.alignment", uint32_t{64}}}, {}),
+                 "expected u32 32, which is what vyx writes"));
 }
 
 TEST_CASE("[core.gguf] a file on disk is mapped and checked") {
   const TemporaryFolder folder;
   const std::vector<float> data = {1, 2, 3};
-  write_gguf(folder / "x.gguf", {{"general.alignment", uint32_t{32}}}, {{"t", {3}, GgmlType::f32, bytes_of(data)}});
+  write_gguf(folder / "x.gguf", {{"general.alignment", uint32_t{32}}},
+             {{"t", {3}, GgmlType::f32, bytes_of(data)}});
   GgufFile file(folder / "x.gguf");
   const GgufFile moved = std::move(file);
   std::vector<float> out(3);
@@ -158,7 +173,8 @@ TEST_CASE("[core.gguf] a file on disk is mapped and checked") {
   CHECK(out == data);
 
   write_file(folder / "text", "hello");
-  CHECK(contains(error_of([&] { GgufFile text(folder / "text"); }), "/text: at byte 0: magic: found \"hell\""));
+  CHECK(contains(error_of([&] { GgufFile text(folder / "text"); }),
+                 "/text: at byte 0: magic: found \"hell\""));
 }
 
 TEST_CASE("[core.gguf] the directory alone can be checked against a file's size") {
@@ -169,7 +185,8 @@ TEST_CASE("[core.gguf] the directory alone can be checked against a file's size"
   CHECK(gguf.tensor("t").offset == 64);
   CHECK(gguf.tensor("t").bytes() == 400);
   CHECK(gguf.tensor("t").data.empty());
-  CHECK(contains(error_of([&] { Gguf::parse_directory(head, 463, "x.gguf"); }), "is the file complete?"));
+  CHECK(contains(error_of([&] { Gguf::parse_directory(head, 463, "x.gguf"); }),
+                 "is the file complete?"));
 }
 
 TEST_CASE("[core.gguf.quantization] F32 and BF16") {
@@ -177,7 +194,8 @@ TEST_CASE("[core.gguf.quantization] F32 and BF16") {
   std::vector<float> out(4);
   dequantize(GgmlType::f32, bytes_of(values), out);
   CHECK(std::memcmp(out.data(), values.data(), sizeof(float) * 4) == 0);
-  CHECK(expand(GgmlType::bf16, std::string_view("\x80\x3f\x20\xc0", 4), 2) == std::vector<float>{1.0f, -2.5f});
+  CHECK(expand(GgmlType::bf16, std::string_view("\x80\x3f\x20\xc0", 4), 2) ==
+        std::vector<float>{1.0f, -2.5f});
 }
 
 TEST_CASE("[core.gguf.quantization] F16: all 65536 of them") {
@@ -188,8 +206,9 @@ TEST_CASE("[core.gguf.quantization] F16: all 65536 of them") {
   for (uint32_t i = 0; i < 65536; ++i) {
     const auto bits = std::bit_cast<uint32_t>(out[i]);
     const uint32_t sign = (i & 0x8000) << 16;
-    const uint32_t expected =
-        (i & 0x7C00) == 0x7C00 ? sign | 0x7F800000 | (i & 1023) << 13 : std::bit_cast<uint32_t>(half(static_cast<uint16_t>(i)));
+    const uint32_t expected = (i & 0x7C00) == 0x7C00
+                                  ? sign | 0x7F800000 | (i & 1023) << 13
+                                  : std::bit_cast<uint32_t>(half(static_cast<uint16_t>(i)));
     if (bits != expected) FAIL_CHECK("half ", i, ": ", bits, " instead of ", expected);
   }
 }
@@ -210,7 +229,8 @@ TEST_CASE("[core.gguf.quantization] Q4_0, Q4_1 and Q8_0 blocks, by hand") {
   std::string bytes;
   for (int i = 0; i < 32; ++i) bytes += static_cast<char>(i * 8 - 128);
   // two blocks: the second must start where the first ends
-  const std::vector<float> q8_0 = expand(GgmlType::q8_0, half_scale + bytes + minus_two + bytes, 64);
+  const std::vector<float> q8_0 =
+      expand(GgmlType::q8_0, half_scale + bytes + minus_two + bytes, 64);
   for (int i = 0; i < 32; ++i) {
     CHECK(q8_0[static_cast<size_t>(i)] == 0.5f * static_cast<float>(i * 8 - 128));
     CHECK(q8_0[static_cast<size_t>(32 + i)] == -2.0f * static_cast<float>(i * 8 - 128));
@@ -219,21 +239,26 @@ TEST_CASE("[core.gguf.quantization] Q4_0, Q4_1 and Q8_0 blocks, by hand") {
 
 TEST_CASE("[core.gguf.quantization] unaligned data") {
   const std::string bytes("x\x00\x00\x80\x3f\x00\x00\x00\x40", 9);
-  CHECK(expand(GgmlType::f32, std::string_view(bytes).substr(1), 2) == std::vector<float>{1.0f, 2.0f});
+  CHECK(expand(GgmlType::f32, std::string_view(bytes).substr(1), 2) ==
+        std::vector<float>{1.0f, 2.0f});
 }
 
 TEST_CASE("[core.gguf.quantization] sizes that do not fit and types that vyx cannot read") {
   const std::string block(18, '\0');
-  for (const auto& [bytes, elements] : {std::pair{18, 31}, {18, 33}, {18, 64}, {17, 32}, {19, 32}, {36, 32}, {18, 0}}) {
+  for (const auto& [bytes, elements] :
+       {std::pair{18, 31}, {18, 33}, {18, 64}, {17, 32}, {19, 32}, {36, 32}, {18, 0}}) {
     const std::string data(static_cast<size_t>(bytes), '\0');
-    CHECK(contains(error_of([&] { expand(GgmlType::q4_0, data, static_cast<size_t>(elements)); }),
-                   fmt::format("dequantize: found {} bytes of Q4_0 for {} elements, expected 18 bytes for each 32", bytes, elements)));
+    CHECK(contains(
+        error_of([&] { expand(GgmlType::q4_0, data, static_cast<size_t>(elements)); }),
+        fmt::format(
+            "dequantize: found {} bytes of Q4_0 for {} elements, expected 18 bytes for each 32",
+            bytes, elements)));
   }
   CHECK_FALSE(can_dequantize(GgmlType::q4_k));
   CHECK(can_dequantize(GgmlType::bf16));
   CHECK(error_of([&] { expand(GgmlType::q4_k, std::string(144, '\0'), 256); }) ==
-        "dequantize: found type Q4_K, expected F32, F16, BF16, Q4_0, Q4_1 or Q8_0; quantize the model to one "
-        "of these");
+        "dequantize: found type Q4_K, expected F32, F16, BF16, Q4_0, Q4_1 or Q8_0; quantize the "
+        "model to one of these");
 }
 
 TEST_CASE("[core.gguf.quantization] every type of ggml has a name and a block") {

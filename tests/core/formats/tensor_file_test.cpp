@@ -12,9 +12,12 @@ namespace {
 
 TensorMap samples(bool bfloat16) {
   auto generator = at::make_generator<at::CPUGeneratorImpl>(1);
-  TensorMap tensors = {{"matrix", at::randn({3, 5}, generator)},          {"transposed", at::randn({3, 5}, generator).t()},
-                       {"half", at::randn({7}, generator).to(at::kHalf)}, {"integers", at::arange(4)},
-                       {"scalar", at::scalar_tensor(2.5, at::kDouble)},   {"empty", at::zeros({0, 3})}};
+  TensorMap tensors = {{"matrix", at::randn({3, 5}, generator)},
+                       {"transposed", at::randn({3, 5}, generator).t()},
+                       {"half", at::randn({7}, generator).to(at::kHalf)},
+                       {"integers", at::arange(4)},
+                       {"scalar", at::scalar_tensor(2.5, at::kDouble)},
+                       {"empty", at::zeros({0, 3})}};
   if (bfloat16) tensors["bfloat16"] = at::randn({7}, generator).to(at::kBFloat16);
   return tensors;
 }
@@ -44,9 +47,15 @@ TEST_CASE("[core.tensor_file] safetensors, npz and torch archives give back the 
 
 TEST_CASE("[core.tensor_file] types that the other side lacks are named, and nothing is written") {
   const TemporaryFolder folder;
-  CHECK(contains(error_of([&] { vyx::write_safetensors(folder / "x", TensorMap{{"a", at::zeros({1}, at::kComplexDouble)}}); }),
-                 "tensor \"a\": found ComplexDouble"));
-  CHECK(contains(error_of([&] { vyx::write_npz(folder / "x", {{"a", at::zeros({1}, at::kBFloat16)}}); }), "found BF16"));
+  CHECK(contains(
+      error_of([&] {
+        vyx::write_safetensors(folder / "x", TensorMap{{"a", at::zeros({1}, at::kComplexDouble)}});
+      }),
+      "tensor \"a\": found ComplexDouble"));
+  CHECK(contains(error_of([&] {
+                   vyx::write_npz(folder / "x", {{"a", at::zeros({1}, at::kBFloat16)}});
+                 }),
+                 "found BF16"));
   CHECK(std::filesystem::is_empty(folder.path()));
   const std::vector<std::byte> byte(1);
   vyx::write_safetensors(folder / "x", {{{"a", vyx::ElementType::f4, {2}}, byte}});

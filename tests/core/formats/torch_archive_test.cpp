@@ -35,16 +35,16 @@ std::string storage(int elements, std::string_view type = "torch\nFloatStorage\n
 
 // A vector in it: offset, size and stride.
 std::string tensor(int elements, int offset, int size, int stride) {
-  return cat({"ctorch._utils\n_rebuild_tensor_v2\n(", storage(elements), "K", byte(offset), "K", byte(size), "\x85K", byte(stride),
-              "\x85\x89"
-              "ccollections\nOrderedDict\n)RtR"});
+  return cat({"ctorch._utils\n_rebuild_tensor_v2\n(", storage(elements), "K", byte(offset), "K",
+              byte(size), "\x85K", byte(stride), "\x85\x89ccollections\nOrderedDict\n)RtR"});
 }
 
 std::string dictionary(std::string_view value) {
   return cat({"\x80\2}", text("w"), value, "s."});
 }
 
-std::string archive(const TemporaryFolder& folder, const std::string& pickle, size_t record_bytes = 16) {
+std::string archive(const TemporaryFolder& folder, const std::string& pickle,
+                    size_t record_bytes = 16) {
   vyx::ZipWriter zip(folder / "x.pt");
   zip.add("archive/data.pkl", pickle);
   zip.add("archive/data/0", std::string(record_bytes, '\0'));
@@ -72,10 +72,14 @@ TEST_CASE("[core.torch_archive] what is written is read back, and the same bytes
   const std::vector<float> values = {1, 2, 3, 4, 5, 6};
   const std::vector<int32_t> k = {32};
   TorchArchive archive;
-  archive.tensors["encoder.weight"] = {ElementType::f32, {2, 3}, {3, 1}, 0, std::as_bytes(std::span(values))};
-  archive.tensors["transposed"] = {ElementType::f32, {3, 2}, {1, 3}, 0, std::as_bytes(std::span(values))};
+  archive.tensors["encoder.weight"] = {
+      ElementType::f32, {2, 3}, {3, 1}, 0, std::as_bytes(std::span(values))};
+  archive.tensors["transposed"] = {
+      ElementType::f32, {3, 2}, {1, 3}, 0, std::as_bytes(std::span(values))};
   archive.tensors["k"] = {ElementType::i32, {}, {}, 0, std::as_bytes(std::span(k))};
-  archive.values = {{"activation", "TopK"}, {"state", {{"k", 32}, {"big", int64_t{1} << 40}, {"x", -0.5}, {"list", {1, nullptr, true}}}}};
+  archive.values = {
+      {"activation", "TopK"},
+      {"state", {{"k", 32}, {"big", int64_t{1} << 40}, {"x", -0.5}, {"list", {1, nullptr, true}}}}};
   vyx::write_torch_archive(folder / "x.pt", archive);
   vyx::write_torch_archive(folder / "y.pt", archive);
   const std::string bytes = vyx::read_text_file(folder / "x.pt");
@@ -99,13 +103,15 @@ TEST_CASE("[core.torch_archive] tensors in nested dictionaries are named by thei
 TEST_CASE("[core.torch_archive.hostile] T6, T7: tensors that do not fit their records") {
   CHECK(refusal(dictionary(tensor(4, 0, 4, 1))).empty());
   CHECK(refusal(dictionary(tensor(4, 1, 3, 1))).empty());
-  CHECK(contains(refusal(dictionary(tensor(4, 0, 4, 1)), 3), "found 3 bytes in the record \"archive/data/0\", expected 4 elements of F32"));
+  CHECK(contains(refusal(dictionary(tensor(4, 0, 4, 1)), 3),
+                 "found 3 bytes in the record \"archive/data/0\", expected 4 elements of F32"));
   CHECK(contains(refusal(dictionary(tensor(4, 0, 4, 1)), 17), "found 17 bytes in the record"));
   CHECK(contains(refusal(dictionary(tensor(4, 0, 5, 1))), "expected one that lies within it"));
   CHECK(contains(refusal(dictionary(tensor(4, 1, 4, 1))), "expected one that lies within it"));
   CHECK(contains(refusal(dictionary(tensor(4, 0, 3, 2))), "expected one that lies within it"));
   CHECK(contains(refusal(dictionary(tensor(4, 0, 4, 0))), "expected one that lies within it"));
-  CHECK(contains(refusal(dictionary(storage(4, "torch\nTypedStorage\n"))), "found the object \"torch TypedStorage\""));
+  CHECK(contains(refusal(dictionary(storage(4, "torch\nTypedStorage\n"))),
+                 "found the object \"torch TypedStorage\""));
   CHECK(contains(refusal(dictionary(storage(4))), "found a storage, expected tensors"));
 }
 
@@ -116,23 +122,31 @@ TEST_CASE("[core.torch_archive.hostile] T11: pickles that ask for more than valu
   CHECK(contains(refusal("\x80\2}"), "the end of the file"));
   CHECK(contains(refusal("\x80\2]."), "found a list, expected a dict of tensors"));
   CHECK(contains(refusal(dictionary("i")), "found opcode 0x69"));
-  CHECK(contains(refusal(dictionary("j\xff\xff\xff\xff")), "found a reference to value 4294967295"));
-  CHECK(contains(refusal(dictionary("X\xff\xff\xff\xff")), "found the end of the file before 4294967295 bytes"));
+  CHECK(
+      contains(refusal(dictionary("j\xff\xff\xff\xff")), "found a reference to value 4294967295"));
+  CHECK(contains(refusal(dictionary("X\xff\xff\xff\xff")),
+                 "found the end of the file before 4294967295 bytes"));
   CHECK(contains(refusal(dictionary("\x8a\xff")), "found an int of 255 bytes"));
   CHECK(contains(refusal("\x80\2s."), "found an empty stack"));
   CHECK(contains(refusal("\x80\2}(s."), "found an empty stack"));
-  CHECK(contains(refusal(cat({"\x80\2}", text("w"), "N(s."})), "found an empty stack"));  // the values lie below the mark
+  CHECK(contains(refusal(cat({"\x80\2}", text("w"), "N(s."})),
+                 "found an empty stack"));  // the values lie below the mark
   CHECK(contains(refusal("\x80\2}t."), "found no mark"));
   CHECK(contains(refusal(dictionary("K\1)R")), "found a call of an int"));
   CHECK(contains(refusal(cat({"\x80\2}(", text("w"), "NNu."})), "found a key without a value"));
-  CHECK(contains(refusal(cat({"\x80\2}", text("w"), "Ns", text("w"), "Ns."})), "the key \"w\" again"));
+  CHECK(contains(refusal(cat({"\x80\2}", text("w"), "Ns", text("w"), "Ns."})),
+                 "the key \"w\" again"));
   CHECK(contains(refusal(dictionary(text("\xff"))), "expected UTF-8"));
 }
 
-TEST_CASE("[core.torch_archive.hostile] nesting, cycles and shared values cost no stack and little memory") {
-  CHECK(contains(refusal(dictionary(cat({")", std::string(400'000, '\x85')}))), "nested deeper than 64"));
+TEST_CASE(
+    "[core.torch_archive.hostile] nesting, cycles and shared values cost no stack and little "
+    "memory") {
+  CHECK(contains(refusal(dictionary(cat({")", std::string(400'000, '\x85')}))),
+                 "nested deeper than 64"));
   CHECK(refusal(dictionary(cat({")", std::string(60, '\x85')}))).empty());
-  CHECK(contains(refusal(dictionary(cat({")", std::string(70, '\x85')}))), "nested deeper than 64"));
+  CHECK(
+      contains(refusal(dictionary(cat({")", std::string(70, '\x85')}))), "nested deeper than 64"));
   CHECK(contains(refusal(dictionary("]q\1h\1a")), "nested deeper than 64"));  // a list in itself
   std::string bomb = ")";
   for (int i = 1; i < 40; ++i) bomb += cat({"q", byte(i), "h", byte(i), "\x86"});  // (x, x)
@@ -153,17 +167,21 @@ TEST_CASE("[core.torch_archive.hostile] T15: what is no such archive") {
   }
 }
 
-TEST_CASE("[core.torch_archive.hostile] a pickle cut at any byte, or with any byte changed, is refused or read within its bounds") {
+TEST_CASE(
+    "[core.torch_archive.hostile] a pickle cut at any byte, or with any byte changed, is refused "
+    "or read within its bounds") {
   const TemporaryFolder folder;
   const std::string good = dictionary(tensor(4, 1, 2, 1));
-  for (size_t size = 0; size < good.size(); ++size) CHECK_FALSE(refusal(good.substr(0, size)).empty());
+  for (size_t size = 0; size < good.size(); ++size)
+    CHECK_FALSE(refusal(good.substr(0, size)).empty());
   for (size_t at = 0; at < good.size(); ++at)
     for (const int flip : {1, 2, 128}) {
       std::string pickle = good;
       pickle[at] = static_cast<char>(pickle[at] ^ flip);
       try {
         const std::string bytes = archive(folder, pickle);
-        for (const auto& [name, view] : parse(bytes).tensors) CHECK(view.offset < static_cast<int64_t>(view.storage.size()));
+        for (const auto& [name, view] : parse(bytes).tensors)
+          CHECK(view.offset < static_cast<int64_t>(view.storage.size()));
       } catch (const vyx::Error&) {
       }
     }

@@ -43,13 +43,17 @@ void put(std::string& out, T value) {
 }
 
 // An archive as simple tools write it; `flags` are of every entry.
-std::string archive(const std::vector<Entry>& entries, uint16_t flags = 0, const std::string& between = "", bool wide_end = false) {
+std::string archive(const std::vector<Entry>& entries, uint16_t flags = 0,
+                    const std::string& between = "", bool wide_end = false) {
   std::string out, directory;
   for (const Entry& entry : entries) {
-    const uint32_t size = entry.size != 0 ? entry.size : static_cast<uint32_t>(entry.content.size());
+    const uint32_t size =
+        entry.size != 0 ? entry.size : static_cast<uint32_t>(entry.content.size());
     const uint32_t crc =
-        entry.crc != 0 ? entry.crc
-                       : static_cast<uint32_t>(crc32_z(0, reinterpret_cast<const Bytef*>(entry.content.data()), entry.content.size()));
+        entry.crc != 0
+            ? entry.crc
+            : static_cast<uint32_t>(crc32_z(0, reinterpret_cast<const Bytef*>(entry.content.data()),
+                                            entry.content.size()));
     std::string common;
     put<uint16_t>(common, 20);
     put<uint16_t>(common, flags);
@@ -72,7 +76,8 @@ std::string archive(const std::vector<Entry>& entries, uint16_t flags = 0, const
   if (wide_end) {  // as PyTorch writes it, needed or not
     const uint64_t end = out.size();
     out += "PK\6\6" + std::string(20, '\0');
-    for (const uint64_t value : {uint64_t{entries.size()}, uint64_t{entries.size()}, uint64_t{directory.size()}, uint64_t{offset}})
+    for (const uint64_t value : {uint64_t{entries.size()}, uint64_t{entries.size()},
+                                 uint64_t{directory.size()}, uint64_t{offset}})
       put(out, value);
     out += "PK\6\7" + std::string(4, '\0');
     put(out, end);
@@ -98,7 +103,8 @@ Entry deflated(const std::string& name, const std::string& content) {
   packed.resize(stream.total_out);
   deflateEnd(&stream);
   return {name, packed, 8, static_cast<uint32_t>(content.size()),
-          static_cast<uint32_t>(crc32_z(0, reinterpret_cast<const Bytef*>(content.data()), content.size()))};
+          static_cast<uint32_t>(
+              crc32_z(0, reinterpret_cast<const Bytef*>(content.data()), content.size()))};
 }
 
 }  // namespace
@@ -118,7 +124,8 @@ TEST_CASE("[core.zip] 64-bit end records are read, and held against the other") 
   const std::string bytes = archive({{"a", "first"}}, 0, "", true);
   const ZipArchive zip = parse(bytes);
   CHECK(text_of(zip.read(*zip.find("a"))) == "first");
-  for (const size_t from_end : {size_t{98 - 32}, size_t{98 - 40}, size_t{98 - 48}, size_t{42 - 8}}) {
+  for (const size_t from_end :
+       {size_t{98 - 32}, size_t{98 - 40}, size_t{98 - 48}, size_t{42 - 8}}) {
     std::string lying = bytes;
     lying[lying.size() - from_end] = static_cast<char>(lying[lying.size() - from_end] + 1);
     CHECK_FALSE(refusal(lying).empty());
@@ -141,24 +148,28 @@ TEST_CASE("[core.zip] what is written is read back, aligned, and the same bytes 
   CHECK(bytes == vyx::read_text_file(folder / "y"));
   const ZipArchive zip = parse(bytes);
   CHECK(text_of(zip.read(*zip.find("a/two"))) == "second");
-  for (const vyx::ZipEntry& entry : zip.entries()) CHECK((entry.packed.data() - std::as_bytes(std::span(bytes)).data()) % 64 == 0);
+  for (const vyx::ZipEntry& entry : zip.entries())
+    CHECK((entry.packed.data() - std::as_bytes(std::span(bytes)).data()) % 64 == 0);
 }
 
 TEST_CASE("[core.zip.hostile] T8: an entry that would inflate to much more than it is") {
   const std::string zeros(80u << 20, '\0');
-  CHECK(contains(refusal(archive({deflated("bomb", zeros)})), "expected at most 100 times as many"));
+  CHECK(
+      contains(refusal(archive({deflated("bomb", zeros)})), "expected at most 100 times as many"));
   Entry lie = deflated("lie", std::string(1000, 'a'));
   lie.size = 2000;
   CHECK(contains(refusal(archive({lie})), "entry \"lie\": found damaged deflate data"));
   lie.size = 500;
   CHECK(contains(refusal(archive({lie})), "found damaged deflate data"));
-  CHECK(contains(refusal(archive({{"bad", "\xff\xff\xff", 8, 3, 0}})), "found damaged deflate data"));
+  CHECK(
+      contains(refusal(archive({{"bad", "\xff\xff\xff", 8, 3, 0}})), "found damaged deflate data"));
   CHECK(contains(refusal(archive({{"bad", "abc", 12, 3, 0}})), "found compression method 12"));
 }
 
 TEST_CASE("[core.zip.hostile] T9: sizes, offsets and sums that lie") {
   CHECK(contains(refusal(archive({{"a", "abc", 0, 3, 1}})), "CRC-32 that does not match"));
-  CHECK(contains(refusal(archive({{"a", "abc", 0, 4, 0}})), "found 3 bytes of a stored entry of 4"));
+  CHECK(
+      contains(refusal(archive({{"a", "abc", 0, 4, 0}})), "found 3 bytes of a stored entry of 4"));
   std::string bytes = archive({{"a", "abc"}});
   bytes[18] = 2;  // the packed size in front of the data
   CHECK(contains(refusal(bytes), "found other sizes or another CRC at its data"));
@@ -173,20 +184,25 @@ TEST_CASE("[core.zip.hostile] T9: sizes, offsets and sums that lie") {
 TEST_CASE("[core.zip.hostile] T10: names, duplicates, and data around the entries") {
   CHECK(contains(refusal(archive({{"a", "1"}, {"a", "2"}})), "found the entry \"a\" again"));
   for (const char* name : {"/etc/passwd", "../a", "a/../../b", "a\\b", "\xff", ""})
-    CHECK(contains(refusal(archive({{name, "1"}})), "expected a relative path that stays in its folder"));
+    CHECK(contains(refusal(archive({{name, "1"}})),
+                   "expected a relative path that stays in its folder"));
   const std::string good = archive({{"a", "1"}, {"b", "2"}});
   CHECK_FALSE(refusal("#!/bin/sh\n" + good).empty());
   CHECK(contains(refusal(good + "more"), "end record of a zip file"));
-  CHECK(contains(refusal(archive({{"a", "1"}, {"b", "2"}}, 0, "gap")), "found \"b\" at byte 35, expected it at byte 32"));
+  CHECK(contains(refusal(archive({{"a", "1"}, {"b", "2"}}, 0, "gap")),
+                 "found \"b\" at byte 35, expected it at byte 32"));
   CHECK(contains(refusal(archive({{"a", "1"}}, 1)), "encrypted"));
   std::string shared = archive({{"a", "1"}, {"b", "2"}});
   CHECK(refusal(shared).empty());
   CHECK(contains(refusal("PK\3\4"), "found 4 bytes, expected a zip file"));
 }
 
-TEST_CASE("[core.zip.hostile] an archive cut at any byte, or with any byte changed, is refused or read within its bounds") {
+TEST_CASE(
+    "[core.zip.hostile] an archive cut at any byte, or with any byte changed, is refused or read "
+    "within its bounds") {
   const std::string good = archive({{"a", "first"}, deflated("b", std::string(50, 'b'))});
-  for (size_t size = 0; size < good.size(); ++size) CHECK_FALSE(refusal(good.substr(0, size)).empty());
+  for (size_t size = 0; size < good.size(); ++size)
+    CHECK_FALSE(refusal(good.substr(0, size)).empty());
   for (size_t at = 0; at < good.size(); ++at)
     for (const int flip : {1, 4, 128}) {
       std::string bytes = good;

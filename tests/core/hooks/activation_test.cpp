@@ -22,10 +22,12 @@ TEST_CASE("[core.activation] the first tensor, depth first") {
 }
 
 TEST_CASE("[core.activation] values without a tensor have none") {
-  for (const IValue& value : {IValue(), IValue(3), IValue("text"), IValue(c10::List<int64_t>({1, 2})),
-                              IValue(Tuple::create(IValue(), IValue(1.5))), IValue(at::Tensor())}) {
+  for (const IValue& value :
+       {IValue(), IValue(3), IValue("text"), IValue(c10::List<int64_t>({1, 2})),
+        IValue(Tuple::create(IValue(), IValue(1.5))), IValue(at::Tensor())}) {
     CHECK_FALSE(activation_of(value));
-    CHECK(test::contains(test::error_of([&] { with_activation(value, kNew); }), "expected a value that holds a tensor"));
+    CHECK(test::contains(test::error_of([&] { with_activation(value, kNew); }),
+                         "expected a value that holds a tensor"));
   }
 }
 
@@ -52,7 +54,8 @@ TEST_CASE("[core.activation] replacing makes new containers and shares the other
 }
 
 TEST_CASE("[core.activation] a named tuple stays one") {
-  const auto type = c10::TupleType::createNamed(c10::QualifiedName("Out"), std::vector<std::string>{"hidden", "cache"},
+  const auto type = c10::TupleType::createNamed(c10::QualifiedName("Out"),
+                                                std::vector<std::string>{"hidden", "cache"},
                                                 {c10::TensorType::get(), c10::TensorType::get()});
   const IValue named = Tuple::createNamed(std::vector<IValue>{kA, kB}, type);
   CHECK(with_activation(named, kNew).type()->isSubtypeOf(*type));

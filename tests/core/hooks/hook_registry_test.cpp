@@ -26,22 +26,29 @@ Hook counting(std::atomic<int>& count) {
 
 /// A hook that adds `amount` to a tensor.
 Hook adding(double amount) {
-  return [amount](const Site&, const IValue& value) -> std::optional<IValue> { return value.toTensor() + amount; };
+  return [amount](const Site&, const IValue& value) -> std::optional<IValue> {
+    return value.toTensor() + amount;
+  };
 }
 
 TEST_CASE(
-    "[core.hook_registry] hooks of a site run in the order in which they were added, each on what the last "
-    "one made") {
+    "[core.hook_registry] hooks of a site run in the order in which they were added, each on what "
+    "the last one made") {
   const at::NoGradGuard no_grad;
   HookedModule module(test::linear(1));
   const at::Tensor x = random({2, 4}, 7), plain = module.forward({x}).toTensor();
   const HookHandle first = module.hook("", adding(1));
-  const HookHandle second = module.hook("", [](const Site&, const IValue& value) -> std::optional<IValue> { return value.toTensor() * 3; });
+  const HookHandle second =
+      module.hook("", [](const Site&, const IValue& value) -> std::optional<IValue> {
+        return value.toTensor() * 3;
+      });
   const HookHandle third = module.hook("", adding(2));
   CHECK(same(module.forward({x}).toTensor(), (plain + 1) * 3 + 2));
 }
 
-TEST_CASE("[core.hook_registry] a handle removes its hooks alone: when destroyed, removed, or assigned over") {
+TEST_CASE(
+    "[core.hook_registry] a handle removes its hooks alone: when destroyed, removed, or assigned "
+    "over") {
   HookedModule module(test::stack());
   const at::Tensor x = random({2, 4}, 7);
   std::atomic<int> all{0}, one{0};
@@ -121,13 +128,14 @@ TEST_CASE("[core.hook_registry] remove() returns only when no other thread is in
     std::atomic<bool> inside{false}, left{false};
     auto alive = std::make_shared<int>(1);
     const std::weak_ptr<int> watched = alive;
-    HookHandle handle = module.hook("", [&, alive](const Site&, const IValue&) -> std::optional<IValue> {
-      inside = true;
-      inside.notify_all();
-      std::this_thread::sleep_for(20ms);
-      left = true;
-      return std::nullopt;
-    });
+    HookHandle handle =
+        module.hook("", [&, alive](const Site&, const IValue&) -> std::optional<IValue> {
+          inside = true;
+          inside.notify_all();
+          std::this_thread::sleep_for(20ms);
+          left = true;
+          return std::nullopt;
+        });
     alive.reset();
     std::thread runner([&] { module.forward({x}); });
     inside.wait(false);
@@ -183,11 +191,14 @@ TEST_CASE("[core.hook_registry] two threads run the module while a third hooks a
   CHECK(same(forward(), plain));
 }
 
-TEST_CASE("[core.hook_registry] a replacement of another type is refused with site, found and expected type") {
+TEST_CASE(
+    "[core.hook_registry] a replacement of another type is refused with site, found and expected "
+    "type") {
   HookedModule module(test::stack());
   const at::Tensor x = random({2, 4}, 7);
   const auto error_with = [&](std::string_view site, const IValue& replacement) {
-    const HookHandle handle = module.hook(site, [&](const Site&, const IValue&) { return std::optional(replacement); });
+    const HookHandle handle =
+        module.hook(site, [&](const Site&, const IValue&) { return std::optional(replacement); });
     return test::error_of([&] { module.forward({x}); });
   };
   std::string error = error_with("layers.1.up", IValue(7));

@@ -43,7 +43,10 @@ TEST_CASE("[core.hooked_module] an unhooked copy gives what the original gives, 
   Module copy = original;
   const at::Tensor expected = copy.forward({kRows}).toTensor();
   for (int i = 0; i < 5; ++i) CHECK(same(module.forward({kRows}).toTensor(), expected));
-  const HookHandle handle = module.hook("head", [](const Site&, const IValue&) -> std::optional<IValue> { return at::zeros({2, 4}); });
+  const HookHandle handle =
+      module.hook("head", [](const Site&, const IValue&) -> std::optional<IValue> {
+        return at::zeros({2, 4});
+      });
   CHECK(same(module.forward({kRows}).toTensor(), at::zeros({2, 4})));
   CHECK(same(copy.forward({kRows}).toTensor(), expected));  // the original has no taps
   CHECK(module.module().attr("head").toModule().attr("weight").toTensor().is_same(
@@ -51,8 +54,8 @@ TEST_CASE("[core.hooked_module] an unhooked copy gives what the original gives, 
 }
 
 TEST_CASE(
-    "[core.hooked_module] sites stand in the order of the tree, inputs before outputs; containers have "
-    "none") {
+    "[core.hooked_module] sites stand in the order of the tree, inputs before outputs; containers "
+    "have none") {
   const HookedModule module(test::stack());
   const auto& sites = module.sites();
   REQUIRE(sites.size() == 22);
@@ -70,10 +73,13 @@ TEST_CASE("[core.hooked_module] patterns choose sites; an unknown one names the 
   CHECK(matched[0].name() == "layers.1.up:input");
   CHECK(matched[3].name() == "layers.2.down:input");
   CHECK(error_of([&] { module.match("layer.1.up"); }) ==
-        "Stack: no site matches 'layer.1.up'; the nearest are layers.1.up:output, layers.0.up:output, "
-        "layers.2.up:output");
+        "Stack: no site matches 'layer.1.up'; the nearest are layers.1.up:output, "
+        "layers.0.up:output, layers.2.up:output");
   const Site unknown = Site::parse("layers.3:input");
-  CHECK(contains(error_of([&] { (void)module.hook(std::span(&unknown, 1), [](const auto&, const auto&) { return nothing(); }); }),
+  CHECK(contains(error_of([&] {
+                   (void)module.hook(std::span(&unknown, 1),
+                                     [](const auto&, const auto&) { return nothing(); });
+                 }),
                  "no site layers.3:input; the nearest are layers.0:input"));
 }
 
@@ -97,8 +103,9 @@ TEST_CASE("[core.hooked_module] an input hook sees and replaces the tuple of all
       "    if offset is not None:\n"
       "        x = x + offset\n"
       "    return x * by\n");
-  HookedModule module(
-      parent("Root", {{"scale", scale}}, "def forward(self, x: Tensor) -> Tensor:\n    return self.scale.forward(x, 2.0, None)\n"));
+  HookedModule module(parent(
+      "Root", {{"scale", scale}},
+      "def forward(self, x: Tensor) -> Tensor:\n    return self.scale.forward(x, 2.0, None)\n"));
   IValue seen;
   const HookHandle reading = module.hook("scale:input", [&](const Site&, const IValue& value) {
     seen = value;
@@ -109,9 +116,10 @@ TEST_CASE("[core.hooked_module] an input hook sees and replaces the tuple of all
   CHECK(seen.toTupleRef().elements()[0].toTensor().is_same(kRows));
   CHECK(seen.toTupleRef().elements()[1].toDouble() == 2);
   CHECK(seen.toTupleRef().elements()[2].isNone());
-  const HookHandle replacing = module.hook("scale:input", [&](const Site&, const IValue&) -> std::optional<IValue> {
-    return c10::ivalue::Tuple::create(kRows, 3.0, at::ones({4}));
-  });
+  const HookHandle replacing =
+      module.hook("scale:input", [&](const Site&, const IValue&) -> std::optional<IValue> {
+        return c10::ivalue::Tuple::create(kRows, 3.0, at::ones({4}));
+      });
   for (int i = 0; i < 4; ++i) CHECK(same(module.forward({kRows}).toTensor(), (kRows + 1) * 3));
 }
 
@@ -153,11 +161,13 @@ TEST_CASE("[core.hooked_module] a shared submodule is one object with several pa
   const Module shared = linear(1);
   const auto wrapper = [&](uint64_t seed) {
     return parent("Wrapper", {{"s", shared}, {"own", linear(seed)}},
-                  "def forward(self, x: Tensor) -> Tensor:\n    return self.own.forward(self.s.forward(x))\n");
+                  "def forward(self, x: Tensor) -> Tensor:\n    return "
+                  "self.own.forward(self.s.forward(x))\n");
   };
-  HookedModule module(parent("Shared", {{"s", shared}, {"a", wrapper(2)}, {"b", wrapper(3)}},
-                             "def forward(self, x: Tensor) -> Tensor:\n"
-                             "    return self.a.forward(x) + self.b.forward(x) + self.s.forward(x)\n"));
+  HookedModule module(
+      parent("Shared", {{"s", shared}, {"a", wrapper(2)}, {"b", wrapper(3)}},
+             "def forward(self, x: Tensor) -> Tensor:\n"
+             "    return self.a.forward(x) + self.b.forward(x) + self.s.forward(x)\n"));
   CHECK(module.match("**.s").size() == 1);
   CHECK(module.match("b.s").front().name() == "b.s:output");  // by the name that was asked for
   CHECK(std::count(module.sites().begin(), module.sites().end(), "a.s:output") == 1);
@@ -174,7 +184,9 @@ TEST_CASE("[core.hooked_module] a shared submodule is one object with several pa
   CHECK(capture(module, "b.s", {kRows}).at("b.s:output").size() == 3);
 }
 
-TEST_CASE("[core.hooked_module] forward1, which tracing makes of a second call, and overloads are tapped too") {
+TEST_CASE(
+    "[core.hooked_module] forward1, which tracing makes of a second call, and overloads are tapped "
+    "too") {
   const at::NoGradGuard no_grad;
   Module inner = linear(1);
   inner.define("def forward1(self, x: Tensor, y: Tensor) -> Tensor:\n    return x * y\n");
@@ -214,11 +226,14 @@ TEST_CASE("[core.hooked_module] tuples, dicts and optionals pass as they are") {
                              "    return b['x']\n"));
   for (int i = 0; i < 3; ++i) {
     CHECK(capture(module, "inner", {kRows, true}).at("inner:output")[0].equal(kRows + 1));
-    CHECK(capture(module, "inner", {kRows, false}).at("inner:output")[0].equal(kRows));  // the dict's first tensor
+    CHECK(capture(module, "inner", {kRows, false})
+              .at("inner:output")[0]
+              .equal(kRows));  // the dict's first tensor
   }
-  const HookHandle handle = module.hook("inner", [](const Site&, const IValue& value) -> std::optional<IValue> {
-    return with_activation(value, *activation_of(value) * 10);
-  });
+  const HookHandle handle =
+      module.hook("inner", [](const Site&, const IValue& value) -> std::optional<IValue> {
+        return with_activation(value, *activation_of(value) * 10);
+      });
   CHECK(same(module.forward({kRows, true}).toTensor(), (kRows + 1) * 10 + kRows * 2));
   CHECK(same(module.forward({kRows, false}).toTensor(), kRows * 10));
 }
@@ -230,11 +245,12 @@ TEST_CASE("[core.hooked_module] gradients flow through hooks") {
   for (int i = 0; i < 4; ++i) {  // past the profiling runs
     const at::Tensor v = at::ones({4}).requires_grad_(true);
     at::Tensor seen;
-    const HookHandle handle = module.hook("layers.1", [&](const Site&, const IValue& value) -> std::optional<IValue> {
-      seen = value.toTensor();
-      seen.retain_grad();
-      return seen + 2 * v;
-    });
+    const HookHandle handle =
+        module.hook("layers.1", [&](const Site&, const IValue& value) -> std::optional<IValue> {
+          seen = value.toTensor();
+          seen.retain_grad();
+          return seen + 2 * v;
+        });
     module.forward({kRows}).toTensor().pow(2).sum().backward();
     REQUIRE(seen.grad().defined());
     CHECK(at::allclose(v.grad(), 2 * seen.grad().sum(0)));
@@ -259,9 +275,12 @@ TEST_CASE("[core.hooked_module] a stateful module keeps its state in the copy") 
   CHECK(cell.attr("state").toTensor().equal(at::zeros({2, 4})));
 }
 
-// ------------------------------------------------------------------------------------------------ exceptions
+// ------------------------------------------------------------------------------------------------
+// exceptions
 
-TEST_CASE("[core.hooked_module] what a hook throws arrives as it was thrown, and the module goes on working") {
+TEST_CASE(
+    "[core.hooked_module] what a hook throws arrives as it was thrown, and the module goes on "
+    "working") {
   const at::NoGradGuard no_grad;
   struct Custom {
     int code;
@@ -269,7 +288,9 @@ TEST_CASE("[core.hooked_module] what a hook throws arrives as it was thrown, and
   HookedModule module(test::stack());
   const at::Tensor expected = module.forward({kRows}).toTensor();
   const auto throwing = [&](auto thrown) {
-    return module.hook("layers.1.up", [thrown](const Site&, const IValue&) -> std::optional<IValue> { throw thrown; });
+    return module.hook(
+        "layers.1.up",
+        [thrown](const Site&, const IValue&) -> std::optional<IValue> { throw thrown; });
   };
   for (int i = 0; i < 3; ++i) {
     {
@@ -290,17 +311,19 @@ TEST_CASE("[core.hooked_module] what a hook throws arrives as it was thrown, and
 
 TEST_CASE("[core.hooked_module] an exception of a nested run passes both") {
   HookedModule outer(test::stack()), inner(linear(1));
-  const HookHandle throws = inner.hook("", [](const Site&, const IValue&) -> std::optional<IValue> { throw 7; });
+  const HookHandle throws =
+      inner.hook("", [](const Site&, const IValue&) -> std::optional<IValue> { throw 7; });
   int caught_inside = 0;
-  const HookHandle runs = outer.hook("head", [&](const Site&, const IValue& value) -> std::optional<IValue> {
-    try {
-      inner.forward({value});
-    } catch (int) {
-      ++caught_inside;
-      throw;
-    }
-    return std::nullopt;
-  });
+  const HookHandle runs =
+      outer.hook("head", [&](const Site&, const IValue& value) -> std::optional<IValue> {
+        try {
+          inner.forward({value});
+        } catch (int) {
+          ++caught_inside;
+          throw;
+        }
+        return std::nullopt;
+      });
   CHECK_THROWS_AS(outer.forward({kRows}), int);
   CHECK(caught_inside == 1);
 }
@@ -312,12 +335,15 @@ TEST_CASE("[core.hooked_module] hooks in a forked branch fire, replace, and thro
   for (int i = 0; i < 20; ++i) {
     {
       const HookHandle adds =
-          module.hook("branch", [](const Site&, const IValue& value) -> std::optional<IValue> { return value.toTensor() + 1; });
+          module.hook("branch", [](const Site&, const IValue& value) -> std::optional<IValue> {
+            return value.toTensor() + 1;
+          });
       CHECK(at::allclose(module.forward({kRows}).toTensor(), plain + 1));
     }
     {
       struct Custom {};
-      const HookHandle throws = module.hook("branch", [](const Site&, const IValue&) -> std::optional<IValue> { throw Custom(); });
+      const HookHandle throws = module.hook(
+          "branch", [](const Site&, const IValue&) -> std::optional<IValue> { throw Custom(); });
       CHECK_THROWS_AS(module.forward({kRows}), Custom);
     }
     CHECK(capture(module, "*", {kRows}).size() == 2);
@@ -330,14 +356,18 @@ TEST_CASE("[core.hooked_module] hooks in a forked branch fire, replace, and thro
 TEST_CASE("[core.hooked_module] TorchScript's errors become one line") {
   HookedModule module(test::stack());
   const std::string wrong_shape = error_of([&] { module.forward({at::ones({2, 5})}); });
-  CHECK(contains(wrong_shape, "Stack.forward: mat1 and mat2 shapes cannot be multiplied (2x5 and 4x4)"));
+  CHECK(contains(wrong_shape,
+                 "Stack.forward: mat1 and mat2 shapes cannot be multiplied (2x5 and 4x4)"));
   CHECK_FALSE(contains(wrong_shape, "\n"));
   const std::string wrong_type = error_of([&] { module.forward({7}); });
   CHECK(contains(wrong_type, "Stack.forward: forward() Expected a value of type 'Tensor"));
   CHECK_FALSE(contains(wrong_type, "\n"));
-  CHECK(error_of([&] { module.run("backward", {kRows}); }) == "Stack: no method backward; it has forward");
+  CHECK(error_of([&] { module.run("backward", {kRows}); }) ==
+        "Stack: no method backward; it has forward");
   Module raising("Raising");
-  raising.define("def forward(self, x: Tensor) -> Tensor:\n    assert bool(x.sum() > 1e9), 'too small'\n    return x\n");
+  raising.define(
+      "def forward(self, x: Tensor) -> Tensor:\n    assert bool(x.sum() > 1e9), 'too small'\n    "
+      "return x\n");
   const std::string raised = error_of([&] { HookedModule(raising).forward({kRows}); });
   CHECK(contains(raised, "Raising.forward: "));
   CHECK(contains(raised, "too small"));
@@ -349,32 +379,37 @@ TEST_CASE("[core.hooked_module] keyword arguments reach the method") {
   CHECK(same(module.forward({}, {{"x", kRows}}).toTensor(), module.forward({kRows}).toTensor()));
 }
 
-// --------------------------------------------------------------------------------------------- stopping
-// early
+// ---------------------------------------------------------------------------------------------
+// stopping early
 
 TEST_CASE("[core.hooked_module] a harvest stops after the last site that anyone listens to") {
   const at::NoGradGuard no_grad;
   HookedModule module(test::stack());
   int head = 0, captured = 0;
-  // A module that fails when it is reached, to see that it is not: an input of the wrong shape for layers.2.
+  // A module that fails when it is reached, to see that it is not: an input of the wrong shape for
+  // layers.2.
   const HookHandle first = module.hook("layers.0", [&](const Site&, const IValue&) {
     ++captured;
     return nothing();
   });
-  const HookHandle breaks = module.hook("layers.1", [&](const Site&, const IValue&) -> std::optional<IValue> { return at::ones({2, 5}); });
+  const HookHandle breaks =
+      module.hook("layers.1", [&](const Site&, const IValue&) -> std::optional<IValue> {
+        return at::ones({2, 5});
+      });
   for (int i = 0; i < 3; ++i) CHECK_NOTHROW(module.harvest("forward", {kRows}));
   CHECK(captured == 3);
   const HookHandle last = module.hook("head:input", [&](const Site&, const IValue&) {
     ++head;
     return nothing();
   });
-  CHECK(contains(error_of([&] { module.harvest("forward", {kRows}); }), "shapes cannot be multiplied"));
+  CHECK(contains(error_of([&] { module.harvest("forward", {kRows}); }),
+                 "shapes cannot be multiplied"));
   CHECK(head == 0);
 }
 
 TEST_CASE(
-    "[core.hooked_module] a harvest of sites called more than once runs to the end, and one without hooks "
-    "not at all") {
+    "[core.hooked_module] a harvest of sites called more than once runs to the end, and one "
+    "without hooks not at all") {
   const at::NoGradGuard no_grad;
   HookedModule module(parent("Loop", {{"lin", linear(1)}, {"tail", linear(2)}},
                              "def forward(self, x: Tensor, n: int) -> Tensor:\n"
@@ -398,22 +433,27 @@ TEST_CASE("[core.hooked_module] nested harvests stop their own run only") {
   CHECK(nested);
 }
 
-TEST_CASE("[core.hooked_module] calls_at_most adds calls, takes the larger branch, and counts loops twice") {
-  Module root = parent("Root", {{"a", linear(1)}, {"b", linear(2)}, {"c", linear(3)}, {"never", linear(4)}},
-                       "def helper(self, x: Tensor) -> Tensor:\n"
-                       "    return self.c.forward(x)\n"
-                       "def forward(self, x: Tensor, flag: bool) -> Tensor:\n"
-                       "    if flag:\n"
-                       "        x = self.a.forward(x)\n"
-                       "    else:\n"
-                       "        x = self.a.forward(x) * 2\n"
-                       "    while bool(x.sum() > 0):\n"
-                       "        x = self.b.forward(x) - 1\n"
-                       "    return self.helper(x)\n"
-                       "def both(self, x: Tensor) -> Tensor:\n"
-                       "    return self.helper(x) + self.helper(x)\n");
+TEST_CASE(
+    "[core.hooked_module] calls_at_most adds calls, takes the larger branch, and counts loops "
+    "twice") {
+  Module root =
+      parent("Root", {{"a", linear(1)}, {"b", linear(2)}, {"c", linear(3)}, {"never", linear(4)}},
+             "def helper(self, x: Tensor) -> Tensor:\n"
+             "    return self.c.forward(x)\n"
+             "def forward(self, x: Tensor, flag: bool) -> Tensor:\n"
+             "    if flag:\n"
+             "        x = self.a.forward(x)\n"
+             "    else:\n"
+             "        x = self.a.forward(x) * 2\n"
+             "    while bool(x.sum() > 0):\n"
+             "        x = self.b.forward(x) - 1\n"
+             "    return self.helper(x)\n"
+             "def both(self, x: Tensor) -> Tensor:\n"
+             "    return self.helper(x) + self.helper(x)\n");
   const HookedModule module(root);
-  const auto calls = [&](const char* method, const char* site) { return module.calls_at_most(method, Site::parse(site)); };
+  const auto calls = [&](const char* method, const char* site) {
+    return module.calls_at_most(method, Site::parse(site));
+  };
   CHECK(calls("forward", "") == 1);
   CHECK(calls("forward", "a") == 1);
   CHECK(calls("forward", "b:input") == 2);
@@ -424,8 +464,8 @@ TEST_CASE("[core.hooked_module] calls_at_most adds calls, takes the larger branc
 }
 
 TEST_CASE(
-    "[core.hooked_module] capture gives the tensors themselves, in order of calls, and names sites never "
-    "reached") {
+    "[core.hooked_module] capture gives the tensors themselves, in order of calls, and names sites "
+    "never reached") {
   const at::NoGradGuard no_grad;
   HookedModule module(test::stack());
   const auto captured = capture(module, "{layers.*,head}:input", {kRows});
@@ -439,7 +479,9 @@ TEST_CASE(
                                 "    if flag:\n"
                                 "        return self.a.forward(x)\n"
                                 "    return self.b.forward(x)\n"));
-  CHECK(error_of([&] { capture(branching, "*", {kRows, true}); }) == "b:output: forward never called this site");
+  CHECK(error_of([&] {
+          capture(branching, "*", {kRows, true});
+        }) == "b:output: forward never called this site");
 }
 
 TEST_CASE("[core.hooked_module] a capture takes its own run's values alone") {

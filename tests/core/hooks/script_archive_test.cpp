@@ -35,10 +35,13 @@ TEST_CASE("[core.script_archive] a module comes back with its extra files, in ev
   const TemporaryFolder folder;
   Module module = test::stack();
   module.register_attribute("training", c10::BoolType::get(), true);
-  save_script(module, folder / "m.pt", {{"config.json", "{}"}, {"tokenizer", std::string("a\0b", 3)}});
-  const ScriptArchive archive = load_script(folder / "m.pt", {"config.json", "tokenizer", "absent"});
+  save_script(module, folder / "m.pt",
+              {{"config.json", "{}"}, {"tokenizer", std::string("a\0b", 3)}});
+  const ScriptArchive archive =
+      load_script(folder / "m.pt", {"config.json", "tokenizer", "absent"});
   CHECK_FALSE(archive.module.is_training());
-  CHECK(archive.extra_files == std::map<std::string, std::string>{{"config.json", "{}"}, {"tokenizer", std::string("a\0b", 3)}});
+  CHECK(archive.extra_files == std::map<std::string, std::string>{
+                                   {"config.json", "{}"}, {"tokenizer", std::string("a\0b", 3)}});
   const at::Tensor x = test::random({2, 4}, 3);
   Module loaded = archive.module;
   CHECK(test::same(loaded.forward({x}).toTensor(), module.forward({x}).toTensor()));
@@ -49,7 +52,8 @@ TEST_CASE("[core.script_archive] a module comes back with its extra files, in ev
 TEST_CASE("[core.script_archive] two saves of a module are the same bytes") {
   const TemporaryFolder folder;
   const Module module = test::stack();
-  for (const char* name : {"a", "b"}) save_script(module, folder / name, {{"one", "1"}, {"two", "2"}, {"three", "3"}});
+  for (const char* name : {"a", "b"})
+    save_script(module, folder / name, {{"one", "1"}, {"two", "2"}, {"three", "3"}});
   CHECK(bytes_of(folder / "a") == bytes_of(folder / "b"));
 }
 
@@ -95,16 +99,19 @@ void with_full_disk_at(size_t size, Call call) {
   std::signal(SIGXFSZ, old_handler);
 }
 
-TEST_CASE("[core.script_archive] a failed save is an error, leaves no temporary file and keeps the old file") {
+TEST_CASE(
+    "[core.script_archive] a failed save is an error, leaves no temporary file and keeps the old "
+    "file") {
   const TemporaryFolder folder;
   const Module module = test::stack();
   save_script(module, folder / "m.pt");
   const std::string before = bytes_of(folder / "m.pt");
-  // At once, in the midst of the records, and in the directory at the end, which the zip writer's destructor
-  // writes.
+  // At once, in the midst of the records, and in the directory at the end, which the zip writer's
+  // destructor writes.
   for (const size_t size : {size_t{0}, before.size() / 2, before.size() - 10}) {
     std::string error;
-    with_full_disk_at(size, [&] { error = error_of([&] { save_script(module, folder / "m.pt"); }); });
+    with_full_disk_at(size,
+                      [&] { error = error_of([&] { save_script(module, folder / "m.pt"); }); });
     CHECK(contains(error, "m.pt: cannot write (File too large)"));
     CHECK_FALSE(contains(error, "\n"));
     CHECK(bytes_of(folder / "m.pt") == before);

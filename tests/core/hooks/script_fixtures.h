@@ -30,12 +30,16 @@ inline Module linear(uint64_t seed) {
   Module module("Linear");
   module.register_parameter("weight", random({kWidth, kWidth}, seed) / 2, false);
   module.register_parameter("bias", random({kWidth}, seed + 1000), false);
-  module.define("def forward(self, x: Tensor) -> Tensor:\n    return torch.linear(x, self.weight, self.bias)\n");
+  module.define(
+      "def forward(self, x: Tensor) -> Tensor:\n    return torch.linear(x, self.weight, "
+      "self.bias)\n");
   return module;
 }
 
 /// A root with children by name, and a method forward of that source.
-inline Module parent(const std::string& name, const std::vector<std::pair<std::string, Module>>& children, const std::string& source) {
+inline Module parent(const std::string& name,
+                     const std::vector<std::pair<std::string, Module>>& children,
+                     const std::string& source) {
   Module module(name);
   for (const auto& [child_name, child] : children) module.register_module(child_name, child);
   module.define(source);
@@ -60,31 +64,38 @@ inline Module stack() {
     layers.register_module(std::to_string(i), layer);
     source += "    x = getattr(self.layers, \"" + std::to_string(i) + "\").forward(x)\n";
   }
-  return parent("Stack", {{"layers", layers}, {"head", linear(9)}}, source + "    return self.head.forward(x)\n");
+  return parent("Stack", {{"layers", layers}, {"head", linear(9)}},
+                source + "    return self.head.forward(x)\n");
 }
 
 /// Reads coordinates 1 and 2 of x; the spread is its norm, the base −x.
 inline Readout readout(bool spread, bool base) {
   Module module("Readout");
   module.register_buffer("columns", at::tensor({1, 2}, at::kLong));
-  module.define(std::string("def forward(self, x: Tensor) -> Tuple[Tensor, Optional[Tensor], Optional[Tensor]]:\n"
-                            "    x = x.to(6)\n"
-                            "    spread: Optional[Tensor] = None\n"
-                            "    base: Optional[Tensor] = None\n") +
-                (spread ? "    spread = torch.norm(x, 2, [-1], True)\n" : "") + (base ? "    base = -x\n" : "") +
-                "    return torch.index_select(x, -1, self.columns), spread, base\n");
+  module.define(
+      std::string(
+          "def forward(self, x: Tensor) -> Tuple[Tensor, Optional[Tensor], Optional[Tensor]]:\n"
+          "    x = x.to(6)\n"
+          "    spread: Optional[Tensor] = None\n"
+          "    base: Optional[Tensor] = None\n") +
+      (spread ? "    spread = torch.norm(x, 2, [-1], True)\n" : "") +
+      (base ? "    base = -x\n" : "") +
+      "    return torch.index_select(x, -1, self.columns), spread, base\n");
   return {module, 2};
 }
 
-/// forward(x) waits for a fork of self.branch(x), and adds self.trunk(x), computed after the fork and before
-/// the wait.
+/// forward(x) waits for a fork of self.branch(x), and adds self.trunk(x), computed after the fork
+/// and before the wait.
 inline Module forked() {
   Module module("Forked");
   module.register_module("branch", linear(1));
   module.register_module("trunk", linear(2));
-  module.define("def forward(self, x: Tensor) -> Tensor:\n    return self.branch.forward(x) + self.trunk.forward(x)\n");
+  module.define(
+      "def forward(self, x: Tensor) -> Tensor:\n    return self.branch.forward(x) + "
+      "self.trunk.forward(x)\n");
   // define() knows no fork: it is put around the first call by hand.
-  torch::jit::Graph& graph = *torch::jit::toGraphFunction(module.type()->getMethod("forward")).graph();
+  torch::jit::Graph& graph =
+      *torch::jit::toGraphFunction(module.type()->getMethod("forward")).graph();
   for (torch::jit::Node* node : graph.nodes()) {
     if (node->kind() != c10::prim::CallMethod) continue;
     auto body = std::make_shared<torch::jit::Graph>();

@@ -34,13 +34,16 @@ std::vector<std::string> names_in(const fs::path& folder) {
   return names;
 }
 
-// The n-th call fails with `error` (and all later ones if `persistent`); error 0: it writes short. The
-// cleaning up afterwards is not counted: it is what is tested.
+// The n-th call fails with `error` (and all later ones if `persistent`); error 0: it writes short.
+// The cleaning up afterwards is not counted: it is what is tested.
 class FaultyFileSystem : public FileSystem {
  public:
-  FaultyFileSystem(int n, int error, bool persistent) : n_(n), error_(error), persistent_(persistent) {}
+  FaultyFileSystem(int n, int error, bool persistent)
+      : n_(n), error_(error), persistent_(persistent) {}
 
-  int open_exclusive(const char* path) override { return fails() ? -1 : FileSystem::open_exclusive(path); }
+  int open_exclusive(const char* path) override {
+    return fails() ? -1 : FileSystem::open_exclusive(path);
+  }
   long write(int fd, const void* data, size_t size) override {
     if (!fails()) return FileSystem::write(fd, data, size);
     return error_ != 0 ? -1 : FileSystem::write(fd, data, size / 2 + 1);
@@ -58,7 +61,9 @@ class FaultyFileSystem : public FileSystem {
     renamed = true;
     return FileSystem::rename(from, to);
   }
-  int fsync_directory(const char* path) override { return fails() ? -1 : FileSystem::fsync_directory(path); }
+  int fsync_directory(const char* path) override {
+    return fails() ? -1 : FileSystem::fsync_directory(path);
+  }
 
   bool failed = false, renamed = false;
 
@@ -119,7 +124,8 @@ TEST_CASE("[core.io] whichever system call fails, the old file stays and no temp
           CHECK(contains(message, "/file: written, but its folder cannot be synced ("));
           CHECK(read_text_file(folder / "file") == saved());
         } else {
-          CHECK(contains(message, fmt::format("/file: cannot write ({}); nothing was changed", std::strerror(error))));
+          CHECK(contains(message, fmt::format("/file: cannot write ({}); nothing was changed",
+                                              std::strerror(error))));
           CHECK(read_text_file(folder / "file") == "old");
         }
       }
@@ -159,7 +165,8 @@ TEST_CASE("[core.io] a writer that makes no progress fails") {
     long write(int, const void*, size_t) override { return 0; }
   } stuck;
   const TemporaryFolder folder;
-  CHECK(contains(error_of([&] { save(folder / "file", stuck); }), "cannot write (Input/output error)"));
+  CHECK(contains(error_of([&] { save(folder / "file", stuck); }),
+                 "cannot write (Input/output error)"));
   CHECK(names_in(folder.path()).empty());
 }
 
@@ -189,13 +196,16 @@ TEST_CASE("[core.io] targets that are no files are refused, not replaced") {
     CHECK(message == error_of([&] { require_writable(path); }));
     return message;
   };
-  CHECK(refusal("/dev/full") == "/dev/full: cannot write (a device, not a regular file); nothing was changed");
-  CHECK(refusal("/dev/null") == "/dev/null: cannot write (a device, not a regular file); nothing was changed");
+  CHECK(refusal("/dev/full") ==
+        "/dev/full: cannot write (a device, not a regular file); nothing was changed");
+  CHECK(refusal("/dev/null") ==
+        "/dev/null: cannot write (a device, not a regular file); nothing was changed");
   CHECK(contains(refusal(folder / "folder"), "cannot write (a folder, not a regular file)"));
   CHECK(contains(refusal(folder / "pipe"), "cannot write (a pipe, not a regular file)"));
   CHECK(contains(refusal(folder / "folder/"), "cannot write (no file name"));
   CHECK(contains(refusal(""), "cannot write (no file name"));
-  CHECK(contains(refusal(folder / "absent/file"), "cannot write (its folder does not exist; make it first)"));
+  CHECK(contains(refusal(folder / "absent/file"),
+                 "cannot write (its folder does not exist; make it first)"));
   CHECK(contains(refusal(folder / std::string(256, 'n')), "cannot write (File name too long)"));
   write_file(folder / "plain", "");
   CHECK(contains(refusal(folder / "plain/file"), "cannot write (Not a directory)"));
@@ -229,14 +239,18 @@ TEST_CASE("[core.io] a symbolic link is written through and stays a link") {
   CHECK(read_text_file(folder / "real/made") == "made");
 
   fs::create_symlink("loop", folder / "loop");
-  CHECK(contains(error_of([&] { write_file(folder / "loop", ""); }), "/loop: cannot write (Too many levels of symbolic links)"));
+  CHECK(contains(error_of([&] { write_file(folder / "loop", ""); }),
+                 "/loop: cannot write (Too many levels of symbolic links)"));
   fs::create_symlink("/dev/full", folder / "full");
-  CHECK(contains(error_of([&] { write_file(folder / "full", "x"); }), "/full: cannot write (a device"));
+  CHECK(contains(error_of([&] { write_file(folder / "full", "x"); }),
+                 "/full: cannot write (a device"));
 }
 
 TEST_CASE("[core.io] a replaced file keeps its mode, and a new one follows the umask") {
   const TemporaryFolder folder;
-  const auto mode_of = [&](std::string_view name) { return static_cast<unsigned>(fs::status(folder / name).permissions()); };
+  const auto mode_of = [&](std::string_view name) {
+    return static_cast<unsigned>(fs::status(folder / name).permissions());
+  };
   write_file(folder / "secret", "old");
   fs::permissions(folder / "secret", fs::perms(0600));
   write_file(folder / "secret", "new");
@@ -251,13 +265,15 @@ TEST_CASE("[core.io] inputs are regular files") {
   const TemporaryFolder folder;
   REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
   fs::create_symlink("loop", folder / "loop");
-  for (const auto& open : {+[](const fs::path& path) { MappedFile file(path); }, +[](const fs::path& path) { read_text_file(path); }}) {
+  for (const auto& open : {+[](const fs::path& path) { MappedFile file(path); },
+                           +[](const fs::path& path) { read_text_file(path); }}) {
     const auto refusal = [&](const fs::path& path) { return error_of([&] { open(path); }); };
     CHECK(contains(refusal(folder / "pipe"), "/pipe: found a pipe, expected a regular file"));
     CHECK(refusal("/dev/zero") == "/dev/zero: found a device, expected a regular file");
     CHECK(contains(refusal(folder.path()), "found a folder, expected a regular file"));
     CHECK(contains(refusal(folder / "absent"), "/absent: cannot open (No such file or directory)"));
-    CHECK(contains(refusal(folder / "loop"), "/loop: cannot open (Too many levels of symbolic links)"));
+    CHECK(contains(refusal(folder / "loop"),
+                   "/loop: cannot open (Too many levels of symbolic links)"));
   }
 }
 
@@ -282,18 +298,22 @@ TEST_CASE("[core.io] text is read whole, within a limit, even where the size is 
   const std::string text(5000, 't');
   write_file(folder / "file", text);
   CHECK(read_text_file(folder / "file", 5000) == text);
-  CHECK(contains(error_of([&] { read_text_file(folder / "file", 4999); }), "/file: found 5000 bytes, expected at most 4999"));
+  CHECK(contains(error_of([&] { read_text_file(folder / "file", 4999); }),
+                 "/file: found 5000 bytes, expected at most 4999"));
   CHECK(contains(read_text_file("/proc/self/status"), "VmRSS"));
-  CHECK(contains(error_of([&] { read_text_file("/proc/self/status", 10); }), "expected at most 10"));
+  CHECK(
+      contains(error_of([&] { read_text_file("/proc/self/status", 10); }), "expected at most 10"));
   // A sparse file of a terabyte costs nothing to refuse.
   write_file(folder / "sparse", "");
   fs::resize_file(folder / "sparse", uint64_t{1} << 40);
-  CHECK(contains(error_of([&] { read_text_file(folder / "sparse"); }), "found 1099511627776 bytes"));
+  CHECK(
+      contains(error_of([&] { read_text_file(folder / "sparse"); }), "found 1099511627776 bytes"));
 }
 
 namespace {
 
-// Runs `body` in a child process and returns what it returned, so that limits and mounts end with it.
+// Runs `body` in a child process and returns what it returned, so that limits and mounts end with
+// it.
 template <class Body>
 std::string in_child(Body&& body) {
   int ends[2];
@@ -308,7 +328,9 @@ std::string in_child(Body&& body) {
   ::close(ends[1]);
   std::string result(1 << 16, '\0');
   size_t size = 0;
-  for (ssize_t count = 0; (count = ::read(ends[0], result.data() + size, result.size() - size)) > 0;) size += static_cast<size_t>(count);
+  for (ssize_t count = 0;
+       (count = ::read(ends[0], result.data() + size, result.size() - size)) > 0;)
+    size += static_cast<size_t>(count);
   ::close(ends[0]);
   ::waitpid(child, nullptr, 0);
   result.resize(size);
@@ -321,7 +343,8 @@ void put(const char* path, const std::string& text) {
 
 }  // namespace
 
-TEST_CASE("[core.io] a full disk: the old file stays, the space is free again, and the error says so") {
+TEST_CASE(
+    "[core.io] a full disk: the old file stays, the space is free again, and the error says so") {
   const TemporaryFolder folder;
   fs::create_directory(folder / "small");
   const std::string small = folder / "small";
@@ -339,7 +362,8 @@ TEST_CASE("[core.io] a full disk: the old file stays, the space is free again, a
     if (::mount("tmpfs", small.c_str(), "tmpfs", 0, "size=1m") != 0) return "cannot";
     const std::string old(600'000, 'o');
     write_file(small + "/file", old);
-    const std::string message = error_of([&] { write_file(small + "/file", std::string(600'000, 'n')); });
+    const std::string message =
+        error_of([&] { write_file(small + "/file", std::string(600'000, 'n')); });
     const bool intact = read_text_file(small + "/file") == old && names_in(small).size() == 1;
     write_file(small + "/more", std::string(300'000, 'm'));  // the failed file's space is free
     return fmt::format("{} intact={} more={}", message, intact, fs::file_size(small + "/more"));
@@ -348,7 +372,9 @@ TEST_CASE("[core.io] a full disk: the old file stays, the space is free again, a
     MESSAGE("skipped: a tmpfs cannot be mounted here");
     return;
   }
-  CHECK(outcome == small + "/file: cannot write (No space left on device); nothing was changed intact=true more=300000");
+  CHECK(outcome == small +
+                       "/file: cannot write (No space left on device); nothing was changed "
+                       "intact=true more=300000");
 }
 
 TEST_CASE("[core.io] a limit on the size of files is an error like any other") {
@@ -372,7 +398,8 @@ TEST_CASE("[core.io] a file or folder without permission is refused before the w
   fs::permissions(folder / "protected", fs::perms(0444));
   const std::string outcome = in_child([&]() -> std::string {
     if (::getuid() == 0 && (::setgid(65534) != 0 || ::setuid(65534) != 0)) return "cannot";
-    return error_of([&] { require_writable(folder / "locked/file"); }) + '\n' + error_of([&] { write_file(folder / "protected", "new"); });
+    return error_of([&] { require_writable(folder / "locked/file"); }) + '\n' +
+           error_of([&] { write_file(folder / "protected", "new"); });
   });
   if (outcome == "cannot") {
     MESSAGE("skipped: this user sees no permissions");

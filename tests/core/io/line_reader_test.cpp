@@ -30,7 +30,8 @@ std::string gzip(std::string_view text) {
   return packed;
 }
 
-std::vector<std::string> lines_of(const std::filesystem::path& path, uint64_t max_line = LineReader::kMaxLine) {
+std::vector<std::string> lines_of(const std::filesystem::path& path,
+                                  uint64_t max_line = LineReader::kMaxLine) {
   LineReader reader(path, max_line);
   std::vector<std::string> lines;
   for (std::string_view line; reader.next(line);) {
@@ -59,7 +60,8 @@ TEST_CASE("[core.line_reader] plain and gzip files give the same lines, whatever
   write_file(folder / "plain", text);
   write_file(folder / "packed", gzip(text));
   const size_t half = text.size() / 2;
-  write_file(folder / "members", gzip(text.substr(0, half)) + gzip("") + gzip(text.substr(half)) + std::string(512, '\0'));
+  write_file(folder / "members", gzip(text.substr(0, half)) + gzip("") + gzip(text.substr(half)) +
+                                     std::string(512, '\0'));
   for (const char* file : {"plain", "packed", "members"}) {
     CAPTURE(file);
     CHECK(lines_of(folder / file) == expected);
@@ -69,7 +71,9 @@ TEST_CASE("[core.line_reader] plain and gzip files give the same lines, whatever
 TEST_CASE("[core.line_reader] an empty file has no line, and a last line needs no end") {
   const TemporaryFolder folder;
   for (const bool packed : {false, true}) {
-    const auto put = [&](std::string_view text) { write_file(folder / "file", packed ? gzip(text) : std::string(text)); };
+    const auto put = [&](std::string_view text) {
+      write_file(folder / "file", packed ? gzip(text) : std::string(text));
+    };
     put("");
     CHECK(lines_of(folder / "file").empty());
     put("\n\nend");
@@ -95,17 +99,21 @@ TEST_CASE("[core.line_reader] damaged, cut and padded gzip data are refused by n
   std::string text;
   for (int i = 0; i < 20000; ++i) text += "line " + std::to_string(i * 7919) + "\n";
   const std::string packed = gzip(text);
-  for (const size_t length : {size_t{2}, size_t{11}, packed.size() / 2, packed.size() - 9, packed.size() - 1}) {
+  for (const size_t length :
+       {size_t{2}, size_t{11}, packed.size() / 2, packed.size() - 9, packed.size() - 1}) {
     CAPTURE(length);
     write_file(folder / "cut.gz", packed.substr(0, length));
-    CHECK(contains(error_of([&] { lines_of(folder / "cut.gz"); }), "cut.gz: found gzip data that end too early"));
+    CHECK(contains(error_of([&] { lines_of(folder / "cut.gz"); }),
+                   "cut.gz: found gzip data that end too early"));
   }
   std::string damaged = packed;
   damaged[packed.size() / 2] ^= 0x55;
   write_file(folder / "bad.gz", damaged);
-  CHECK(contains(error_of([&] { lines_of(folder / "bad.gz"); }), "bad.gz: found damaged gzip data"));
+  CHECK(
+      contains(error_of([&] { lines_of(folder / "bad.gz"); }), "bad.gz: found damaged gzip data"));
   write_file(folder / "tail.gz", packed + "tail");
-  CHECK(contains(error_of([&] { lines_of(folder / "tail.gz"); }), "tail.gz: found 4 bytes behind the gzip data"));
+  CHECK(contains(error_of([&] { lines_of(folder / "tail.gz"); }),
+                 "tail.gz: found 4 bytes behind the gzip data"));
 }
 
 TEST_CASE("[core.line_reader] what is no regular file is refused") {

@@ -16,9 +16,11 @@ using test::TemporaryFolder;
 namespace {
 
 constexpr const char* kText =
-    "The first document is here.\n%\nAnother one, a little longer than the first.\n%\nshort\n%\nAnd the last of them.\n";
+    "The first document is here.\n%\nAnother one, a little longer than the "
+    "first.\n%\nshort\n%\nAnd the last of them.\n";
 
-std::unique_ptr<HarvestInput> input_of(LanguageModel& model, const std::filesystem::path& file, const TextInputOptions& options) {
+std::unique_ptr<HarvestInput> input_of(LanguageModel& model, const std::filesystem::path& file,
+                                       const TextInputOptions& options) {
   return text_input(model, TextSource({file}, {.separator = "%"}), options);
 }
 
@@ -38,7 +40,9 @@ torch::jit::Module doubling_module() {
   torch::jit::Module inner("Double", unit), outer("Outer", unit);
   inner.define("def forward(self, x: Tensor) -> Tensor:\n    return x * 2\n");
   outer.register_module("double", inner);
-  outer.define("def forward(self, x: Tensor, y: Tensor) -> Tensor:\n    return self.double.forward(x) + y\n");
+  outer.define(
+      "def forward(self, x: Tensor, y: Tensor) -> Tensor:\n    return self.double.forward(x) + "
+      "y\n");
   return outer;
 }
 
@@ -48,9 +52,11 @@ TEST_CASE("[models.harvest] packed documents give what each gives alone, at ever
   const TemporaryFolder folder;
   write_file(folder / "a.txt", kText);
   LanguageModel model = test::tiny_model({.seed = 4});
-  const std::vector<Site> sites{model.block_output(0), model.block_output(1), Site::parse("model.layers.1.mlp:input")};
+  const std::vector<Site> sites{model.block_output(0), model.block_output(1),
+                                Site::parse("model.layers.1.mlp:input")};
   // One row holds them all, so that no document is cut.
-  Harvest harvest(input_of(model, folder / "a.txt", {.context = 200}), {.sites = sites, .sink_threshold = 0});
+  Harvest harvest(input_of(model, folder / "a.txt", {.context = 200}),
+                  {.sites = sites, .sink_threshold = 0});
   const auto rows = all(harvest);
 
   std::vector<std::vector<at::Tensor>> expected(sites.size());
@@ -58,7 +64,10 @@ TEST_CASE("[models.harvest] packed documents give what each gives alone, at ever
   for (std::string document; source.next(document);) {
     const std::vector<std::vector<TokenId>> row{model.tokenizer().encode(document)};
     for (size_t i = 0; i < sites.size(); ++i)
-      expected[i].push_back(capture(model.module(), sites[i].name(), {make_batch(row, Padding::right, 0).ids}).begin()->second[0][0]);
+      expected[i].push_back(
+          capture(model.module(), sites[i].name(), {make_batch(row, Padding::right, 0).ids})
+              .begin()
+              ->second[0][0]);
   }
   for (size_t i = 0; i < sites.size(); ++i) {
     const at::Tensor alone = at::cat(expected[i]);
@@ -74,13 +83,15 @@ TEST_CASE("[models.harvest] each row says its token and its place among the rows
   LanguageModel model = test::tiny_model({.seed = 4});
   constexpr int64_t kContext = 16;
   TextSource source({folder / "a.txt"}, {.separator = "%"});
-  Packer packer(std::move(source), model.tokenizer(), {.context = kContext, .pad_token = model.pad_token()});
+  Packer packer(std::move(source), model.tokenizer(),
+                {.context = kContext, .pad_token = model.pad_token()});
   std::vector<at::Tensor> ids;  // [rows, 16] a forward of two
   while (const auto batch = packer.next(2)) ids.push_back(batch->ids);
   const at::Tensor packed = at::cat(ids).reshape({-1});  // with the last row's padding
 
-  Harvest harvest(input_of(model, folder / "a.txt", {.context = kContext, .batch_tokens = 2 * kContext}),
-                  {.sites = {model.block_output(2)}, .sink_threshold = 1.2});
+  Harvest harvest(
+      input_of(model, folder / "a.txt", {.context = kContext, .batch_tokens = 2 * kContext}),
+      {.sites = {model.block_output(2)}, .sink_threshold = 1.2});
   std::vector<at::Tensor> tokens, places;
   while (const auto rows = harvest.next()) {
     CHECK(harvest.tokens().sizes() == at::IntArrayRef{(*rows)[0].size(0)});
@@ -91,10 +102,12 @@ TEST_CASE("[models.harvest] each row says its token and its place among the rows
   const at::Tensor all_places = at::cat(places);
   CHECK(at::equal(at::cat(tokens), packed.index({all_places})));
   CHECK((all_places.diff() > 0).all().item<bool>());
-  CHECK(static_cast<uint64_t>(all_places.size(0)) == harvest.counts().tokens - harvest.counts().sinks);
+  CHECK(static_cast<uint64_t>(all_places.size(0)) ==
+        harvest.counts().tokens - harvest.counts().sinks);
 
-  Harvest numbers(tensor_input(HookedModule(doubling_module()), {at::ones({5, 2}), at::ones({5, 2})}, 2, {}),
-                  {.sites = {Site::parse("double")}, .sink_threshold = 0});
+  Harvest numbers(
+      tensor_input(HookedModule(doubling_module()), {at::ones({5, 2}), at::ones({5, 2})}, 2, {}),
+      {.sites = {Site::parse("double")}, .sink_threshold = 0});
   REQUIRE(numbers.next());
   REQUIRE(numbers.next());
   CHECK_FALSE(numbers.tokens().defined());
@@ -106,7 +119,8 @@ TEST_CASE("[models.harvest] attention sinks are left out at all sites together, 
   write_file(folder / "a.txt", kText);
   LanguageModel model = test::tiny_model({.seed = 4});
   const std::vector<Site> sites{model.block_output(0), model.block_output(2)};
-  Harvest everything(input_of(model, folder / "a.txt", {.context = 16, .batch_tokens = 48}), {.sites = sites, .sink_threshold = 0});
+  Harvest everything(input_of(model, folder / "a.txt", {.context = 16, .batch_tokens = 48}),
+                     {.sites = sites, .sink_threshold = 0});
   const auto rows = all(everything);
   at::Tensor keep;
   std::vector<double> medians;
@@ -118,14 +132,17 @@ TEST_CASE("[models.harvest] attention sinks are left out at all sites together, 
   }
   REQUIRE(keep.sum().item<int64_t>() < rows[0].size(0));
 
-  Harvest harvest(input_of(model, folder / "a.txt", {.context = 16, .batch_tokens = 48}), {.sites = sites, .sink_threshold = 1.2});
+  Harvest harvest(input_of(model, folder / "a.txt", {.context = 16, .batch_tokens = 48}),
+                  {.sites = sites, .sink_threshold = 1.2});
   const auto kept = all(harvest);
   CHECK(harvest.median_norms()[0] == medians[0]);
   CHECK(harvest.median_norms()[1] == medians[1]);
   for (size_t i = 0; i < sites.size(); ++i) CHECK(at::equal(kept[i], rows[i].index({keep})));
-  CHECK(harvest.counts().sinks == static_cast<uint64_t>(rows[0].size(0) - keep.sum().item<int64_t>()));
+  CHECK(harvest.counts().sinks ==
+        static_cast<uint64_t>(rows[0].size(0) - keep.sum().item<int64_t>()));
   CHECK(harvest.mean_norms()[0] == doctest::Approx(kept[0].norm(2, 1).mean().item<double>()));
-  CHECK(harvest.joint_mean_norm() == doctest::Approx(at::cat(kept, 1).norm(2, 1).mean().item<double>()));
+  CHECK(harvest.joint_mean_norm() ==
+        doctest::Approx(at::cat(kept, 1).norm(2, 1).mean().item<double>()));
 }
 
 TEST_CASE("[models.harvest] the calibration looks at the first rows only") {
@@ -133,9 +150,11 @@ TEST_CASE("[models.harvest] the calibration looks at the first rows only") {
   write_file(folder / "a.txt", kText);
   LanguageModel model = test::tiny_model({.seed = 4});
   const std::vector<Site> sites{model.block_output(2)};
-  Harvest harvest(input_of(model, folder / "a.txt", {.context = 16, .batch_tokens = 16}), {.sites = sites, .calibration_rows = 10});
+  Harvest harvest(input_of(model, folder / "a.txt", {.context = 16, .batch_tokens = 16}),
+                  {.sites = sites, .calibration_rows = 10});
   const auto first = harvest.next();
-  Harvest everything(input_of(model, folder / "a.txt", {.context = 16, .batch_tokens = 16}), {.sites = sites, .sink_threshold = 0});
+  Harvest everything(input_of(model, folder / "a.txt", {.context = 16, .batch_tokens = 16}),
+                     {.sites = sites, .sink_threshold = 0});
   CHECK(harvest.median_norms()[0] == (*everything.next())[0].norm(2, 1).median().item<double>());
 }
 
@@ -144,11 +163,13 @@ TEST_CASE("[models.harvest] special tokens are left out, or kept when asked for"
   write_file(folder / "a.txt", "abc<|im_end|>def");
   LanguageModel model = test::tiny_model();
   const TextInputOptions options{.context = 32, .special_in_text = true};
-  Harvest without(input_of(model, folder / "a.txt", options), {.sites = {model.block_output(0)}, .sink_threshold = 0});
+  Harvest without(input_of(model, folder / "a.txt", options),
+                  {.sites = {model.block_output(0)}, .sink_threshold = 0});
   CHECK(all(without)[0].size(0) == 6);
   CHECK(without.counts().special == 1);
   CHECK(without.counts().tokens == 7);
-  Harvest with(input_of(model, folder / "a.txt", options), {.sites = {model.block_output(0)}, .keep_special = true, .sink_threshold = 0});
+  Harvest with(input_of(model, folder / "a.txt", options),
+               {.sites = {model.block_output(0)}, .keep_special = true, .sink_threshold = 0});
   CHECK(all(with)[0].size(0) == 7);
   CHECK(with.counts().special == 0);
 }
@@ -157,7 +178,8 @@ TEST_CASE("[models.harvest] a cursor goes on with the same rows and counts") {
   const TemporaryFolder folder;
   write_file(folder / "a.txt", kText);
   LanguageModel model = test::tiny_model({.seed = 4});
-  const HarvestOptions options{.sites = {model.block_output(1)}, .sink_threshold = 1.2, .calibration_rows = 20};
+  const HarvestOptions options{
+      .sites = {model.block_output(1)}, .sink_threshold = 1.2, .calibration_rows = 20};
   const TextInputOptions input{.context = 8, .batch_tokens = 16};
   Harvest whole(input_of(model, folder / "a.txt", input), options);
   whole.calibrate();
@@ -201,7 +223,10 @@ TEST_CASE("[models.harvest] any module harvests from tensors or from a callback"
                                  {}),
                   options);
   CHECK(at::equal(all(harvest)[0], at::cat({at::zeros_like(x), x * 2})));
-  CHECK(contains(error_of([&] { tensor_input(module, {x, y.narrow(0, 0, 3)}, 2, {}); }), "input 2: found 3 rows, expected 10"));
+  CHECK(contains(error_of([&] {
+                   tensor_input(module, {x, y.narrow(0, 0, 3)}, 2, {});
+                 }),
+                 "input 2: found 3 rows, expected 10"));
   CHECK(contains(error_of([&] { tensor_input(module, {}, 2, {}); }), "no inputs"));
 }
 
@@ -209,7 +234,8 @@ TEST_CASE("[models.harvest] activations that are not finite are refused, naming 
   const HookedModule module(doubling_module());
   at::Tensor x = at::ones({4, 2});
   x[2][1] = std::nan("");
-  Harvest harvest(tensor_input(module, {x, x}, 2, {}), {.sites = {Site::parse("double:output")}, .calibration_rows = 1});
+  Harvest harvest(tensor_input(module, {x, x}, 2, {}),
+                  {.sites = {Site::parse("double:output")}, .calibration_rows = 1});
   CHECK(harvest.next());
   const std::string error = error_of([&] { harvest.next(); });
   CHECK(contains(error, "double:output: found NaN or infinity in the activations of forward 2"));
@@ -221,11 +247,14 @@ TEST_CASE("[models.harvest] nothing to harvest is refused") {
   LanguageModel model = test::tiny_model();
   Harvest harvest(input_of(model, folder / "empty.txt", {}), {.sites = {model.block_output(0)}});
   CHECK(contains(error_of([&] { harvest.next(); }), "found no row"));
-  CHECK(contains(error_of([&] { input_of(model, folder / "empty.txt", {.context = 4096}); }), "context of 4096"));
-  CHECK(contains(error_of([&] { Harvest(input_of(model, folder / "empty.txt", {}), {}); }), "no sites"));
+  CHECK(contains(error_of([&] { input_of(model, folder / "empty.txt", {.context = 4096}); }),
+                 "context of 4096"));
+  CHECK(contains(error_of([&] { Harvest(input_of(model, folder / "empty.txt", {}), {}); }),
+                 "no sites"));
   CHECK(contains(error_of([&] {
                    write_file(folder / "a.txt", kText);
-                   Harvest tokens(input_of(model, folder / "a.txt", {}), {.sites = {Site::parse("model.embed_tokens:input")}});
+                   Harvest tokens(input_of(model, folder / "a.txt", {}),
+                                  {.sites = {Site::parse("model.embed_tokens:input")}});
                    tokens.next();
                  }),
                  "model.embed_tokens:input: found"));

@@ -30,7 +30,8 @@ Rows prompts() {
 }
 
 std::vector<Site> sites_of(LanguageModel& model) {
-  return {model.block_output(0), Site::parse("model.layers.2:output"), Site::parse("model.layers.1.mlp:input")};
+  return {model.block_output(0), Site::parse("model.layers.2:output"),
+          Site::parse("model.layers.1.mlp:input")};
 }
 
 double worst_difference(const at::Tensor& a,
@@ -40,7 +41,8 @@ double worst_difference(const at::Tensor& a,
 
 }  // namespace
 
-TEST_CASE("[models.activations] the last token's activations are those of each prompt alone, in order") {
+TEST_CASE(
+    "[models.activations] the last token's activations are those of each prompt alone, in order") {
   LanguageModel model = tiny_model({.seed = 1});
   const Rows rows = prompts();
   const auto sites = sites_of(model);
@@ -48,7 +50,8 @@ TEST_CASE("[models.activations] the last token's activations are those of each p
   for (size_t i = 0; i < sites.size(); ++i) {
     std::vector<at::Tensor> alone;
     for (const auto& row : rows) {
-      const auto captured = capture(model.module(), sites[i].name(), {make_batch(Rows{row}, Padding::right, 0).ids});
+      const auto captured =
+          capture(model.module(), sites[i].name(), {make_batch(Rows{row}, Padding::right, 0).ids});
       alone.push_back(captured.begin()->second[0][0][-1]);
     }
     expected[i] = at::stack(alone);
@@ -57,7 +60,8 @@ TEST_CASE("[models.activations] the last token's activations are those of each p
     for (const int64_t max_batch_tokens : {2048, 50, 1}) {
       CAPTURE(share);
       CAPTURE(max_batch_tokens);
-      const auto found = last_token_activations(model, rows, sites, {.max_batch_tokens = max_batch_tokens, .share_prefixes = share});
+      const auto found = last_token_activations(
+          model, rows, sites, {.max_batch_tokens = max_batch_tokens, .share_prefixes = share});
       REQUIRE(found.size() == sites.size());
       for (size_t i = 0; i < sites.size(); ++i) {
         CHECK(found[i].sizes() == expected[i].sizes());
@@ -67,13 +71,16 @@ TEST_CASE("[models.activations] the last token's activations are those of each p
   }
 }
 
-TEST_CASE("[models.activations] prefix tokens are computed once, and progress counts every prompt token") {
+TEST_CASE(
+    "[models.activations] prefix tokens are computed once, and progress counts every prompt "
+    "token") {
   LanguageModel model = tiny_model();
   int64_t tokens = 0;
-  const HookHandle handle = model.module().hook("model.embed_tokens:input", [&](const Site&, const c10::IValue& value) {
-    tokens += activation_of(value)->numel();
-    return std::nullopt;
-  });
+  const HookHandle handle =
+      model.module().hook("model.embed_tokens:input", [&](const Site&, const c10::IValue& value) {
+        tokens += activation_of(value)->numel();
+        return std::nullopt;
+      });
   const Rows rows = prompts();
   uint64_t done = 0, total = 0;
   for (const auto& row : rows) total += row.size();
@@ -90,34 +97,43 @@ TEST_CASE("[models.activations] steering shows in what is harvested") {
   LanguageModel model = tiny_model();
   const auto sites = sites_of(model);
   const auto before = last_token_activations(model, prompts(), sites);
-  const HookHandle handle = model.module().hook("model.layers.1", [](const Site&, const c10::IValue& value) -> std::optional<c10::IValue> {
-    return with_activation(value, *activation_of(value) + 1);
-  });
+  const HookHandle handle = model.module().hook(
+      "model.layers.1", [](const Site&, const c10::IValue& value) -> std::optional<c10::IValue> {
+        return with_activation(value, *activation_of(value) + 1);
+      });
   const auto after = last_token_activations(model, prompts(), sites);
   CHECK(worst_difference(after[0], before[0]) < 1e-5);  // block 0 comes before it
   CHECK(worst_difference(after[1], before[1]) > 0.01);
 }
 
-TEST_CASE("[models.activations] empty prompts, unknown sites and sites without tokens are refused") {
+TEST_CASE(
+    "[models.activations] empty prompts, unknown sites and sites without tokens are refused") {
   LanguageModel model = tiny_model();
   const std::array site{model.block_output(0)};
-  CHECK(contains(error_of([&] { last_token_activations(model, Rows{{1}, {}}, site); }), "prompt 2 has no token"));
+  CHECK(contains(error_of([&] {
+                   last_token_activations(model, Rows{{1}, {}}, site);
+                 }),
+                 "prompt 2 has no token"));
   CHECK(contains(error_of([&] { last_token_activations(model, Rows{}, site); }), "no prompts"));
   const std::array unknown{Site::parse("model.layers.9")};
-  CHECK(contains(error_of([&] { last_token_activations(model, Rows{{1}}, unknown); }), "model.layers.9:output"));
+  CHECK(contains(error_of([&] { last_token_activations(model, Rows{{1}}, unknown); }),
+                 "model.layers.9:output"));
   const std::array head{Site::parse("lm_head")};
-  CHECK(contains(error_of([&] { last_token_activations(model, Rows{{1}}, head); }), "lm_head:output"));
+  CHECK(contains(error_of([&] { last_token_activations(model, Rows{{1}}, head); }),
+                 "lm_head:output"));
   const std::array rotary{Site::parse("model.rotary_emb")};
-  CHECK(contains(error_of([&] { last_token_activations(model, Rows{{1}}, rotary); }), "[batch, seq, d]"));
+  CHECK(contains(error_of([&] { last_token_activations(model, Rows{{1}}, rotary); }),
+                 "[batch, seq, d]"));
 }
 
 TEST_CASE("[models.activations] NaN names the site and the prompt") {
   LanguageModel model = tiny_model();
-  const HookHandle handle = model.module().hook("model.layers.1", [](const Site&, const c10::IValue& value) -> std::optional<c10::IValue> {
-    at::Tensor y = activation_of(value)->clone();
-    y.masked_fill_((y.sum(-1, true) == y.sum(-1, true).max()), NAN);
-    return with_activation(value, y);
-  });
+  const HookHandle handle = model.module().hook(
+      "model.layers.1", [](const Site&, const c10::IValue& value) -> std::optional<c10::IValue> {
+        at::Tensor y = activation_of(value)->clone();
+        y.masked_fill_((y.sum(-1, true) == y.sum(-1, true).max()), NAN);
+        return with_activation(value, y);
+      });
   const std::array site{Site::parse("model.layers.2")};
   const std::string message = error_of([&] { last_token_activations(model, Rows{{1}}, site); });
   CHECK(contains(message, "model.layers.2:output"));

@@ -28,5 +28,8 @@ TEST_CASE("[models.logit_lens] leaves no hook behind, and names a wrong width") 
   const at::Tensor before = model.logits(batch);
   (void)vyx::models::logit_lens(model, at::ones({1, 32}));
   CHECK(model.logits(batch).equal(before));
-  CHECK(contains(error_of([&] { vyx::models::logit_lens(model, at::ones({2, 48})); }), "found vectors [2, 48], expected [n, 32]"));
+  CHECK(contains(error_of([&] {
+                   vyx::models::logit_lens(model, at::ones({2, 48}));
+                 }),
+                 "found vectors [2, 48], expected [n, 32]"));
 }

@@ -65,7 +65,8 @@ TEST_CASE("[models.packing] no token is lost, and a segment never holds two docu
   std::vector<TokenId> expected;
   for (int i = 0; i < 40; ++i) {
     // The letter tells the document.
-    const std::string document = std::string(static_cast<size_t>(1 + i * 7 % 45), static_cast<char>('A' + i % 26)) + "\n";
+    const std::string document =
+        std::string(static_cast<size_t>(1 + i * 7 % 45), static_cast<char>('A' + i % 26)) + "\n";
     text += document + "%\n";
     const auto tokens = model.tokenizer().encode(document);
     expected.insert(expected.end(), tokens.begin(), tokens.end());
@@ -106,10 +107,12 @@ TEST_CASE("[models.packing] rows of one whole document need no segments") {
 TEST_CASE("[models.packing] a cursor goes on at the same token") {
   const TemporaryFolder folder;
   const LanguageModel model = test::tiny_model();
-  write_file(folder / "a.txt", "The first document is longer than a row.\n%\nshort\n%\n \n%\n" + std::string(50, 'y'));
+  write_file(folder / "a.txt", "The first document is longer than a row.\n%\nshort\n%\n \n%\n" +
+                                   std::string(50, 'y'));
   write_file(folder / "b.jsonl", "{\"text\": \"one of the other file\"}\n{\"text\": \"last\"}\n");
   const auto packer = [&] {
-    return Packer(TextSource({folder / "a.txt", folder / "b.jsonl"}, {.separator = "%"}), model.tokenizer(), {.context = 8});
+    return Packer(TextSource({folder / "a.txt", folder / "b.jsonl"}, {.separator = "%"}),
+                  model.tokenizer(), {.context = 8});
   };
   Packer whole = packer();
   std::vector<Json> cursors{to_json(whole.cursor())};
@@ -135,7 +138,8 @@ TEST_CASE("[models.packing] special tokens in the text are plain characters unle
   write_file(folder / "a.txt", "a<|im_end|>b");
   Packer plain(TextSource({folder / "a.txt"}), model.tokenizer(), {.context = 32});
   CHECK(!plain.next(1)->special.defined());
-  Packer special(TextSource({folder / "a.txt"}), model.tokenizer(), {.context = 32, .special_in_text = true});
+  Packer special(TextSource({folder / "a.txt"}), model.tokenizer(),
+                 {.context = 32, .special_in_text = true});
   const auto batch = special.next(1);
   REQUIRE(batch->special.defined());
   CHECK(batch->special.sum().item<int64_t>() == 1);
@@ -146,7 +150,9 @@ TEST_CASE("[models.packing] a text that has changed and an impossible context ar
   const TemporaryFolder folder;
   const LanguageModel model = test::tiny_model();
   write_file(folder / "a.txt", "abc");
-  CHECK(contains(error_of([&] { Packer(TextSource({folder / "a.txt"}), model.tokenizer(), {.context = 1}); }), "context of 1"));
+  CHECK(contains(
+      error_of([&] { Packer(TextSource({folder / "a.txt"}), model.tokenizer(), {.context = 1}); }),
+      "context of 1"));
   Packer packer(TextSource({folder / "a.txt"}), model.tokenizer(), {.context = 4});
   CHECK(contains(error_of([&] { packer.seek({.text = {}, .token = 3}); }), "changed"));
 }

@@ -26,7 +26,8 @@ Texts read(const std::filesystem::path& file, const TextOptions& options = {}) {
 
 }  // namespace
 
-TEST_CASE("[models.text_source] a plain file is a document, or split at lines that are a separator") {
+TEST_CASE(
+    "[models.text_source] a plain file is a document, or split at lines that are a separator") {
   const TemporaryFolder folder;
   write_file(folder / "a.txt", "one\n% not alone\n%\ntwo\ntwo\n%\n \n%\nthree");
   CHECK(read(folder / "a.txt").size() == 1);
@@ -54,23 +55,32 @@ TEST_CASE("[models.text_source] a long plain document is cut behind a line, and 
 
 TEST_CASE("[models.text_source] JSON Lines give the member that was asked for") {
   const TemporaryFolder folder;
-  write_file(folder / "a.jsonl", "\xEF\xBB\xBF{\"text\": \"first\\r\\nline\", \"x\": 1}\r\n\n  \n{\"text\": \"second\\u0000\"}");
+  write_file(folder / "a.jsonl",
+             "\xEF\xBB\xBF{\"text\": \"first\\r\\nline\", \"x\": 1}\r\n\n  \n{\"text\": "
+             "\"second\\u0000\"}");
   TextSource source({folder / "a.jsonl"});
   CHECK(all(source) == Texts{"first\nline", "second"});
-  CHECK(source.cursor().counts == TextCounts{.documents = 2, .bytes = 16, .carriage_returns = 1, .byte_order_marks = 1, .nul_bytes = 1});
+  CHECK(source.cursor().counts == TextCounts{.documents = 2,
+                                             .bytes = 16,
+                                             .carriage_returns = 1,
+                                             .byte_order_marks = 1,
+                                             .nul_bytes = 1});
   CHECK(contains(error_of([&] { read(folder / "a.jsonl", {.json_key = "body"}); }), "a.jsonl:1"));
   CHECK(contains(error_of([&] { read(folder / "a.jsonl", {.json_key = "body"}); }), "body"));
 }
 
 TEST_CASE("[models.text_source] what is not as it should be is mended and counted") {
   const TemporaryFolder folder;
-  write_file(folder / "a.txt", std::string("\xEF\xBB\xBF"
-                                           "a\r\nb\0c\rd\xFF\xE2\x82z\r\n\xEF\xBB\xBF",
-                                           20));
+  write_file(folder / "a.txt",
+             std::string("\xEF\xBB\xBFa\r\nb\0c\rd\xFF\xE2\x82z\r\n\xEF\xBB\xBF", 20));
   TextSource source({folder / "a.txt"});
   CHECK(all(source) == Texts{"a\nbc\rd\xEF\xBF\xBD\xEF\xBF\xBDz\n\xEF\xBB\xBF"});
-  CHECK(source.cursor().counts ==
-        TextCounts{.documents = 1, .bytes = 17, .carriage_returns = 2, .byte_order_marks = 1, .nul_bytes = 1, .malformed = 2});
+  CHECK(source.cursor().counts == TextCounts{.documents = 1,
+                                             .bytes = 17,
+                                             .carriage_returns = 2,
+                                             .byte_order_marks = 1,
+                                             .nul_bytes = 1,
+                                             .malformed = 2});
   CHECK(text_counts_from_json(to_json(source.cursor().counts), "x") == source.cursor().counts);
 }
 
@@ -78,8 +88,10 @@ TEST_CASE("[models.text_source] a cursor goes on where it was taken, with the co
   const TemporaryFolder folder;
   write_file(folder / "a.txt", "one\r\n%\n\n%\ntwo\n%\n");
   write_file(folder / "empty.txt", "");
-  write_file(folder / "b.jsonl", "{\"text\": \"three\"}\n{\"text\": \" \"}\n{\"text\": \"four\"}\n");
-  const std::vector<std::filesystem::path> files = {folder / "a.txt", folder / "empty.txt", folder / "b.jsonl"};
+  write_file(folder / "b.jsonl",
+             "{\"text\": \"three\"}\n{\"text\": \" \"}\n{\"text\": \"four\"}\n");
+  const std::vector<std::filesystem::path> files = {folder / "a.txt", folder / "empty.txt",
+                                                    folder / "b.jsonl"};
   TextSource source(files, {.separator = "%"});
   std::vector<TextCursor> cursors{source.cursor()};
   for (std::string document; source.next(document);) cursors.push_back(source.cursor());
@@ -96,7 +108,8 @@ TEST_CASE("[models.text_source] a cursor goes on where it was taken, with the co
     CHECK(again.cursor() == cursors.back());
   }
   TextSource changed({folder / "empty.txt"});
-  CHECK(contains(error_of([&] { changed.seek({.file = 0, .document = 1, .counts = {}}); }), "has changed"));
+  CHECK(contains(error_of([&] { changed.seek({.file = 0, .document = 1, .counts = {}}); }),
+                 "has changed"));
 }
 
 TEST_CASE("[models.text_source] bad files are refused by name") {
@@ -105,12 +118,13 @@ TEST_CASE("[models.text_source] bad files are refused by name") {
   CHECK(contains(error_of([&] { TextSource({folder.path()}); }), "regular file"));
   CHECK(contains(error_of([] { TextSource({"/dev/zero"}); }), "regular file"));
   CHECK(contains(error_of([&] { TextSource({folder / "nothing"}); }), "nothing"));
-  for (const auto& [line, expected] : {std::pair<std::string, std::string>{"[1]", "expected an object"},
-                                       {"{\"text\": 3}", "a string"},
-                                       {"{\"text\": \"\xFF\"}", "UTF-8"},
-                                       {"{\"text\": \"a\"", "bad.jsonl:2"},
-                                       {"{\"text\": \"a\", \"text\": \"b\"}", "text"},
-                                       {std::string(200, '['), "bad.jsonl:2"}}) {
+  for (const auto& [line, expected] :
+       {std::pair<std::string, std::string>{"[1]", "expected an object"},
+        {"{\"text\": 3}", "a string"},
+        {"{\"text\": \"\xFF\"}", "UTF-8"},
+        {"{\"text\": \"a\"", "bad.jsonl:2"},
+        {"{\"text\": \"a\", \"text\": \"b\"}", "text"},
+        {std::string(200, '['), "bad.jsonl:2"}}) {
     CAPTURE(line);
     write_file(folder / "bad.jsonl", "{\"text\": \"fine\"}\n" + line + "\n");
     const std::string error = error_of([&] { read(folder / "bad.jsonl"); });

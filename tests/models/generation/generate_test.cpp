@@ -1,7 +1,7 @@
 #include "tests/torch_support.h"
 
-#include "models/generation/generate.h"
 #include "core/base/utf8_stream.h"
+#include "models/generation/generate.h"
 #include "tests/models/tiny_model.h"
 
 using namespace vyx;
@@ -22,7 +22,8 @@ test::TinyGguf endless(uint64_t seed) {
   return gguf;
 }
 
-Generation continue_alone(LanguageModel& model, const std::vector<TokenId>& prompt, const GenerateOptions& options) {
+Generation continue_alone(LanguageModel& model, const std::vector<TokenId>& prompt,
+                          const GenerateOptions& options) {
   return generate(model, Rows{prompt}, options).rows[0];
 }
 
@@ -32,14 +33,17 @@ TEST_CASE("[models.generate] greedy takes the best token of a forward over every
   LanguageModel model = tiny_model(endless(1));
   const Generation result = continue_alone(model, kPrompts[0], {.max_tokens = 8});
   std::vector<TokenId> tokens = kPrompts[0];
-  for (int i = 0; i < 8; ++i) tokens.push_back(model.logits(make_batch(Rows{tokens}, Padding::right, 0))[0][-1].argmax().item<int64_t>());
+  for (int i = 0; i < 8; ++i)
+    tokens.push_back(
+        model.logits(make_batch(Rows{tokens}, Padding::right, 0))[0][-1].argmax().item<int64_t>());
   CHECK(result.tokens == std::vector<TokenId>(tokens.begin() + 3, tokens.end()));
   CHECK(result.stop_reason == "length");
 }
 
 TEST_CASE("[models.generate] each row of a batch gives what it gives alone, with its own seed") {
   LanguageModel model = tiny_model(endless(2));
-  GenerateOptions options{.max_tokens = 12, .sampling = {.temperature = 0.8, .top_k = 50, .top_p = 0.95, .seed = 5}};
+  GenerateOptions options{.max_tokens = 12,
+                          .sampling = {.temperature = 0.8, .top_k = 50, .top_p = 0.95, .seed = 5}};
   const Generations batch = generate(model, kPrompts, options);
   REQUIRE(batch.rows.size() == kPrompts.size());
   for (size_t r = 0; r < kPrompts.size(); ++r) {
@@ -56,10 +60,12 @@ TEST_CASE("[models.generate] an end token ends its row and no other, and is not 
   std::vector<std::vector<TokenId>> free_run;
   {
     LanguageModel model = tiny_model(gguf);
-    for (const Generation& row : generate(model, kPrompts, {.max_tokens = 10}).rows) free_run.push_back(row.tokens);
+    for (const Generation& row : generate(model, kPrompts, {.max_tokens = 10}).rows)
+      free_run.push_back(row.tokens);
   }
   const TokenId end = free_run[0][4];
-  LanguageModel model = tiny_model(gguf.set("tokenizer.ggml.eos_token_id", static_cast<uint32_t>(end)));
+  LanguageModel model =
+      tiny_model(gguf.set("tokenizer.ggml.eos_token_id", static_cast<uint32_t>(end)));
   const Generations result = generate(model, kPrompts, {.max_tokens = 10});
   for (size_t r = 0; r < kPrompts.size(); ++r) {
     const auto first = std::find(free_run[r].begin(), free_run[r].end(), end);
@@ -76,7 +82,9 @@ TEST_CASE("[models.generate] an end token ends its row and no other, and is not 
 TEST_CASE("[models.generate] the text is valid UTF-8, streamed in whole characters") {
   LanguageModel model = tiny_model(endless(4));
   std::vector<std::string> pieces;
-  const GenerateOptions options{.max_tokens = 200, .sampling = {.temperature = 3, .seed = 1}, .on_text = [&](std::string_view text) {
+  const GenerateOptions options{.max_tokens = 200,
+                                .sampling = {.temperature = 3, .seed = 1},
+                                .on_text = [&](std::string_view text) {
                                   pieces.emplace_back(text);
                                   return true;
                                 }};
@@ -91,14 +99,18 @@ TEST_CASE("[models.generate] the text is valid UTF-8, streamed in whole characte
   CHECK(contains(result.text, "\uFFFD"));  // random bytes: the test has something to hold together
 }
 
-TEST_CASE("[models.generate] a stop string across token borders ends the text before it and is never shown") {
+TEST_CASE(
+    "[models.generate] a stop string across token borders ends the text before it and is never "
+    "shown") {
   LanguageModel model = tiny_model(endless(5));
   GenerateOptions options{.max_tokens = 60, .sampling = {.temperature = 2, .seed = 3}};
   const Generation whole = continue_alone(model, kPrompts[0], options);
-  // A stop string of three whole characters, from the middle of the text: bytes are tokens, so it spans
-  // several.
+  // A stop string of three whole characters, from the middle of the text: bytes are tokens, so it
+  // spans several.
   size_t begin = whole.text.size() / 2;
-  const auto is_start = [&](size_t i) { return i >= whole.text.size() || (whole.text[i] & 0xC0) != 0x80; };
+  const auto is_start = [&](size_t i) {
+    return i >= whole.text.size() || (whole.text[i] & 0xC0) != 0x80;
+  };
   while (!is_start(begin)) ++begin;
   size_t end = begin;
   for (int i = 0; i < 3; ++i) {
@@ -136,7 +148,8 @@ TEST_CASE("[models.generate] text that only might have been a stop string is sho
 TEST_CASE("[models.generate] a callback may stop, of the first row") {
   LanguageModel model = tiny_model(endless(6));
   int calls = 0;
-  const GenerateOptions options{.max_tokens = 50, .on_text = [&](std::string_view) { return ++calls < 3; }};
+  const GenerateOptions options{.max_tokens = 50,
+                                .on_text = [&](std::string_view) { return ++calls < 3; }};
   const Generations result = generate(model, kPrompts, options);
   CHECK(calls == 3);
   CHECK(result.rows[0].stop_reason == "callback");
@@ -146,7 +159,9 @@ TEST_CASE("[models.generate] a callback may stop, of the first row") {
 TEST_CASE("[models.generate] seeds make the difference") {
   LanguageModel model = tiny_model(endless(7));
   const auto tokens = [&](uint64_t seed) {
-    return continue_alone(model, kPrompts[0], {.max_tokens = 20, .sampling = {.temperature = 1.5, .seed = seed}}).tokens;
+    return continue_alone(model, kPrompts[0],
+                          {.max_tokens = 20, .sampling = {.temperature = 1.5, .seed = seed}})
+        .tokens;
   };
   CHECK(tokens(1) == tokens(1));
   CHECK(tokens(1) != tokens(2));
@@ -156,7 +171,8 @@ TEST_CASE("[models.generate] what cannot be generated is refused") {
   LanguageModel model = tiny_model();
   CHECK(contains(error_of([&] { generate(model, Rows{}, {}); }), "no prompt"));
   CHECK(contains(error_of([&] { generate(model, Rows{{1}, {}}, {}); }), "prompt 2 has no token"));
-  CHECK(contains(error_of([&] { generate(model, Rows{{1}}, {.max_tokens = 600}); }), "context length of 512"));
+  CHECK(contains(error_of([&] { generate(model, Rows{{1}}, {.max_tokens = 600}); }),
+                 "context length of 512"));
   CHECK_THROWS_AS(generate(model, Rows{{1}}, {.max_tokens = 0}), UsageError);
   CHECK_THROWS_AS(generate(model, Rows{{1}}, {.stop = {""}}), UsageError);
 }

@@ -20,7 +20,8 @@ std::vector<float> logits_of(std::initializer_list<double> probabilities) {
 }
 
 /// How often each token is drawn.
-std::map<TokenId, int> draws(const SamplingOptions& options, const std::vector<float>& logits, int count = 4000) {
+std::map<TokenId, int> draws(const SamplingOptions& options, const std::vector<float>& logits,
+                             int count = 4000) {
   Sampler sampler(options);
   std::map<TokenId, int> counts;
   for (int i = 0; i < count; ++i) ++counts[sampler.sample(logits, {})];
@@ -35,7 +36,8 @@ TEST_CASE("[models.sampler] greedy takes the best, of equals the lower id") {
   CHECK(sampler.sample(std::vector<float>{-INFINITY, -5, -INFINITY}, {}) == 1);
 }
 
-TEST_CASE("[models.sampler] tokens are drawn with their probabilities, which the temperature sharpens") {
+TEST_CASE(
+    "[models.sampler] tokens are drawn with their probabilities, which the temperature sharpens") {
   const auto logits = logits_of({0.5, 0.2, 0.3});
   const auto plain = draws({.temperature = 1, .seed = 1}, logits);
   CHECK(plain.at(0) == doctest::Approx(2000).epsilon(0.06));
@@ -46,7 +48,8 @@ TEST_CASE("[models.sampler] tokens are drawn with their probabilities, which the
 }
 
 TEST_CASE("[models.sampler] top-k keeps k tokens, of equals those of lower id") {
-  const auto counts = draws({.temperature = 1, .top_k = 2, .seed = 2}, logits_of({0.2, 0.2, 0.4, 0.2}));
+  const auto counts =
+      draws({.temperature = 1, .top_k = 2, .seed = 2}, logits_of({0.2, 0.2, 0.4, 0.2}));
   REQUIRE(counts.size() == 2);
   CHECK(counts.contains(2));
   CHECK(counts.contains(0));
@@ -61,7 +64,8 @@ TEST_CASE("[models.sampler] top-p keeps the smallest set that holds p") {
 
 TEST_CASE("[models.sampler] top-p is of what top-k has left") {
   // After top-k: 5/8, 3/8. The first alone holds 0.6 of it, though not of all.
-  CHECK(draws({.temperature = 1, .top_k = 2, .top_p = 0.6, .seed = 3}, logits_of({0.5, 0.3, 0.2})).size() == 1);
+  CHECK(draws({.temperature = 1, .top_k = 2, .top_p = 0.6, .seed = 3}, logits_of({0.5, 0.3, 0.2}))
+            .size() == 1);
 }
 
 TEST_CASE("[models.sampler] top-p finds its set however wide it is") {
@@ -78,7 +82,9 @@ TEST_CASE("[models.sampler] min-p keeps tokens with that share of the best one's
   CHECK(draws({.temperature = 1, .min_p = 1, .seed = 5}, logits).size() == 1);
 }
 
-TEST_CASE("[models.sampler] the repetition penalty divides positive and multiplies negative logits, once a token") {
+TEST_CASE(
+    "[models.sampler] the repetition penalty divides positive and multiplies negative logits, once "
+    "a token") {
   Sampler sampler({.repetition_penalty = 2});
   const std::array<TokenId, 3> seen{0, 0, 0};
   CHECK(sampler.sample(std::vector<float>{3.0f, 1.6f}, seen) == 1);    // 1.5 < 1.6
@@ -100,13 +106,21 @@ TEST_CASE("[models.sampler] one seed gives one sequence") {
 
 TEST_CASE("[models.sampler] NaN, and logits without a finite one, are errors") {
   Sampler sampler({});
-  CHECK(test::contains(test::error_of([&] { sampler.sample(std::vector<float>{1, NAN, 0}, {}); }), "NaN"));
-  CHECK(test::contains(test::error_of([&] { sampler.sample(std::vector<float>{-INFINITY, -INFINITY}, {}); }), "no finite"));
+  CHECK(test::contains(test::error_of([&] {
+                         sampler.sample(std::vector<float>{1, NAN, 0}, {});
+                       }),
+                       "NaN"));
+  CHECK(test::contains(test::error_of([&] {
+                         sampler.sample(std::vector<float>{-INFINITY, -INFINITY}, {});
+                       }),
+                       "no finite"));
 }
 
 TEST_CASE("[models.sampler] options that mean nothing are bad usage") {
   CHECK_THROWS_AS(validate(SamplingOptions{.temperature = -1}), UsageError);
-  CHECK_THROWS_AS(validate(SamplingOptions{.temperature = std::numeric_limits<double>::quiet_NaN()}), UsageError);
+  CHECK_THROWS_AS(
+      validate(SamplingOptions{.temperature = std::numeric_limits<double>::quiet_NaN()}),
+      UsageError);
   CHECK_THROWS_AS(validate(SamplingOptions{.top_k = -1}), UsageError);
   CHECK_THROWS_AS(validate(SamplingOptions{.top_p = 0}), UsageError);
   CHECK_THROWS_AS(validate(SamplingOptions{.min_p = 1.5}), UsageError);

@@ -4,9 +4,9 @@
 #include <functional>
 #include <limits>
 
-#include "core/io/digest.h"
 #include "core/base/json_guard.h"
 #include "core/hooks/script_archive.h"
+#include "core/io/digest.h"
 #include "models/importers/gguf_tokenizer.h"
 #include "tests/models/tiny_model.h"
 
@@ -22,7 +22,8 @@ namespace {
 std::string refusal(const TinyGguf& gguf, const ImportOptions& options = {}) {
   const test::TemporaryFolder folder;
   gguf.write(folder / "bad.gguf");
-  const std::string message = error_of([&] { import_gguf(folder / "bad.gguf", folder / "out.pt", options); });
+  const std::string message =
+      error_of([&] { import_gguf(folder / "bad.gguf", folder / "out.pt", options); });
   CHECK(contains(message, "bad.gguf"));
   CHECK_FALSE(contains(message, "\n"));
   CHECK_FALSE(std::filesystem::exists(folder / "out.pt"));
@@ -43,13 +44,14 @@ GgufValue u32(uint32_t value) {
 }  // namespace
 
 TEST_CASE(
-    "[models.gguf_importer] the archive has the weights under Hugging Face's names, queries and keys in its "
-    "order") {
+    "[models.gguf_importer] the archive has the weights under Hugging Face's names, queries and "
+    "keys in its order") {
   const TinyGguf gguf({.seed = 1, .tied = false});
   LanguageModel model = test::tiny_model(gguf);
   const auto parameters = [&] {
     std::map<std::string, at::Tensor> named;
-    for (const auto& parameter : model.module().module().named_parameters()) named[parameter.name] = parameter.value;
+    for (const auto& parameter : model.module().module().named_parameters())
+      named[parameter.name] = parameter.value;
     return named;
   }();
   CHECK(parameters.size() == gguf.tensors.size());
@@ -66,12 +68,15 @@ TEST_CASE(
   CHECK(at::equal(ours("lm_head.weight"), theirs("output.weight")));
   CHECK(at::equal(ours("model.norm.weight"), theirs("output_norm.weight")));
   CHECK(at::equal(ours("model.layers.2.mlp.down_proj.weight"), theirs("blk.2.ffn_down.weight")));
-  CHECK(at::equal(ours("model.layers.1.post_attention_layernorm.weight"), theirs("blk.1.ffn_norm.weight")));
+  CHECK(at::equal(ours("model.layers.1.post_attention_layernorm.weight"),
+                  theirs("blk.1.ffn_norm.weight")));
   CHECK(at::equal(ours("model.layers.0.self_attn.v_proj.weight"), theirs("blk.0.attn_v.weight")));
   // A head's rows 0, 1, 2, 3, … are Hugging Face's rows 0, half, 1, half + 1, …
-  const at::Tensor q = ours("model.layers.0.self_attn.q_proj.weight"), permuted = theirs("blk.0.attn_q.weight");
+  const at::Tensor q = ours("model.layers.0.self_attn.q_proj.weight"),
+                   permuted = theirs("blk.0.attn_q.weight");
   for (int64_t head = 0; head < 4; ++head) {
-    for (int64_t row = 0; row < 8; ++row) CHECK(at::equal(permuted[head * 8 + row], q[head * 8 + row % 2 * 4 + row / 2]));
+    for (int64_t row = 0; row < 8; ++row)
+      CHECK(at::equal(permuted[head * 8 + row], q[head * 8 + row % 2 * 4 + row / 2]));
   }
 }
 
@@ -80,7 +85,8 @@ TEST_CASE("[models.gguf_importer] the config says what the file says") {
   const TinyGguf gguf({.tied = false});
   gguf.write(folder / "tiny.gguf");
   uint64_t done = 0, total = 0;
-  const ImportResult result = import_gguf(folder / "tiny.gguf", folder / "tiny.pt", {.on_progress = [&](uint64_t d, uint64_t t) {
+  const ImportResult result = import_gguf(folder / "tiny.gguf", folder / "tiny.pt",
+                                          {.on_progress = [&](uint64_t d, uint64_t t) {
                                             CHECK(d >= done);
                                             done = d;
                                             total = t;
@@ -113,18 +119,26 @@ TEST_CASE("[models.gguf_importer] a tied embedding is stored once") {
   const test::TemporaryFolder folder;
   TinyGguf({.tied = true}).write(folder / "tied.gguf");
   TinyGguf({.tied = false}).write(folder / "untied.gguf");
-  for (const char* name : {"tied", "untied"}) import_gguf(folder / (std::string(name) + ".gguf"), folder / (std::string(name) + ".pt"));
+  for (const char* name : {"tied", "untied"})
+    import_gguf(folder / (std::string(name) + ".gguf"), folder / (std::string(name) + ".pt"));
   const auto size = [&](const char* name) { return std::filesystem::file_size(folder / name); };
   CHECK(size("untied.pt") - size("tied.pt") >= 261 * 32 * 4);
   const auto parameters = load_script(folder / "tied.pt").module;
   CHECK(parameters.attr("lm_head").toModule().attr("weight").toTensor().data_ptr() ==
-        parameters.attr("model").toModule().attr("embed_tokens").toModule().attr("weight").toTensor().data_ptr());
+        parameters.attr("model")
+            .toModule()
+            .attr("embed_tokens")
+            .toModule()
+            .attr("weight")
+            .toTensor()
+            .data_ptr());
 }
 
 TEST_CASE("[models.gguf_importer] weights may be narrower, and the logits are then near") {
   const TinyGguf gguf({.seed = 2});
   LanguageModel exact = test::tiny_model(gguf);
-  const Batch batch = make_batch(std::vector<std::vector<TokenId>>{{1, 2, 3, 4, 5}, {9}}, Padding::left, 2);
+  const Batch batch =
+      make_batch(std::vector<std::vector<TokenId>>{{1, 2, 3, 4, 5}, {9}}, Padding::left, 2);
   const at::Tensor expected = exact.logits(batch);
   for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf}) {
     LanguageModel model = test::tiny_model(gguf, {.dtype = dtype});
@@ -139,15 +153,18 @@ TEST_CASE("[models.gguf_importer] weights may be narrower, and the logits are th
   }
   const test::TemporaryFolder folder;
   gguf.write(folder / "tiny.gguf");
-  CHECK_THROWS_AS(import_gguf(folder / "tiny.gguf", folder / "x.pt", {.dtype = at::kDouble}), UsageError);
+  CHECK_THROWS_AS(import_gguf(folder / "tiny.gguf", folder / "x.pt", {.dtype = at::kDouble}),
+                  UsageError);
 }
 
 TEST_CASE("[models.gguf_importer] each hyperparameter that cannot be is refused by name") {
   const std::string embedding = "llama.embedding_length", heads = "llama.attention.head_count";
-  CHECK(contains(refusal(with("general.architecture", std::string("mamba"))), "\"mamba\", expected llama"));
+  CHECK(contains(refusal(with("general.architecture", std::string("mamba"))),
+                 "\"mamba\", expected llama"));
   CHECK(contains(refusal(without("general.architecture")), "general.architecture"));
-  for (const char* key : {"llama.block_count", "llama.context_length", "llama.embedding_length", "llama.feed_forward_length",
-                          "llama.attention.head_count", "llama.attention.layer_norm_rms_epsilon"}) {
+  for (const char* key : {"llama.block_count", "llama.context_length", "llama.embedding_length",
+                          "llama.feed_forward_length", "llama.attention.head_count",
+                          "llama.attention.layer_norm_rms_epsilon"}) {
     CAPTURE(key);
     CHECK(contains(refusal(without(key)), key));
     CHECK(contains(refusal(with(key, u32(0))), key));
@@ -163,17 +180,21 @@ TEST_CASE("[models.gguf_importer] each hyperparameter that cannot be is refused 
   CHECK(contains(refusal(with(embedding, u32(64))), "token_embd.weight"));
   for (const float bad : {0.0f, -1.0f, std::numeric_limits<float>::quiet_NaN(), INFINITY}) {
     CHECK(contains(refusal(with("llama.rope.freq_base", bad)), "llama.rope.freq_base"));
-    CHECK(contains(refusal(with("llama.attention.layer_norm_rms_epsilon", bad)), "layer_norm_rms_epsilon"));
+    CHECK(contains(refusal(with("llama.attention.layer_norm_rms_epsilon", bad)),
+                   "layer_norm_rms_epsilon"));
   }
-  CHECK(contains(refusal(with("llama.rope.dimension_count", u32(4))), "llama.rope.dimension_count = 4"));
+  CHECK(contains(refusal(with("llama.rope.dimension_count", u32(4))),
+                 "llama.rope.dimension_count = 4"));
 }
 
 TEST_CASE("[models.gguf_importer] what vyx does not compute is refused by name, never left out") {
   CHECK(contains(refusal(with("llama.rope.scaling.type", std::string("yarn"))), "\"yarn\""));
-  CHECK(contains(refusal(with("llama.rope.scaling.factor", 8.0f)), "llama.rope.scaling.factor = 8"));
+  CHECK(
+      contains(refusal(with("llama.rope.scaling.factor", 8.0f)), "llama.rope.scaling.factor = 8"));
   CHECK(contains(refusal(with("llama.expert_count", u32(8))), "llama.expert_count"));
   CHECK(contains(refusal(with("llama.attention.new_idea", u32(1))), "llama.attention.new_idea"));
-  test::tiny_model(with("llama.rope.scaling.type", std::string("none")));  // says that there is none
+  test::tiny_model(
+      with("llama.rope.scaling.type", std::string("none")));  // says that there is none
   TinyGguf frequencies;
   frequencies.tensors.push_back({"rope_freqs.weight", {4}, {1, 1, 1, 1}});
   CHECK(contains(refusal(frequencies), "rope_freqs.weight"));
@@ -181,14 +202,16 @@ TEST_CASE("[models.gguf_importer] what vyx does not compute is refused by name, 
 
 TEST_CASE("[models.gguf_importer] missing, unknown, misshapen and damaged tensors are named") {
   TinyGguf missing;
-  std::erase_if(missing.tensors, [](const auto& tensor) { return tensor.name == "blk.1.ffn_up.weight"; });
+  std::erase_if(missing.tensors,
+                [](const auto& tensor) { return tensor.name == "blk.1.ffn_up.weight"; });
   CHECK(contains(refusal(missing), "blk.1.ffn_up.weight"));
   TinyGguf unknown;
   unknown.tensors.push_back({"blk.0.attn_q.bias", {32}, std::vector<float>(32)});
   CHECK(contains(refusal(unknown), "blk.0.attn_q.bias"));
   TinyGguf misshapen;
   misshapen.tensors.back().shape = {32, 64};
-  CHECK(contains(refusal(misshapen), "blk.2.ffn_down.weight has the shape [32, 64], expected [64, 32]"));
+  CHECK(contains(refusal(misshapen),
+                 "blk.2.ffn_down.weight has the shape [32, 64], expected [64, 32]"));
   TinyGguf damaged;
   damaged.tensors.back().data[7] = NAN;
   CHECK(contains(refusal(damaged), "blk.2.ffn_down.weight holds NaN"));
@@ -202,18 +225,30 @@ TEST_CASE("[models.gguf_importer] a vocabulary that does not hold together is re
   CHECK(contains(refusal(without("tokenizer.ggml.model")), "no tokenizer"));
   CHECK(contains(refusal(without("tokenizer.ggml.tokens")), "no tokenizer"));
   CHECK(contains(refusal(without("tokenizer.ggml.merges")), "no tokenizer"));
-  CHECK(contains(refusal(with("tokenizer.ggml.model", std::string("llama"))), "\"llama\", expected gpt2"));
+  CHECK(contains(refusal(with("tokenizer.ggml.model", std::string("llama"))),
+                 "\"llama\", expected gpt2"));
   CHECK(contains(refusal(with("tokenizer.ggml.pre", std::string("falcon"))), "\"falcon\""));
   CHECK(contains(refusal(without("tokenizer.ggml.pre")), "tokenizer.ggml.pre"));
-  CHECK(contains(refusal(with("tokenizer.ggml.token_type", GgufArray(std::vector<int32_t>{1, 1}))), "token_type has 2 elements"));
-  CHECK(contains(refusal(with("tokenizer.ggml.token_type", GgufArray(std::vector<uint8_t>(261, 1)))), "token_type"));
-  CHECK(contains(refusal(with("tokenizer.ggml.token_type", GgufArray(std::vector<int32_t>(261, 9)))), "expected 1 to 6"));
-  CHECK(contains(refusal(with("tokenizer.ggml.scores", GgufArray(std::vector<float>(3)))), "scores has 3 elements"));
-  CHECK(contains(refusal(with("tokenizer.ggml.scores", GgufArray(std::vector<uint8_t>(261)))), "scores"));
-  CHECK(contains(refusal(with("tokenizer.ggml.merges", GgufArray(Strings{"h e", "q z"}))), "needs the token \"qz\""));
-  CHECK(contains(refusal(with("tokenizer.ggml.merges", GgufArray(Strings{"he"}))), "two tokens with a space"));
-  CHECK(contains(refusal(with("tokenizer.ggml.tokens", GgufArray(Strings(261, "same")))), "are both \"same\""));
-  CHECK(contains(refusal(with("tokenizer.ggml.tokens", GgufArray(Strings(500, "x")))), "500 tokens"));
+  CHECK(contains(refusal(with("tokenizer.ggml.token_type", GgufArray(std::vector<int32_t>{1, 1}))),
+                 "token_type has 2 elements"));
+  CHECK(
+      contains(refusal(with("tokenizer.ggml.token_type", GgufArray(std::vector<uint8_t>(261, 1)))),
+               "token_type"));
+  CHECK(
+      contains(refusal(with("tokenizer.ggml.token_type", GgufArray(std::vector<int32_t>(261, 9)))),
+               "expected 1 to 6"));
+  CHECK(contains(refusal(with("tokenizer.ggml.scores", GgufArray(std::vector<float>(3)))),
+                 "scores has 3 elements"));
+  CHECK(contains(refusal(with("tokenizer.ggml.scores", GgufArray(std::vector<uint8_t>(261)))),
+                 "scores"));
+  CHECK(contains(refusal(with("tokenizer.ggml.merges", GgufArray(Strings{"h e", "q z"}))),
+                 "needs the token \"qz\""));
+  CHECK(contains(refusal(with("tokenizer.ggml.merges", GgufArray(Strings{"he"}))),
+                 "two tokens with a space"));
+  CHECK(contains(refusal(with("tokenizer.ggml.tokens", GgufArray(Strings(261, "same")))),
+                 "are both \"same\""));
+  CHECK(
+      contains(refusal(with("tokenizer.ggml.tokens", GgufArray(Strings(500, "x")))), "500 tokens"));
   for (const char* token : {"bos", "eos", "padding"}) {
     const std::string key = fmt::format("tokenizer.ggml.{}_token_id", token);
     CHECK(contains(refusal(with(key, u32(261))), key + " = 261"));
@@ -224,13 +259,17 @@ TEST_CASE("[models.gguf_importer] pre-tokenizers take the form that Hugging Face
   const auto pre_tokenizer = [](const char* name) {
     TinyGguf gguf = with("tokenizer.ggml.pre", std::string(name));
     const std::string bytes = gguf_bytes(gguf.metadata, {});
-    return parse_json(tokenizer_json_from_gguf(Gguf::parse(std::as_bytes(std::span(bytes)), name)), name)["pre_tokenizer"];
+    return parse_json(tokenizer_json_from_gguf(Gguf::parse(std::as_bytes(std::span(bytes)), name)),
+                      name)["pre_tokenizer"];
   };
   CHECK(pre_tokenizer("gpt-2")["type"].get<std::string>() == "ByteLevel");
   CHECK(pre_tokenizer("gpt-2")["use_regex"].get<bool>() == true);
   CHECK(pre_tokenizer("smollm")["pretokenizers"][0]["type"].get<std::string>() == "Digits");
-  CHECK(contains(pre_tokenizer("llama-bpe")["pretokenizers"][0]["pattern"]["Regex"].get<std::string>(), "\\p{N}{1,3}"));
-  CHECK_FALSE(contains(pre_tokenizer("qwen2")["pretokenizers"][0]["pattern"]["Regex"].get<std::string>(), "{1,3}"));
+  CHECK(contains(
+      pre_tokenizer("llama-bpe")["pretokenizers"][0]["pattern"]["Regex"].get<std::string>(),
+      "\\p{N}{1,3}"));
+  CHECK_FALSE(contains(
+      pre_tokenizer("qwen2")["pretokenizers"][0]["pattern"]["Regex"].get<std::string>(), "{1,3}"));
   CHECK(pre_tokenizer("qwen2")["pretokenizers"][1]["use_regex"].get<bool>() == false);
 }
 
@@ -247,6 +286,9 @@ TEST_CASE("[models.gguf_importer] control tokens are special, user-defined ones 
 TEST_CASE("[models.gguf_importer] an archive that cannot be written is refused before the work") {
   const test::TemporaryFolder folder;
   TinyGguf().write(folder / "tiny.gguf");
-  CHECK(contains(error_of([&] { import_gguf(folder / "tiny.gguf", folder / "nowhere" / "out.pt"); }), "nowhere"));
-  CHECK(contains(error_of([&] { import_gguf(folder / "missing.gguf", folder / "out.pt"); }), "missing.gguf"));
+  CHECK(
+      contains(error_of([&] { import_gguf(folder / "tiny.gguf", folder / "nowhere" / "out.pt"); }),
+               "nowhere"));
+  CHECK(contains(error_of([&] { import_gguf(folder / "missing.gguf", folder / "out.pt"); }),
+                 "missing.gguf"));
 }

@@ -28,11 +28,16 @@ TEST_CASE("[models.batch] padding stands on the side that was asked for, and the
 }
 
 TEST_CASE("[models.batch] no rows and empty rows are refused") {
-  CHECK(test::contains(test::error_of([] { make_batch(Rows{}, Padding::left, 0); }), "without rows"));
-  CHECK(test::contains(test::error_of([] { make_batch(Rows{{1}, {}}, Padding::left, 0); }), "prompt 2 has no token"));
+  CHECK(
+      test::contains(test::error_of([] { make_batch(Rows{}, Padding::left, 0); }), "without rows"));
+  CHECK(test::contains(test::error_of([] {
+                         make_batch(Rows{{1}, {}}, Padding::left, 0);
+                       }),
+                       "prompt 2 has no token"));
 }
 
-TEST_CASE("[models.batch] prompts that begin alike are grouped, the rest are one group without prefix") {
+TEST_CASE(
+    "[models.batch] prompts that begin alike are grouped, the rest are one group without prefix") {
   Rows prompts;
   const auto add = [&](TokenId first, int64_t shared, TokenId own) {
     auto& row = prompts.emplace_back();
@@ -83,7 +88,8 @@ TEST_CASE("[models.batch] a prefix that saves nothing is not shared") {
   CHECK(groups[0].members == std::vector<size_t>{0, 1});
 }
 
-TEST_CASE("[models.batch] batches by length hold every row once, within the limit, with little padding") {
+TEST_CASE(
+    "[models.batch] batches by length hold every row once, within the limit, with little padding") {
   std::vector<int64_t> lengths;
   for (int64_t i = 0; i < 300; ++i) lengths.push_back(1 + (i * 37) % 90);
   std::vector<int> seen(lengths.size());

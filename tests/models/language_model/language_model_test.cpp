@@ -1,10 +1,10 @@
 #include "tests/torch_support.h"
 
 #include "core/edits/attached_edit.h"
-#include "core/hooks/activation.h"
 #include "core/edits/edit.h"
-#include "core/io/files.h"
+#include "core/hooks/activation.h"
 #include "core/hooks/script_archive.h"
+#include "core/io/files.h"
 #include "models/language_model/language_model.h"
 #include "tests/models/tiny_model.h"
 
@@ -17,7 +17,8 @@ using Rows = std::vector<std::vector<TokenId>>;
 
 namespace {
 
-const Rows kRows = {{10, 20, 30, 40, 50, 60, 70}, {80}, {11, 12, 13}, {5, 4, 3, 2, 1, 9, 8, 7, 6, 100, 110}};
+const Rows kRows = {
+    {10, 20, 30, 40, 50, 60, 70}, {80}, {11, 12, 13}, {5, 4, 3, 2, 1, 9, 8, 7, 6, 100, 110}};
 
 Batch one(const std::vector<TokenId>& row) {
   return make_batch(Rows{row}, Padding::right, 0);
@@ -34,7 +35,8 @@ at::Tensor real_logits(const at::Tensor& logits, const Batch& batch, int64_t r) 
 
 }  // namespace
 
-TEST_CASE("[models.language_model] a padded row gives what it gives alone, and padding is never NaN") {
+TEST_CASE(
+    "[models.language_model] a padded row gives what it gives alone, and padding is never NaN") {
   for (const bool tied : {true, false}) {
     LanguageModel model = tiny_model({.seed = 1, .tied = tied});
     for (const Padding padding : {Padding::left, Padding::right}) {
@@ -63,14 +65,16 @@ TEST_CASE("[models.language_model] segments of a row give what each gives alone"
     segments.push_back(0);
   }
   const at::Tensor packed_ids = at::tensor(ids, at::kLong).repeat({2, 1}),
-                   mask = at::tensor(segments, at::kLong).repeat({2, 1});           // [2, seq]
-  const at::Tensor logits = model.module().forward({packed_ids, mask}).toTensor();  // [2, seq, vocabulary]
+                   mask = at::tensor(segments, at::kLong).repeat({2, 1});  // [2, seq]
+  const at::Tensor logits =
+      model.module().forward({packed_ids, mask}).toTensor();  // [2, seq, vocabulary]
   CHECK(logits.isfinite().all().item<bool>());
   int64_t begin = 0;
   for (const auto& row : kRows) {
     const auto length = static_cast<int64_t>(row.size());
     const at::Tensor alone = model.logits(one(row))[0];
-    for (int64_t r = 0; r < 2; ++r) CHECK(difference(logits[r].narrow(0, begin, length), alone) < 1e-5);
+    for (int64_t r = 0; r < 2; ++r)
+      CHECK(difference(logits[r].narrow(0, begin, length), alone) < 1e-5);
     begin += length;
   }
   // Hooks see the same with a harvest, which stops after them.
@@ -91,7 +95,9 @@ TEST_CASE("[models.language_model] segments of a row give what each gives alone"
   CHECK(at::equal(seen, expected));
 }
 
-TEST_CASE("[models.language_model] a mask of 0 and 1 is the same as a bool mask, bit for bit, padding included") {
+TEST_CASE(
+    "[models.language_model] a mask of 0 and 1 is the same as a bool mask, bit for bit, padding "
+    "included") {
   LanguageModel model = tiny_model({.seed = 1});
   for (const Padding padding : {Padding::left, Padding::right}) {
     const Batch batch = make_batch(kRows, padding, 2);
@@ -108,8 +114,10 @@ TEST_CASE("[models.language_model] tokens behind a cache give what they give at 
   for (const size_t cut : {size_t{1}, size_t{5}, row.size() - 1}) {
     CAPTURE(cut);
     KvCache cache = model.make_cache(1, 16);
-    const at::Tensor first = model.extend(cache, one({row.begin(), row.begin() + static_cast<int64_t>(cut)}));
-    const at::Tensor second = model.extend(cache, one({row.begin() + static_cast<int64_t>(cut), row.end()}));
+    const at::Tensor first =
+        model.extend(cache, one({row.begin(), row.begin() + static_cast<int64_t>(cut)}));
+    const at::Tensor second =
+        model.extend(cache, one({row.begin() + static_cast<int64_t>(cut), row.end()}));
     CHECK(cache.length == static_cast<int64_t>(row.size()));
     CHECK(difference(model.head(at::cat({first, second}, 1)), expected) < 1e-5);
   }
@@ -123,7 +131,9 @@ TEST_CASE("[models.language_model] padded rows go on behind a cache as they do a
     model.extend(cache, batch);
     at::Tensor hidden;
     for (const TokenId token : {31, 32})
-      hidden = model.extend(cache, {.ids = at::full({static_cast<int64_t>(kRows.size()), 1}, token, at::kLong), .mask = {}});
+      hidden = model.extend(
+          cache,
+          {.ids = at::full({static_cast<int64_t>(kRows.size()), 1}, token, at::kLong), .mask = {}});
     const at::Tensor logits = model.head(hidden);  // [batch, 1, vocabulary]
     for (size_t r = 0; r < kRows.size(); ++r) {
       std::vector<TokenId> whole = kRows[r];
@@ -152,7 +162,9 @@ TEST_CASE("[models.language_model] a repeated cache continues each row as the or
   }
 }
 
-TEST_CASE("[models.language_model] running from a block on gives what the whole model gives, bit for bit, and computes nothing before it") {
+TEST_CASE(
+    "[models.language_model] running from a block on gives what the whole model gives, bit for "
+    "bit, and computes nothing before it") {
   LanguageModel model = tiny_model({.seed = 7});
   const at::Tensor vector = at::linspace(-1, 1, 32);
   const Batch head = make_batch(kRows, Padding::left, 2);
@@ -164,14 +176,16 @@ TEST_CASE("[models.language_model] running from a block on gives what the whole 
   at::Tensor entering[2];
   for (const double coefficient : {0.0, 1.0, -3.0}) {
     CAPTURE(coefficient);
-    const AttachedEdit edit = attach(model.module(), site, Edit({add(vector)}), {.coefficients = at::scalar_tensor(coefficient)});
+    const AttachedEdit edit = attach(model.module(), site, Edit({add(vector)}),
+                                     {.coefficients = at::scalar_tensor(coefficient)});
     KvCache whole = model.make_cache(rows, 16), part = model.make_cache(rows, 16);
     const at::Tensor expected[] = {model.extend(whole, head), model.extend(whole, tail, true)};
     int early = 0;
-    const HookHandle counts = model.module().hook("model.layers.0", [&](const Site&, const c10::IValue&) {
-      ++early;
-      return std::nullopt;
-    });
+    const HookHandle counts =
+        model.module().hook("model.layers.0", [&](const Site&, const c10::IValue&) {
+          ++early;
+          return std::nullopt;
+        });
     const bool first = !entering[0].defined();
     CHECK(at::equal(model.extend_from(block, entering[0], part, head), expected[0]));
     CHECK(at::equal(model.extend_from(block, entering[1], part, tail, true), expected[1]));
@@ -180,11 +194,13 @@ TEST_CASE("[models.language_model] running from a block on gives what the whole 
   }
 }
 
-TEST_CASE("[models.language_model] a site's block is read from its path; others count as the first") {
+TEST_CASE(
+    "[models.language_model] a site's block is read from its path; others count as the first") {
   LanguageModel model = tiny_model({.layers = 2});
   CHECK(model.block_of(model.block_output(1)) == 1);
   CHECK(model.block_of({"model.layers.1.self_attn.q_proj", Port::input}) == 1);
-  for (const char* path : {"model.layers", "model.layers.x", "model.embed_tokens", "model.norm", "lm_head", "model.layers.0.mlp"})
+  for (const char* path : {"model.layers", "model.layers.x", "model.embed_tokens", "model.norm",
+                           "lm_head", "model.layers.0.mlp"})
     CHECK(model.block_of({path, Port::output}) == 0);
 }
 
@@ -202,9 +218,11 @@ TEST_CASE("[models.language_model] log-probabilities of the tokens themselves, 0
 TEST_CASE("[models.language_model] every part is a site, by Hugging Face's path") {
   LanguageModel model = tiny_model({.layers = 2});
   for (const char* path :
-       {"model", "model.embed_tokens", "model.layers.0", "model.layers.1.self_attn", "model.layers.1.self_attn.q_proj",
-        "model.layers.0.self_attn.o_proj", "model.layers.1.mlp", "model.layers.1.mlp.gate_proj", "model.layers.0.mlp.down_proj",
-        "model.layers.0.input_layernorm", "model.layers.0.post_attention_layernorm", "model.norm", "lm_head"}) {
+       {"model", "model.embed_tokens", "model.layers.0", "model.layers.1.self_attn",
+        "model.layers.1.self_attn.q_proj", "model.layers.0.self_attn.o_proj", "model.layers.1.mlp",
+        "model.layers.1.mlp.gate_proj", "model.layers.0.mlp.down_proj",
+        "model.layers.0.input_layernorm", "model.layers.0.post_attention_layernorm", "model.norm",
+        "lm_head"}) {
     CAPTURE(path);
     const auto captured = capture(model.module(), path, {one(kRows[0]).ids});
     REQUIRE(captured.size() == 1);
@@ -218,43 +236,49 @@ TEST_CASE("[models.language_model] every part is a site, by Hugging Face's path"
 }
 
 TEST_CASE(
-    "[models.language_model] a block's output is the next one's input, and a replacement changes the "
-    "logits") {
+    "[models.language_model] a block's output is the next one's input, and a replacement changes "
+    "the logits") {
   LanguageModel model = tiny_model();
   const at::Tensor before = model.logits(one(kRows[0]));
-  const HookHandle handle = model.module().hook("model.layers.1", [](const Site&, const c10::IValue& value) -> std::optional<c10::IValue> {
-    return with_activation(value, at::zeros_like(*activation_of(value)));
-  });
+  const HookHandle handle = model.module().hook(
+      "model.layers.1", [](const Site&, const c10::IValue& value) -> std::optional<c10::IValue> {
+        return with_activation(value, at::zeros_like(*activation_of(value)));
+      });
   const auto captured = capture(model.module(), "model.layers.2:input", {one(kRows[0]).ids});
   CHECK(captured.begin()->second[0].abs().max().item<float>() == 0);
   CHECK(difference(model.logits(one(kRows[0])), before) > 0.1);
 }
 
 TEST_CASE(
-    "[models.language_model] edits with coefficient 0 leave the logits bit-equal, and padding is not "
-    "edited") {
+    "[models.language_model] edits with coefficient 0 leave the logits bit-equal, and padding is "
+    "not edited") {
   LanguageModel model = tiny_model({.seed = 6});
   const Batch batch = make_batch(kRows, Padding::left, 2);
   const at::Tensor before = model.logits(batch);
-  AttachedEdit edit = attach(model.module(), model.block_output(1), Edit({add(at::ones({32}))}), {.coefficients = at::zeros({})});
+  AttachedEdit edit = attach(model.module(), model.block_output(1), Edit({add(at::ones({32}))}),
+                             {.coefficients = at::zeros({})});
   CHECK(at::equal(model.logits(batch), before));
 
   edit.set_coefficients(at::ones({}));
   bool checked = false;
-  const HookHandle handle = model.module().hook("model.layers.2:input", [&](const Site&, const c10::IValue& value) {
-    const at::Tensor x = *activation_of(value);  // [batch, seq, d_model]
-    checked = x.size(0) == batch.ids.size(0);
-    return std::nullopt;
-  });
+  const HookHandle handle =
+      model.module().hook("model.layers.2:input", [&](const Site&, const c10::IValue& value) {
+        const at::Tensor x = *activation_of(value);  // [batch, seq, d_model]
+        checked = x.size(0) == batch.ids.size(0);
+        return std::nullopt;
+      });
   const at::Tensor after = model.logits(batch);
   CHECK(checked);
   CHECK(difference(after, before) > 1e-3);
-  CHECK(at::equal(after.index({batch.mask.logical_not()}), before.index({batch.mask.logical_not()})));
+  CHECK(
+      at::equal(after.index({batch.mask.logical_not()}), before.index({batch.mask.logical_not()})));
 }
 
 TEST_CASE("[models.language_model] an edit of generated tokens leaves the prompt alone") {
   LanguageModel model = tiny_model({.seed = 7});
-  const AttachedEdit edit = attach(model.module(), model.block_output(0), Edit({add(at::ones({32}))}), {.positions = Positions::generated});
+  const AttachedEdit edit =
+      attach(model.module(), model.block_output(0), Edit({add(at::ones({32}))}),
+             {.positions = Positions::generated});
   KvCache cache = model.make_cache(1, 16);
   model.extend(cache, one(kRows[0]));
   CHECK(edit.firings() == 0);
@@ -262,17 +286,22 @@ TEST_CASE("[models.language_model] an edit of generated tokens leaves the prompt
   CHECK(edit.firings() == 1);
 }
 
-TEST_CASE("[models.language_model] a cache that is too small, and a batch of another size, are refused") {
+TEST_CASE(
+    "[models.language_model] a cache that is too small, and a batch of another size, are refused") {
   LanguageModel model = tiny_model();
   KvCache cache = model.make_cache(1, 4);
   CHECK(contains(error_of([&] { model.extend(cache, one(kRows[0])); }), "capacity of 4"));
-  CHECK(contains(error_of([&] { model.extend(cache, make_batch(Rows{{1}, {2}}, Padding::left, 0)); }), "2 rows behind a cache of 1"));
+  CHECK(contains(error_of([&] {
+                   model.extend(cache, make_batch(Rows{{1}, {2}}, Padding::left, 0));
+                 }),
+                 "2 rows behind a cache of 1"));
 }
 
 TEST_CASE("[models.language_model] prompts begin with the begin token where the model wants it") {
   test::TinyGguf gguf;
   CHECK(tiny_model(gguf).encode_prompt("hi") == std::vector<TokenId>{3 + 'h', 3 + 'i'});
-  CHECK(tiny_model(gguf.set("tokenizer.ggml.add_bos_token", true)).encode_prompt("hi") == std::vector<TokenId>{1, 3 + 'h', 3 + 'i'});
+  CHECK(tiny_model(gguf.set("tokenizer.ggml.add_bos_token", true)).encode_prompt("hi") ==
+        std::vector<TokenId>{1, 3 + 'h', 3 + 'i'});
 }
 
 TEST_CASE("[models.language_model] a chat without a format that vyx knows is refused") {
@@ -302,6 +331,7 @@ TEST_CASE("[models.language_model] a config survives JSON, and a damaged one is 
   };
   CHECK(contains(spoilt("\"hidden_size\": 32", "\"hidden_size\": 0"), "hidden_size"));
   CHECK(contains(spoilt("\"hidden_size\": 32", "\"width\": 32"), "hidden_size"));
-  CHECK(contains(spoilt("\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3"), "4 heads and 3 key-value heads"));
+  CHECK(contains(spoilt("\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3"),
+                 "4 heads and 3 key-value heads"));
   CHECK(contains(spoilt("\"bos_token_id\": 1", "\"bos_token_id\": 300"), "bos_token = 300"));
 }

@@ -24,7 +24,10 @@ Json added(const std::string& content, int64_t id, bool special = true) {
 }
 
 Json split(const std::string& regex) {
-  return {{"type", "Split"}, {"pattern", {{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}};
+  return {{"type", "Split"},
+          {"pattern", {{"Regex", regex}}},
+          {"behavior", "Isolated"},
+          {"invert", false}};
 }
 
 const Json kByteLevel = {{"type", "ByteLevel"}, {"add_prefix_space", false}};
@@ -32,7 +35,8 @@ const Json kByteLevel = {{"type", "ByteLevel"}, {"add_prefix_space", false}};
 /// A tokenizer.json with the 256 bytes as tokens of the same id, then those that `merges` make.
 Json tokenizer_json(const std::vector<std::pair<std::string, std::string>>& merges = {}) {
   Json vocabulary, list = Json::array();
-  for (int byte = 0; byte < 256; ++byte) vocabulary[to_byte_level(std::string(1, static_cast<char>(byte)))] = byte;
+  for (int byte = 0; byte < 256; ++byte)
+    vocabulary[to_byte_level(std::string(1, static_cast<char>(byte)))] = byte;
   for (const auto& [left, right] : merges) {
     if (!vocabulary.contains(left + right)) vocabulary[left + right] = vocabulary.size();
     list.push_back(left + " " + right);
@@ -56,10 +60,11 @@ std::string load_error(const Json& json) {
   return message;
 }
 
-/// What the pre-tokenizer cuts the joined `expected` into, as far as that is `expected`: each of them is a
-/// token, and ignore_merges makes a word that is a token that token. What is cut otherwise comes out in
-/// bytes.
-std::vector<std::string> words(const Json& pre_tokenizer, const std::vector<std::string>& expected) {
+/// What the pre-tokenizer cuts the joined `expected` into, as far as that is `expected`: each of
+/// them is a token, and ignore_merges makes a word that is a token that token. What is cut
+/// otherwise comes out in bytes.
+std::vector<std::string> words(const Json& pre_tokenizer,
+                               const std::vector<std::string>& expected) {
   Json json = tokenizer_json();
   json["pre_tokenizer"] = pre_tokenizer;
   json["model"]["ignore_merges"] = true;
@@ -67,7 +72,8 @@ std::vector<std::string> words(const Json& pre_tokenizer, const std::vector<std:
   for (const std::string& word : expected) {
     text += word;
     Json& vocabulary = json["model"]["vocab"];
-    if (!vocabulary.contains(to_byte_level(word))) vocabulary[to_byte_level(word)] = vocabulary.size();
+    if (!vocabulary.contains(to_byte_level(word)))
+      vocabulary[to_byte_level(word)] = vocabulary.size();
   }
   const Tokenizer tokenizer = load(json);
   std::vector<std::string> found;
@@ -89,7 +95,8 @@ TEST_CASE("[models.tokenizer] the byte alphabet is GPT-2's and has an inverse") 
 }
 
 TEST_CASE("[models.tokenizer] merges go by rank, and from the left among equals") {
-  const Tokenizer tokenizer = load(tokenizer_json({{"b", "c"}, {"a", "b"}, {"a", "a"}, {"aa", "aa"}}));
+  const Tokenizer tokenizer =
+      load(tokenizer_json({{"b", "c"}, {"a", "b"}, {"a", "a"}, {"aa", "aa"}}));
   const TokenId bc = 256, ab = 257, aa = 258, aaaa = 259;
   CHECK(tokenizer.encode("abc") == Ids{'a', bc});  // not ab c: its rank is higher
   CHECK(tokenizer.encode("ab") == Ids{ab});
@@ -105,19 +112,23 @@ TEST_CASE("[models.tokenizer] merges may be pairs, and a pair listed twice has i
 }
 
 TEST_CASE("[models.tokenizer] any bytes come back as they were") {
-  const Tokenizer tokenizer = load(tokenizer_json({{"a", "b"}, {"Ġ", "a"}, {"â", "Ĥ"}, {"âĤ", "¬"}}));
+  const Tokenizer tokenizer =
+      load(tokenizer_json({{"a", "b"}, {"Ġ", "a"}, {"â", "Ĥ"}, {"âĤ", "¬"}}));
   std::mt19937 random(7);
   for (int round = 0; round < 2000; ++round) {
     std::string text(random() % 40, '\0');
-    for (char& c : text) c = random() % 3 == 0 ? "ab \n1é"[random() % 7] : static_cast<char>(random());
+    for (char& c : text)
+      c = random() % 3 == 0 ? "ab \n1é"[random() % 7] : static_cast<char>(random());
     CHECK(tokenizer.decode(tokenizer.encode(text)) == text);
   }
 }
 
 TEST_CASE("[models.tokenizer] an ill-formed sequence is a word of its own") {
-  const Tokenizer tokenizer = load(tokenizer_json({{"â", "Ĥ"}, {"âĤ", "¬"}, {"x", "â"}, {"ÿ", "ÿ"}}));
+  const Tokenizer tokenizer =
+      load(tokenizer_json({{"â", "Ĥ"}, {"âĤ", "¬"}, {"x", "â"}, {"ÿ", "ÿ"}}));
   CHECK(tokenizer.encode("x€x") == Ids{'x', 257, 'x'});
-  CHECK(tokenizer.encode("x\xE2\x82x") == Ids{'x', 256, 'x'});  // a cut-off € merges in itself, and with nothing around it
+  CHECK(tokenizer.encode("x\xE2\x82x") ==
+        Ids{'x', 256, 'x'});  // a cut-off € merges in itself, and with nothing around it
   CHECK(tokenizer.encode("\xFF\xFF") == Ids{0xFF, 0xFF});
 }
 
@@ -137,7 +148,8 @@ TEST_CASE("[models.tokenizer] a byte without a token is left out, or becomes unk
 
 TEST_CASE("[models.tokenizer] added tokens: leftmost, then longest, and plain text on request") {
   Json json = tokenizer_json();
-  json["added_tokens"] = {added("<s>", 300), added("<s>x", 301), added("x<", 302, false), added("bc", 303)};
+  json["added_tokens"] = {added("<s>", 300), added("<s>x", 301), added("x<", 302, false),
+                          added("bc", 303)};
   const Tokenizer tokenizer = load(json);
   CHECK(tokenizer.encode("a<s>b") == Ids{'a', 300, 'b'});
   CHECK(tokenizer.encode("<s>x<") == Ids{301, '<'});
@@ -167,13 +179,15 @@ TEST_CASE("[models.tokenizer] an id that is no token is an error") {
   Json json = tokenizer_json();
   json["added_tokens"] = {added("<s>", 300)};
   const Tokenizer tokenizer = load(json);
-  CHECK(contains(error_of([&] { tokenizer.decode(Ids{257}); }), "t.json: 257 is no token, expected an id below 301"));
+  CHECK(contains(error_of([&] { tokenizer.decode(Ids{257}); }),
+                 "t.json: 257 is no token, expected an id below 301"));
   CHECK(contains(error_of([&] { tokenizer.bytes(-1); }), "-1 is no token"));
   CHECK(contains(error_of([&] { tokenizer.is_special(301); }), "301 is no token"));
 }
 
 TEST_CASE("[models.tokenizer] ByteLevel cuts as GPT-2 does") {
-  const std::vector<std::string> pieces = {"It", "'s", " 12", "!?", " ", " Wörter", "\t", "\n", "x", "\xC2\x85", "'S"};
+  const std::vector<std::string> pieces = {"It", "'s", " 12", "!?",       " ", " Wörter",
+                                           "\t", "\n", "x",   "\xC2\x85", "'S"};
   std::vector<std::string> expected = pieces;
   expected.back() = "'";
   expected.push_back("S");
@@ -191,7 +205,9 @@ TEST_CASE("[models.tokenizer] U+180E is no blank, U+0085 is one") {
 TEST_CASE("[models.tokenizer] a match is found after any distance") {
   Json plain = kByteLevel;
   plain["use_regex"] = false;
-  const Json digits = {{"type", "Sequence"}, {"pretokenizers", {{{"type", "Digits"}, {"individual_digits", true}}, plain}}};
+  const Json digits = {
+      {"type", "Sequence"},
+      {"pretokenizers", {{{"type", "Digits"}, {"individual_digits", true}}, plain}}};
   std::string gap;
   for (int length = 1; length < 150; ++length) {
     gap += length % 3 == 0 ? "é" : "e";
@@ -202,9 +218,12 @@ TEST_CASE("[models.tokenizer] a match is found after any distance") {
 
 TEST_CASE("[models.tokenizer] Digits isolates each number character, or runs of them") {
   const auto sequence = [](bool individual) {
-    return Json{{"type", "Sequence"}, {"pretokenizers", {{{"type", "Digits"}, {"individual_digits", individual}}, kByteLevel}}};
+    return Json{
+        {"type", "Sequence"},
+        {"pretokenizers", {{{"type", "Digits"}, {"individual_digits", individual}}, kByteLevel}}};
   };
-  const std::vector<std::string> single = {"a", " ", "1", "४", "Ⅷ", "½", "b"}, runs = {"a", " ", "1४Ⅷ½", "b"};
+  const std::vector<std::string> single = {"a", " ", "1", "४", "Ⅷ", "½", "b"},
+                                 runs = {"a", " ", "1४Ⅷ½", "b"};
   CHECK(words(sequence(true), single) == single);
   CHECK(words(sequence(false), runs) == runs);
 }
@@ -212,14 +231,18 @@ TEST_CASE("[models.tokenizer] Digits isolates each number character, or runs of 
 TEST_CASE("[models.tokenizer] Split isolates or removes, by pattern or text") {
   Json plain = kByteLevel;
   plain["use_regex"] = false;
-  const auto sequence = [&](Json step) { return Json{{"type", "Sequence"}, {"pretokenizers", {step, plain}}}; };
+  const auto sequence = [&](Json step) {
+    return Json{{"type", "Sequence"}, {"pretokenizers", {step, plain}}};
+  };
   // Llama 3's pattern, case-insensitive contractions and numbers of up to three digits among it.
-  const Json llama =
-      split(R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)");
-  const std::vector<std::string> pieces = {"It", "'S", " ", "123", "45", " ok", "!\n", " \n", "  ", " x"};
+  const Json llama = split(
+      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)");
+  const std::vector<std::string> pieces = {"It",  "'S",  " ",   "123", "45",
+                                           " ok", "!\n", " \n", "  ",  " x"};
   CHECK(words(sequence(llama), pieces) == pieces);
 
-  CHECK(words(sequence(split(R"(\d)")), {"a", "1", "४", "b"}) == std::vector<std::string>{"a", "1", "४", "b"});
+  CHECK(words(sequence(split(R"(\d)")), {"a", "1", "४", "b"}) ==
+        std::vector<std::string>{"a", "1", "४", "b"});
 
   Json text = split("");
   text["pattern"] = {{"String", "a."}};
@@ -231,7 +254,8 @@ TEST_CASE("[models.tokenizer] Split isolates or removes, by pattern or text") {
 }
 
 TEST_CASE("[models.tokenizer] a megabyte without a break takes no time to speak of") {
-  const Tokenizer tokenizer = load(tokenizer_json({{"a", "a"}, {"aa", "aa"}, {"aaaa", "aaaa"}, {"Ġ", "Ġ"}}));
+  const Tokenizer tokenizer =
+      load(tokenizer_json({{"a", "a"}, {"aa", "aa"}, {"aaaa", "aaaa"}, {"Ġ", "Ġ"}}));
   for (const std::string_view unit : {"a", " ", "\n", "1", "é", "\xFF"}) {
     std::string text;
     while (text.size() < 1'000'000) text += unit;
@@ -245,7 +269,8 @@ TEST_CASE("[models.tokenizer] a megabyte without a break takes no time to speak 
 
 TEST_CASE("[models.tokenizer] 100,000 added tokens cost no more than a few") {
   Json json = tokenizer_json();
-  for (int i = 0; i < 100'000; ++i) json["added_tokens"].push_back(added("<t" + std::to_string(i) + ">", 256 + i));
+  for (int i = 0; i < 100'000; ++i)
+    json["added_tokens"].push_back(added("<t" + std::to_string(i) + ">", 256 + i));
   const Tokenizer tokenizer = load(json);
   std::string text;
   for (int i = 0; i < 20'000; ++i) text += "<t<t" + std::to_string(i) + ">";
@@ -275,37 +300,51 @@ TEST_CASE("[models.tokenizer] what byte-level BPE does not have is refused by na
     json[Json::json_pointer(pointer)] = value;
     return load_error(json);
   };
-  CHECK(contains(with("/model/type", "Unigram"), "t.json: model type is \"Unigram\"; vyx reads byte-level BPE"));
+  CHECK(contains(with("/model/type", "Unigram"),
+                 "t.json: model type is \"Unigram\"; vyx reads byte-level BPE"));
   CHECK(contains(with("/model/dropout", 0.1), "dropout \"0.1\""));
   CHECK(contains(with("/model/byte_fallback", true), "byte_fallback"));
   CHECK(contains(with("/model/end_of_word_suffix", "</w>"), "end_of_word_suffix \"</w>\""));
-  CHECK(contains(with("/model/continuing_subword_prefix", "##"), "continuing_subword_prefix \"##\""));
-  CHECK(contains(with("/model/unk_token", "<unk>"), "unk_token \"<unk>\" is not in the vocabulary"));
-  CHECK(contains(with("/normalizer", {{"type", "NFC"}}), "normalizer \"NFC\" is not supported, expected null"));
+  CHECK(
+      contains(with("/model/continuing_subword_prefix", "##"), "continuing_subword_prefix \"##\""));
+  CHECK(
+      contains(with("/model/unk_token", "<unk>"), "unk_token \"<unk>\" is not in the vocabulary"));
+  CHECK(contains(with("/normalizer", {{"type", "NFC"}}),
+                 "normalizer \"NFC\" is not supported, expected null"));
   CHECK(contains(with("/decoder", nullptr), "decoder null is not supported, expected ByteLevel"));
   CHECK(contains(with("/decoder", {{"type", "Metaspace"}}), "decoder \"Metaspace\""));
   CHECK(contains(with("/truncation", {{"max_length", 0}}), "truncation is set; set it to null"));
   CHECK(contains(with("/padding", {{"strategy", "BatchLongest"}}), "padding is set"));
   CHECK(contains(with("/version", "2.0"), "tokenizer version \"2.0\", expected \"1.0\""));
   CHECK(contains(with("/pre_tokenizer", nullptr), "a pre_tokenizer is null, expected an object"));
-  CHECK(contains(with("/pre_tokenizer", {{"type", "Whitespace"}}), "pre_tokenizer \"Whitespace\" is not supported"));
-  CHECK(contains(with("/pre_tokenizer/add_prefix_space", true), "ByteLevel with add_prefix_space is not supported"));
-  CHECK(contains(with("/pre_tokenizer", {{"type", "Digits"}, {"individual_digits", true}}), "has no ByteLevel"));
-  CHECK(contains(with("/pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", {kByteLevel, split("a")}}}),
-                 "follows ByteLevel, which must be the last"));
+  CHECK(contains(with("/pre_tokenizer", {{"type", "Whitespace"}}),
+                 "pre_tokenizer \"Whitespace\" is not supported"));
+  CHECK(contains(with("/pre_tokenizer/add_prefix_space", true),
+                 "ByteLevel with add_prefix_space is not supported"));
+  CHECK(contains(with("/pre_tokenizer", {{"type", "Digits"}, {"individual_digits", true}}),
+                 "has no ByteLevel"));
+  CHECK(contains(
+      with("/pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", {kByteLevel, split("a")}}}),
+      "follows ByteLevel, which must be the last"));
   Json contiguous = split("a");
   contiguous["behavior"] = "Contiguous";
-  CHECK(contains(with("/pre_tokenizer", contiguous), "Split with behavior \"Contiguous\" is not supported"));
-  CHECK(contains(with("/post_processor", {{"type", "BertProcessing"}}), "post_processor \"BertProcessing\""));
-  CHECK(contains(with("/post_processor",
-                      {{"type", "TemplateProcessing"}, {"single", {{{"SpecialToken", {{"id", "<s>"}}}}, {{"Sequence", {{"id", "A"}}}}}}}),
-                 "TemplateProcessing adds tokens to each text"));
-  CHECK(with("/post_processor", {{"type", "TemplateProcessing"}, {"single", {{{"Sequence", {{"id", "A"}}}}}}}) == "");
+  CHECK(contains(with("/pre_tokenizer", contiguous),
+                 "Split with behavior \"Contiguous\" is not supported"));
+  CHECK(contains(with("/post_processor", {{"type", "BertProcessing"}}),
+                 "post_processor \"BertProcessing\""));
+  CHECK(contains(
+      with("/post_processor",
+           {{"type", "TemplateProcessing"},
+            {"single", {{{"SpecialToken", {{"id", "<s>"}}}}, {{"Sequence", {{"id", "A"}}}}}}}),
+      "TemplateProcessing adds tokens to each text"));
+  CHECK(with("/post_processor",
+             {{"type", "TemplateProcessing"}, {"single", {{{"Sequence", {{"id", "A"}}}}}}}) == "");
   CHECK(with("/post_processor", {{"type", "ByteLevel"}}) == "");
   for (const char* key : {"lstrip", "rstrip", "single_word"}) {
     Json token = added("<m>", 256);
     token[key] = true;
-    CHECK(contains(with("/added_tokens", Json::array({token})), std::string("added token \"<m>\" has ") + key));
+    CHECK(contains(with("/added_tokens", Json::array({token})),
+                   std::string("added token \"<m>\" has ") + key));
   }
 }
 
@@ -316,42 +355,61 @@ TEST_CASE("[models.tokenizer.hostile] damaged files are refused with a reason") 
     return load_error(json);
   };
   // K1, and no JSON, and another JSON
-  CHECK(contains(error_of([] { Tokenizer::from_json(std::string(100'000, '['), "t.json"); }), "t.json"));
+  CHECK(contains(error_of([] { Tokenizer::from_json(std::string(100'000, '['), "t.json"); }),
+                 "t.json"));
   CHECK(contains(error_of([] { Tokenizer::from_json("", "t.json"); }), "t.json"));
-  CHECK(contains(error_of([] { Tokenizer::from_json("[]", "t.json"); }), "found array, expected the object"));
+  CHECK(contains(error_of([] { Tokenizer::from_json("[]", "t.json"); }),
+                 "found array, expected the object"));
   CHECK(contains(error_of([] { Tokenizer::from_json("{}", "t.json"); }), "decoder null"));
   CHECK(contains(edited([](Json& j) { j.erase("model"); }), "no model, expected a tokenizer.json"));
   CHECK(contains(edited([](Json& j) { j["model"] = 3; }), "model is number, expected an object"));
   CHECK(contains(edited([](Json& j) { j["model"].erase("vocab"); }), "model has no vocab"));
   CHECK(contains(edited([](Json& j) { j["model"].erase("merges"); }), "model has no merges"));
-  CHECK(contains(edited([](Json& j) { j["model"]["vocab"] = {1}; }), "vocab is array, expected an object"));
+  CHECK(contains(edited([](Json& j) { j["model"]["vocab"] = {1}; }),
+                 "vocab is array, expected an object"));
   // K3
-  CHECK(contains(edited([](Json& j) { j["model"]["vocab"]["ab"] = -1; }), "token \"ab\" has the id \"-1\""));
-  CHECK(contains(edited([](Json& j) { j["model"]["vocab"]["ab"] = 1ll << 32; }), "has the id \"4294967296\""));
-  CHECK(contains(edited([](Json& j) { j["model"]["vocab"]["ab"] = 1.5; }), "has the id \"1.5\", expected an integer"));
-  CHECK(contains(edited([](Json& j) { j["model"]["vocab"]["ab"] = 255; }), "two tokens have the id 255"));
-  CHECK(contains(edited([](Json& j) { j["model"]["vocab"]["ab"] = 2'000'000'000; }),
-                 "token \"ab\" has the id 2000000000, expected less than 2052 (there are 257 tokens)"));
+  CHECK(contains(edited([](Json& j) { j["model"]["vocab"]["ab"] = -1; }),
+                 "token \"ab\" has the id \"-1\""));
+  CHECK(contains(edited([](Json& j) { j["model"]["vocab"]["ab"] = 1ll << 32; }),
+                 "has the id \"4294967296\""));
+  CHECK(contains(edited([](Json& j) { j["model"]["vocab"]["ab"] = 1.5; }),
+                 "has the id \"1.5\", expected an integer"));
+  CHECK(contains(edited([](Json& j) { j["model"]["vocab"]["ab"] = 255; }),
+                 "two tokens have the id 255"));
+  CHECK(contains(
+      edited([](Json& j) { j["model"]["vocab"]["ab"] = 2'000'000'000; }),
+      "token \"ab\" has the id 2000000000, expected less than 2052 (there are 257 tokens)"));
   // K4
-  CHECK(contains(edited([](Json& j) { j["model"]["merges"].push_back("a zz"); }),
-                 "merge 1 (\"a\" with \"zz\") needs the token \"zz\", which is not in the vocabulary"));
-  CHECK(contains(edited([](Json& j) { j["model"]["merges"].push_back("b a"); }), "needs the token \"ba\""));
+  CHECK(contains(
+      edited([](Json& j) { j["model"]["merges"].push_back("a zz"); }),
+      "merge 1 (\"a\" with \"zz\") needs the token \"zz\", which is not in the vocabulary"));
+  CHECK(contains(edited([](Json& j) { j["model"]["merges"].push_back("b a"); }),
+                 "needs the token \"ba\""));
   CHECK(contains(edited([](Json& j) { j["model"]["merges"].push_back("ab"); }), "merge 1 is "));
   CHECK(contains(edited([](Json& j) { j["model"]["merges"].push_back("a b c"); }), "merge 1 is "));
   CHECK(contains(edited([](Json& j) { j["model"]["merges"].push_back({"a", 1}); }), "merge 1 is "));
-  CHECK(contains(edited([](Json& j) { j["model"]["merges"] = "a b"; }), "merges is string, expected an array"));
+  CHECK(contains(edited([](Json& j) { j["model"]["merges"] = "a b"; }),
+                 "merges is string, expected an array"));
   // K5
-  CHECK(contains(edited([](Json& j) { j["added_tokens"] = {added("", 300)}; }), "the added token with id 300 is empty"));
-  CHECK(contains(edited([](Json& j) { j["added_tokens"] = {added(std::string(10 << 20, 'x'), 300)}; }),
-                 "the added token with id 300 has 10485760 bytes, expected at most 1024"));
-  CHECK(contains(edited([](Json& j) { j["added_tokens"] = {added("<s>", 300), added("<s>", 301)}; }),
+  CHECK(contains(edited([](Json& j) { j["added_tokens"] = {added("", 300)}; }),
+                 "the added token with id 300 is empty"));
+  CHECK(contains(
+      edited([](Json& j) { j["added_tokens"] = {added(std::string(10 << 20, 'x'), 300)}; }),
+      "the added token with id 300 has 10485760 bytes, expected at most 1024"));
+  CHECK(contains(edited([](Json& j) {
+                   j["added_tokens"] = {added("<s>", 300), added("<s>", 301)};
+                 }),
                  "the added token \"<s>\" is listed twice"));
-  CHECK(contains(edited([](Json& j) { j["added_tokens"] = {added("<s>", 'a')}; }), "two tokens have the id 97"));
+  CHECK(contains(edited([](Json& j) { j["added_tokens"] = {added("<s>", 'a')}; }),
+                 "two tokens have the id 97"));
   CHECK(contains(edited([](Json& j) { j["added_tokens"] = {added("ab", 300)}; }),
                  "the added token \"ab\" has the id 300, but 256 in the vocabulary"));
-  CHECK(contains(edited([](Json& j) { j["added_tokens"] = {added("<s>", -1)}; }), "t.json: \"id\""));
-  CHECK(contains(edited([](Json& j) { j["added_tokens"] = {1}; }), "an added token is number, expected an object"));
-  CHECK(contains(edited([](Json& j) { j["added_tokens"] = 1; }), "added_tokens is number, expected an array"));
+  CHECK(
+      contains(edited([](Json& j) { j["added_tokens"] = {added("<s>", -1)}; }), "t.json: \"id\""));
+  CHECK(contains(edited([](Json& j) { j["added_tokens"] = {1}; }),
+                 "an added token is number, expected an object"));
+  CHECK(contains(edited([](Json& j) { j["added_tokens"] = 1; }),
+                 "added_tokens is number, expected an array"));
   // K8
   CHECK(contains(edited([](Json& j) {
                    j["model"]["vocab"].erase("Ġ");
@@ -359,7 +417,8 @@ TEST_CASE("[models.tokenizer.hostile] damaged files are refused with a reason") 
                  }),
                  "no token for the characters \" x\"; a byte-level vocabulary has one for each"));
   // K13
-  CHECK(contains(edited([](Json& j) { j["model"]["vocab"][std::string("\0", 1)] = 257; }), "token \"\\x00\" contains a NUL character"));
+  CHECK(contains(edited([](Json& j) { j["model"]["vocab"][std::string("\0", 1)] = 257; }),
+                 "token \"\\x00\" contains a NUL character"));
   CHECK(contains(edited([](Json& j) { j["added_tokens"] = {added(std::string("\0", 1), 300)}; }),
                  "the added token with id 300 contains a NUL character"));
 }
@@ -374,14 +433,19 @@ TEST_CASE("[models.tokenizer.hostile] split patterns are bounded") {
   };
   const auto refused = [&](const std::string& regex) { return load_error(with_pattern(regex)); };
   // K6: what does not compile, or costs too much to
-  CHECK(contains(refused(std::string(251, '(') + std::string(251, ')')), "does not compile: parentheses are too deeply nested"));
-  CHECK(contains(refused("(?:(?:a{1,1000}){1,1000}){1,1000}"), "does not compile: regular expression is too large"));
-  CHECK(contains(refused(std::string(70'000, 'a')), "the split pattern has 70000 bytes, expected at most 65536"));
+  CHECK(contains(refused(std::string(251, '(') + std::string(251, ')')),
+                 "does not compile: parentheses are too deeply nested"));
+  CHECK(contains(refused("(?:(?:a{1,1000}){1,1000}){1,1000}"),
+                 "does not compile: regular expression is too large"));
+  CHECK(contains(refused(std::string(70'000, 'a')),
+                 "the split pattern has 70000 bytes, expected at most 65536"));
   CHECK(contains(refused("(a"), "does not compile: missing closing parenthesis"));
   CHECK(contains(refused("a*"), "the split pattern matches the empty text: 'a*'"));
   // what the engines understand differently, or only one of them
-  for (const char* part : {R"(\C)", R"(\w)", R"(\b)", R"(\h)", R"(\K)", R"(\1)", R"(\x)", R"(\p{Greek})", R"(\pL)", "^", "$", "."}) {
-    CHECK(contains(refused(std::string("a") + part + "b"), fmt::format("'{}' at byte 1 of the split pattern is not supported", part)));
+  for (const char* part : {R"(\C)", R"(\w)", R"(\b)", R"(\h)", R"(\K)", R"(\1)", R"(\x)",
+                           R"(\p{Greek})", R"(\pL)", "^", "$", "."}) {
+    CHECK(contains(refused(std::string("a") + part + "b"),
+                   fmt::format("'{}' at byte 1 of the split pattern is not supported", part)));
   }
   CHECK(contains(refused("(*UTF)a"), "'(*U' at byte 0"));
   CHECK(contains(refused("(?C1)a"), "'(?C' at byte 0"));
@@ -395,9 +459,11 @@ TEST_CASE("[models.tokenizer.hostile] split patterns are bounded") {
 
   // K6, K7: what takes too long is an error, never "no match"
   const Tokenizer exponential = load(with_pattern("(?:a+)+[!?]"));
-  CHECK(contains(error_of([&] { exponential.encode(std::string(40, 'a')); }),
-                 "t.json: the split pattern failed at byte 0 of a text: match limit exceeded: '(?:a+)+[!?]'"));
+  CHECK(contains(
+      error_of([&] { exponential.encode(std::string(40, 'a')); }),
+      "t.json: the split pattern failed at byte 0 of a text: match limit exceeded: '(?:a+)+[!?]'"));
   const Tokenizer quadratic = load(with_pattern("(?:ab?)+[!?]"));
-  CHECK(contains(error_of([&] { quadratic.encode(std::string(30'000, 'a')); }), "splitting the text took too long"));
+  CHECK(contains(error_of([&] { quadratic.encode(std::string(30'000, 'a')); }),
+                 "splitting the text took too long"));
   CHECK(quadratic.encode("aa!a") == Ids{'a', 'a', '!', 'a'});
 }

@@ -13,8 +13,8 @@ using vyx::test::random_autoencoder;
 namespace {
 
 constexpr int64_t kWidth = 6, kLatents = 20;
-constexpr Architecture kAll[] = {Architecture::relu, Architecture::gated, Architecture::topk, Architecture::batch_topk,
-                                 Architecture::jump_relu};
+constexpr Architecture kAll[] = {Architecture::relu, Architecture::gated, Architecture::topk,
+                                 Architecture::batch_topk, Architecture::jump_relu};
 
 at::Tensor inputs(int64_t rows = 9) {
   return at::randn({rows, kWidth}, at::make_generator<at::CPUGeneratorImpl>(7));
@@ -25,31 +25,41 @@ at::Tensor inputs(int64_t rows = 9) {
 TEST_CASE("[sae.autoencoder] relu encodes and decodes by its formula") {
   Autoencoder sae = random_autoencoder(Architecture::relu, kWidth, kLatents);
   const at::Tensor x = inputs();
-  const at::Tensor f = ((x - sae.weights.decoder_bias).matmul(sae.weights.encoder.t()) + sae.weights.encoder_bias).clamp_min(0);
+  const at::Tensor f =
+      ((x - sae.weights.decoder_bias).matmul(sae.weights.encoder.t()) + sae.weights.encoder_bias)
+          .clamp_min(0);
   CHECK(at::allclose(encode(sae, x), f, 1e-5, 1e-6));
-  CHECK(at::allclose(decode(sae, f), f.matmul(sae.weights.decoder) + sae.weights.decoder_bias, 1e-5, 1e-6));
+  CHECK(at::allclose(decode(sae, f), f.matmul(sae.weights.decoder) + sae.weights.decoder_bias, 1e-5,
+                     1e-6));
   sae.config.subtract_decoder_bias = false;
-  CHECK(at::allclose(encode(sae, x), (x.matmul(sae.weights.encoder.t()) + sae.weights.encoder_bias).clamp_min(0), 1e-5, 1e-6));
+  CHECK(at::allclose(encode(sae, x),
+                     (x.matmul(sae.weights.encoder.t()) + sae.weights.encoder_bias).clamp_min(0),
+                     1e-5, 1e-6));
 }
 
-TEST_CASE("[sae.autoencoder] topk keeps at most k latents a token, the largest, and none below zero") {
+TEST_CASE(
+    "[sae.autoencoder] topk keeps at most k latents a token, the largest, and none below zero") {
   Autoencoder sae = random_autoencoder(Architecture::topk, kWidth, kLatents);
   sae.config.k = 3;
   const at::Tensor x = inputs(), f = encode(sae, x);
   CHECK((f >= 0).all().item<bool>());
   CHECK(((f > 0).sum(-1) <= 3).all().item<bool>());
-  const at::Tensor z = (x - sae.weights.decoder_bias).matmul(sae.weights.encoder.t()) + sae.weights.encoder_bias;
+  const at::Tensor z =
+      (x - sae.weights.decoder_bias).matmul(sae.weights.encoder.t()) + sae.weights.encoder_bias;
   CHECK(at::allclose(f.amax(-1), z.amax(-1).clamp_min(0), 1e-5, 1e-6));
 }
 
-TEST_CASE("[sae.autoencoder] jump-relu and batch-topk keep what lies above their thresholds, whole") {
+TEST_CASE(
+    "[sae.autoencoder] jump-relu and batch-topk keep what lies above their thresholds, whole") {
   Autoencoder jump = random_autoencoder(Architecture::jump_relu, kWidth, kLatents);
   Autoencoder batch = random_autoencoder(Architecture::batch_topk, kWidth, kLatents);
   batch.topk_threshold = 0.4;
   for (const Autoencoder& sae : {jump, batch}) {
     const at::Tensor x = inputs(), f = encode(sae, x);
-    const at::Tensor z = (x - sae.weights.decoder_bias).matmul(sae.weights.encoder.t()) + sae.weights.encoder_bias;
-    const at::Tensor threshold = sae.weights.threshold.defined() ? sae.weights.threshold : at::full({kLatents}, 0.4);
+    const at::Tensor z =
+        (x - sae.weights.decoder_bias).matmul(sae.weights.encoder.t()) + sae.weights.encoder_bias;
+    const at::Tensor threshold =
+        sae.weights.threshold.defined() ? sae.weights.threshold : at::full({kLatents}, 0.4);
     CHECK(at::allclose(f, z * (z > threshold), 1e-5, 1e-6));
     CHECK((f > 0).any().item<bool>());
   }
@@ -57,15 +67,20 @@ TEST_CASE("[sae.autoencoder] jump-relu and batch-topk keep what lies above their
 
 TEST_CASE("[sae.autoencoder] gated: the gate decides, the magnitude is its own") {
   const Autoencoder sae = random_autoencoder(Architecture::gated, kWidth, kLatents);
-  const at::Tensor x = inputs(), product = (x - sae.weights.decoder_bias).matmul(sae.weights.encoder.t());
+  const at::Tensor x = inputs(),
+                   product = (x - sae.weights.decoder_bias).matmul(sae.weights.encoder.t());
   const at::Tensor magnitude =
-      (x - sae.weights.decoder_bias).matmul((sae.weights.encoder * sae.weights.magnitude_scale.exp().unsqueeze(1)).t()) +
+      (x - sae.weights.decoder_bias)
+          .matmul((sae.weights.encoder * sae.weights.magnitude_scale.exp().unsqueeze(1)).t()) +
       sae.weights.magnitude_bias;
-  CHECK(at::allclose(encode(sae, x), magnitude.clamp_min(0) * (product + sae.weights.encoder_bias > 0), 1e-5, 1e-6));
+  CHECK(at::allclose(encode(sae, x),
+                     magnitude.clamp_min(0) * (product + sae.weights.encoder_bias > 0), 1e-5,
+                     1e-6));
 }
 
 TEST_CASE("[sae.autoencoder] normalisation is undone by the decoder, whatever it is") {
-  for (const auto normalization : {Normalization::none, Normalization::scale, Normalization::token_norm, Normalization::layer_norm}) {
+  for (const auto normalization : {Normalization::none, Normalization::scale,
+                                   Normalization::token_norm, Normalization::layer_norm}) {
     // With latents ±x_i and no bias a relu autoencoder is the identity on what it sees.
     Autoencoder sae = random_autoencoder(Architecture::relu, kWidth, 2 * kWidth);
     sae.weights.encoder = at::cat({at::eye(kWidth), -at::eye(kWidth)});
@@ -78,7 +93,9 @@ TEST_CASE("[sae.autoencoder] normalisation is undone by the decoder, whatever it
     CHECK(at::allclose(reconstruct(sae, x), x, 1e-4, 1e-4));
     const at::Tensor f = encode(sae, x);
     if (normalization == Normalization::token_norm)
-      CHECK(at::allclose(f.norm(2, {-1}), at::full({x.size(0)}, std::sqrt(static_cast<double>(kWidth))), 1e-4, 1e-4));
+      CHECK(at::allclose(f.norm(2, {-1}),
+                         at::full({x.size(0)}, std::sqrt(static_cast<double>(kWidth))), 1e-4,
+                         1e-4));
   }
 }
 
@@ -95,7 +112,9 @@ TEST_CASE("[sae.autoencoder] a folded scale changes no latent and no reconstruct
   }
 }
 
-TEST_CASE("[sae.autoencoder] reconstruct is decode of encode for any leading shape, and a skip connection adds to it") {
+TEST_CASE(
+    "[sae.autoencoder] reconstruct is decode of encode for any leading shape, and a skip "
+    "connection adds to it") {
   Autoencoder sae = random_autoencoder(Architecture::topk, kWidth, kLatents);
   sae.config.k = 4;
   const at::Tensor x = inputs(8).reshape({2, 4, kWidth});
@@ -109,19 +128,26 @@ TEST_CASE("[sae.autoencoder] reconstruct is decode of encode for any leading sha
 TEST_CASE("[sae.autoencoder] sizes that do not fit are named") {
   Autoencoder sae = random_autoencoder(Architecture::topk, kWidth, kLatents);
   CHECK(error_of([&] { validate(sae, "sae"); }).empty());
-  CHECK(contains(error_of([&] { encode(sae, at::zeros({3, kWidth + 1})); }), "[3, 7], expected [.., 6]"));
+  CHECK(contains(error_of([&] {
+                   encode(sae, at::zeros({3, kWidth + 1}));
+                 }),
+                 "[3, 7], expected [.., 6]"));
   Autoencoder wide = sae;
   wide.config.k = kLatents + 1;
-  CHECK(contains(error_of([&] { validate(wide, "sae"); }), "sae: k: found 21, expected 1 to the 20 latents"));
+  CHECK(contains(error_of([&] { validate(wide, "sae"); }),
+                 "sae: k: found 21, expected 1 to the 20 latents"));
   Autoencoder misshapen = sae;
   misshapen.weights.encoder = sae.weights.encoder.t();
-  CHECK(contains(error_of([&] { validate(misshapen, "sae"); }), "found W_enc of shape [6, 20], expected [20, 6]"));
+  CHECK(contains(error_of([&] { validate(misshapen, "sae"); }),
+                 "found W_enc of shape [6, 20], expected [20, 6]"));
   Autoencoder missing = sae;
   missing.weights.decoder_bias.reset();
-  CHECK(contains(error_of([&] { validate(missing, "sae"); }), "found no tensor b_dec, expected [6]"));
+  CHECK(
+      contains(error_of([&] { validate(missing, "sae"); }), "found no tensor b_dec, expected [6]"));
   Autoencoder extra = sae;
   extra.weights.threshold = at::ones({kLatents});
-  CHECK(contains(error_of([&] { validate(extra, "sae"); }), "found a tensor threshold, expected none for topk"));
+  CHECK(contains(error_of([&] { validate(extra, "sae"); }),
+                 "found a tensor threshold, expected none for topk"));
   Autoencoder nan = sae;
   nan.weights.encoder_bias[2] = NAN;
   CHECK(contains(error_of([&] { validate(nan, "sae"); }), "found NaN or infinity in b_enc"));
@@ -131,6 +157,8 @@ TEST_CASE("[sae.autoencoder] sizes that do not fit are named") {
 }
 
 TEST_CASE("[sae.autoencoder] architectures have names, and an unknown name lists them") {
-  for (const Architecture architecture : kAll) CHECK(architecture_from_name(name_of(architecture)) == architecture);
-  CHECK(contains(error_of([] { architecture_from_name("top-k"); }), "expected one of relu, gated, topk, batch-topk, jump-relu"));
+  for (const Architecture architecture : kAll)
+    CHECK(architecture_from_name(name_of(architecture)) == architecture);
+  CHECK(contains(error_of([] { architecture_from_name("top-k"); }),
+                 "expected one of relu, gated, topk, batch-topk, jump-relu"));
 }

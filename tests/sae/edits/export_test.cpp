@@ -12,20 +12,24 @@ namespace {
 
 constexpr int64_t kWidth = 6, kLatents = 20;
 
-at::Tensor call(torch::jit::Module& module, const char* method, std::vector<c10::IValue> arguments) {
+at::Tensor call(torch::jit::Module& module, const char* method,
+                std::vector<c10::IValue> arguments) {
   const c10::InferenceMode guard;
   return module.get_method(method)(std::move(arguments)).toTensor();
 }
 
 }  // namespace
 
-TEST_CASE("[sae.export] encode, decode and forward give vyx's own bits, whatever the architecture and the normalisation") {
+TEST_CASE(
+    "[sae.export] encode, decode and forward give vyx's own bits, whatever the architecture and "
+    "the normalisation") {
   const vyx::test::TemporaryFolder folder;
   const at::Tensor x = at::randn({2, 5, kWidth}, at::make_generator<at::CPUGeneratorImpl>(7));
   for (const Architecture architecture :
-       {Architecture::relu, Architecture::gated, Architecture::topk, Architecture::batch_topk, Architecture::jump_relu})
-    for (const Normalization normalization :
-         {Normalization::none, Normalization::scale, Normalization::token_norm, Normalization::layer_norm})
+       {Architecture::relu, Architecture::gated, Architecture::topk, Architecture::batch_topk,
+        Architecture::jump_relu})
+    for (const Normalization normalization : {Normalization::none, Normalization::scale,
+                                              Normalization::token_norm, Normalization::layer_norm})
       for (const bool subtract : {true, false}) {
         CAPTURE(name_of(architecture));
         CAPTURE(static_cast<int>(normalization));
@@ -66,7 +70,8 @@ TEST_CASE("[sae.export] a transcoder with a skip connection; half precision in")
 }
 
 TEST_CASE("[sae.export] the weights are parameters that Python can list") {
-  const torch::jit::Module module = export_script(random_autoencoder(Architecture::gated, kWidth, kLatents));
+  const torch::jit::Module module =
+      export_script(random_autoencoder(Architecture::gated, kWidth, kLatents));
   std::vector<std::string> names;
   for (const auto& parameter : module.named_parameters()) names.push_back(parameter.name);
   CHECK(names == std::vector<std::string>{"W_enc", "b_gate", "W_dec", "b_dec", "r_mag", "b_mag"});

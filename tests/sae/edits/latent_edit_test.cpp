@@ -22,13 +22,16 @@ namespace {
 
 using Kind = LatentChange::Kind;
 constexpr int64_t kWidth = 12, kLatents = 40;
-constexpr Architecture kArchitectures[] = {Architecture::relu, Architecture::gated, Architecture::topk, Architecture::batch_topk,
+constexpr Architecture kArchitectures[] = {Architecture::relu, Architecture::gated,
+                                           Architecture::topk, Architecture::batch_topk,
                                            Architecture::jump_relu};
-constexpr Normalization kNormalizations[] = {Normalization::none, Normalization::scale, Normalization::token_norm,
-                                             Normalization::layer_norm};
-const at::Tensor kX = at::randn({3, 7, kWidth}, at::make_generator<at::CPUGeneratorImpl>(5)) + 0.3;  // [batch, seq, d]
+constexpr Normalization kNormalizations[] = {Normalization::none, Normalization::scale,
+                                             Normalization::token_norm, Normalization::layer_norm};
+const at::Tensor kX = at::randn({3, 7, kWidth}, at::make_generator<at::CPUGeneratorImpl>(5)) +
+                      0.3;  // [batch, seq, d]
 
-Autoencoder autoencoder(Architecture architecture, Normalization normalization = Normalization::none, bool subtract = true) {
+Autoencoder autoencoder(Architecture architecture,
+                        Normalization normalization = Normalization::none, bool subtract = true) {
   Autoencoder sae = random_autoencoder(architecture, kWidth, kLatents, 11);
   sae.topk_threshold = 0.3;
   sae.config.k = 12;
@@ -48,7 +51,8 @@ std::vector<int64_t> lively(const Autoencoder& sae) {
 }
 
 /// Encode everything, change f, decode, add the error.
-at::Tensor full_path(const Autoencoder& sae, const std::vector<LatentChange>& changes, const at::Tensor& x, bool keep_error = true) {
+at::Tensor full_path(const Autoencoder& sae, const std::vector<LatentChange>& changes,
+                     const at::Tensor& x, bool keep_error = true) {
   const at::Tensor f = encode(sae, x);  // [.., latents]
   at::Tensor changed = f.clone();
   for (const LatentChange& change : changes) {
@@ -68,7 +72,8 @@ at::Tensor full_path(const Autoencoder& sae, const std::vector<LatentChange>& ch
         next = now.clamp(change.low, change.high);
     }
     if (const auto& condition = change.condition) {
-      const at::Tensor read = condition->direction.defined() ? at::matmul(x, condition->direction) : f.select(-1, condition->latent);
+      const at::Tensor read = condition->direction.defined() ? at::matmul(x, condition->direction)
+                                                             : f.select(-1, condition->latent);
       next = at::where(read > condition->above, next, now);
     }
     changed.select(-1, change.latent).copy_(next);
@@ -90,8 +95,10 @@ std::vector<std::vector<LatentChange>> cases(const Autoencoder& sae) {
     const at::Tensor fired = f.select(-1, i).masked_select(f.select(-1, i) > 0);
     return fired.median().item<double>();
   };
-  const at::Tensor direction = at::randn({kWidth}, at::make_generator<at::CPUGeneratorImpl>(3));  // [d]
-  const double half = median(latent[0]), other = 0.97 * median(latent[3]);  // of no token: f > f is decided by rounding
+  const at::Tensor direction =
+      at::randn({kWidth}, at::make_generator<at::CPUGeneratorImpl>(3));  // [d]
+  const double half = median(latent[0]),
+               other = 0.97 * median(latent[3]);  // of no token: f > f is decided by rounding
   std::vector<std::vector<LatentChange>> all{
       {{.latent = latent[0], .kind = Kind::set, .value = 3}},
       {{.latent = latent[0], .kind = Kind::set, .value = 0}},
@@ -103,10 +110,20 @@ std::vector<std::vector<LatentChange>> cases(const Autoencoder& sae) {
       {{.latent = latent[0], .kind = Kind::clamp, .low = half / 2, .high = half}},
       {{.latent = latent[0], .kind = Kind::clamp, .low = -2, .high = -1}},
       {{.latent = latent[0], .kind = Kind::clamp, .low = -2, .high = 1e-3}},
-      {{.latent = latent[0], .kind = Kind::set, .value = 2, .condition = {{.latent = latent[3], .above = other}}}},
+      {{.latent = latent[0],
+        .kind = Kind::set,
+        .value = 2,
+        .condition = {{.latent = latent[3], .above = other}}}},
       {{.latent = latent[0], .kind = Kind::add, .value = 2, .condition = {{.latent = latent[3]}}}},
-      {{.latent = latent[0], .kind = Kind::clamp, .low = half, .condition = {{.latent = latent[0], .above = -1}}}},
-      {{.latent = latent[0], .kind = Kind::clamp, .low = 0.1, .high = half, .condition = {{.direction = direction, .above = 0.5}}}},
+      {{.latent = latent[0],
+        .kind = Kind::clamp,
+        .low = half,
+        .condition = {{.latent = latent[0], .above = -1}}}},
+      {{.latent = latent[0],
+        .kind = Kind::clamp,
+        .low = 0.1,
+        .high = half,
+        .condition = {{.direction = direction, .above = 0.5}}}},
   };
   std::vector<LatentChange> together;
   for (const size_t i : {0, 2, 3, 7, 10, 13}) {
@@ -129,7 +146,8 @@ void for_all(Call call) {
 
 }  // namespace
 
-TEST_CASE("[sae.latent_edit] equals the full path, for every architecture, normalisation and change") {
+TEST_CASE(
+    "[sae.latent_edit] equals the full path, for every architecture, normalisation and change") {
   for_all([](const Autoencoder& sae) {
     const auto all = cases(sae);
     for (size_t number = 0; number < all.size(); ++number) {
@@ -142,33 +160,44 @@ TEST_CASE("[sae.latent_edit] equals the full path, for every architecture, norma
       CHECK(difference(edit_latents(sae, changes, {.keep_error = false}).apply(kX), raw) < 1e-5);
     }
   });
-  const Autoencoder plain = autoencoder(Architecture::jump_relu, Normalization::token_norm, /*subtract=*/false);
-  for (const auto& changes : cases(plain)) CHECK(difference(edit_latents(plain, changes).apply(kX), full_path(plain, changes, kX)) < 1e-5);
+  const Autoencoder plain =
+      autoencoder(Architecture::jump_relu, Normalization::token_norm, /*subtract=*/false);
+  for (const auto& changes : cases(plain))
+    CHECK(difference(edit_latents(plain, changes).apply(kX), full_path(plain, changes, kX)) < 1e-5);
 }
 
 TEST_CASE("[sae.latent_edit] a readout only where terms cannot say it") {
   for_all([](const Autoencoder& sae) {
     const std::vector<LatentChange> change{{.latent = 3, .value = 1}};
     const auto normalization = sae.config.normalization;
-    const bool plain = normalization == Normalization::none || normalization == Normalization::scale;
-    CHECK(edit_latents(sae, change).readout().has_value() == (!plain || sae.config.architecture == Architecture::topk));
+    const bool plain =
+        normalization == Normalization::none || normalization == Normalization::scale;
+    CHECK(edit_latents(sae, change).readout().has_value() ==
+          (!plain || sae.config.architecture == Architecture::topk));
     CHECK(edit_latents(sae, change, {.keep_error = false}).readout().has_value());
   });
 }
 
-TEST_CASE("[sae.latent_edit] no intervention is x itself: no change, a change that changes nothing, coefficient 0") {
+TEST_CASE(
+    "[sae.latent_edit] no intervention is x itself: no change, a change that changes nothing, "
+    "coefficient 0") {
   for_all([](const Autoencoder& sae) {
     CHECK(edit_latents(sae, {}).apply(kX).is_same(kX));
-    const std::vector<LatentChange> idle{
-        {.latent = 1, .kind = Kind::add, .value = 0}, {.latent = 2, .kind = Kind::scale, .value = 1}, {.latent = 3, .kind = Kind::clamp}};
+    const std::vector<LatentChange> idle{{.latent = 1, .kind = Kind::add, .value = 0},
+                                         {.latent = 2, .kind = Kind::scale, .value = 1},
+                                         {.latent = 3, .kind = Kind::clamp}};
     CHECK(edit_latents(sae, idle).apply(kX).is_same(kX));
     CHECK(edit_latents(sae, cases(sae).back()).apply(kX, at::zeros({})).is_same(kX));
-    CHECK(edit_latents(sae, cases(sae).back(), {.keep_error = false}).apply(kX, at::zeros({})).is_same(kX));
-    CHECK(difference(edit_latents(sae, {}, {.keep_error = false}).apply(kX), reconstruct(sae, kX)) < 1e-5);
+    CHECK(edit_latents(sae, cases(sae).back(), {.keep_error = false})
+              .apply(kX, at::zeros({}))
+              .is_same(kX));
+    CHECK(difference(edit_latents(sae, {}, {.keep_error = false}).apply(kX), reconstruct(sae, kX)) <
+          1e-5);
   });
 }
 
-TEST_CASE("[sae.latent_edit] coefficients by row; set's constant comes first and is dosed by its own") {
+TEST_CASE(
+    "[sae.latent_edit] coefficients by row; set's constant comes first and is dosed by its own") {
   for_all([](const Autoencoder& sae) {
     const auto changes = cases(sae).back();
     const Edit edit = edit_latents(sae, changes);
@@ -176,7 +205,8 @@ TEST_CASE("[sae.latent_edit] coefficients by row; set's constant comes first and
     const at::Tensor v = full_path(sae, changes, kX) - kX;
     CHECK(difference(edit.apply(kX, rows), kX + rows.view({3, 1, 1}) * v) < 1e-5);
     const auto terms = static_cast<int64_t>(edit.terms().size());
-    CHECK(difference(edit.apply(kX, rows.unsqueeze(1).expand({3, terms})), kX + rows.view({3, 1, 1}) * v) < 1e-5);
+    CHECK(difference(edit.apply(kX, rows.unsqueeze(1).expand({3, terms})),
+                     kX + rows.view({3, 1, 1}) * v) < 1e-5);
 
     const int64_t latent = lively(sae)[0];
     const Edit set = edit_latents(sae, std::vector<LatentChange>{{.latent = latent, .value = 2}});
@@ -184,7 +214,8 @@ TEST_CASE("[sae.latent_edit] coefficients by row; set's constant comes first and
     const at::Tensor doses = at::tensor({0.0, 0.5, 3.0}, at::kFloat);
     const at::Tensor y = set.apply(kX, at::stack({doses, at::ones({3})}, 1));
     for (int64_t row = 0; row < 3; ++row) {
-      const std::vector<LatentChange> dosed{{.latent = latent, .value = 2 * doses[row].item<double>()}};
+      const std::vector<LatentChange> dosed{
+          {.latent = latent, .value = 2 * doses[row].item<double>()}};
       CHECK(difference(y[row], full_path(sae, dosed, kX[row])) < 1e-5);
     }
   });
@@ -206,7 +237,8 @@ TEST_CASE("[sae.latent_edit] what is baked is what is hooked, bit for bit, reloa
         const at::Tensor x = kX.to(type), expected = edit.apply(x);
         CHECK(expected.dtype() == x.dtype());
         for (torch::jit::Module* each : {&baked, &loaded})
-          for (int run = 0; run < 3; ++run) CHECK(at::equal(each->forward({x}).toTensor(), expected));
+          for (int run = 0; run < 3; ++run)
+            CHECK(at::equal(each->forward({x}).toTensor(), expected));
       }
     }
   });
@@ -215,11 +247,13 @@ TEST_CASE("[sae.latent_edit] what is baked is what is hooked, bit for bit, reloa
 TEST_CASE("[sae.latent_edit] the exported autoencoder has the same implicit vector") {
   for_all([](const Autoencoder& sae) {
     const auto latent = lively(sae);
-    const std::vector<LatentChange> changes{{.latent = latent[0], .value = 3}, {.latent = latent[1], .value = 0}};
+    const std::vector<LatentChange> changes{{.latent = latent[0], .value = 3},
+                                            {.latent = latent[1], .value = 0}};
     torch::jit::Module module = export_script(sae);
     const auto v = [&] { return module.get_method("implicit_vector")({kX}).toTensor(); };
     CHECK(at::equal(v(), at::zeros_like(kX)));
-    for (const LatentChange& change : changes) module.get_method("set_latent")({change.latent, change.value});
+    for (const LatentChange& change : changes)
+      module.get_method("set_latent")({change.latent, change.value});
     const at::Tensor expected = full_path(sae, changes, kX) - kX;
     CHECK(difference(v(), expected) < 1e-5);
     std::stringstream archive;
@@ -239,17 +273,25 @@ TEST_CASE("[sae.latent_edit] the exported autoencoder has the same implicit vect
 
 TEST_CASE("[sae.latent_edit] what cannot be changed is refused, and says why") {
   Autoencoder sae = autoencoder(Architecture::jump_relu);
-  const auto error = [&](std::vector<LatentChange> changes) { return error_of([&] { edit_latents(sae, changes); }); };
+  const auto error = [&](std::vector<LatentChange> changes) {
+    return error_of([&] { edit_latents(sae, changes); });
+  };
   CHECK(error({{.latent = 40, .value = 1}}) == "latent 40: the autoencoder has latents 0 to 39");
   CHECK(contains(error({{.latent = -1}}), "latents 0 to 39"));
   CHECK(contains(error({{.latent = 2}, {.latent = 2}}), "latent 2: found two changes"));
   CHECK(contains(error({{.latent = 2, .value = NAN}}), "found the value nan"));
-  CHECK(contains(error({{.latent = 2, .kind = Kind::clamp, .low = 2, .high = 1}}), "found a clamp to 2 … 1"));
-  CHECK(contains(error({{.latent = 2, .kind = Kind::clamp, .low = -INFINITY, .high = 1}}), "finite lower bound"));
+  CHECK(contains(error({{.latent = 2, .kind = Kind::clamp, .low = 2, .high = 1}}),
+                 "found a clamp to 2 … 1"));
+  CHECK(contains(error({{.latent = 2, .kind = Kind::clamp, .low = -INFINITY, .high = 1}}),
+                 "finite lower bound"));
   CHECK(contains(error({{.latent = 2, .condition = {{.latent = 50}}}}), "latent 50"));
-  CHECK(contains(error({{.latent = 2, .condition = {{.latent = 3, .above = NAN}}}}), "condition above nan"));
-  CHECK(contains(error({{.latent = 2, .condition = {{.latent = 3, .direction = at::ones({kWidth})}}}}), "expected one"));
-  CHECK(contains(error({{.latent = 2, .condition = {{.direction = at::ones({3})}}}}), "expected [12]"));
+  CHECK(contains(error({{.latent = 2, .condition = {{.latent = 3, .above = NAN}}}}),
+                 "condition above nan"));
+  CHECK(contains(
+      error({{.latent = 2, .condition = {{.latent = 3, .direction = at::ones({kWidth})}}}}),
+      "expected one"));
+  CHECK(contains(error({{.latent = 2, .condition = {{.direction = at::ones({3})}}}}),
+                 "expected [12]"));
   sae.config.sites = {"a:output", "b:output"};
   CHECK(contains(error({}), "crosscoder"));
   sae.config.sites = {"a:output"};

@@ -20,7 +20,8 @@ namespace {
 using Kind = LatentChange::Kind;
 constexpr int64_t kWidth = 12;
 const vyx::Site kSite{"", vyx::Port::output};
-const at::Tensor kX = at::randn({2, 5, kWidth}, at::make_generator<at::CPUGeneratorImpl>(5));  // [batch, seq, d]
+const at::Tensor kX =
+    at::randn({2, 5, kWidth}, at::make_generator<at::CPUGeneratorImpl>(5));  // [batch, seq, d]
 
 torch::jit::Module identity() {
   torch::jit::Module module("Identity");
@@ -30,9 +31,12 @@ torch::jit::Module identity() {
 
 }  // namespace
 
-TEST_CASE("[sae.settable_latents] latents set from outside equal those of an edit, bit for bit, reloaded too") {
+TEST_CASE(
+    "[sae.settable_latents] latents set from outside equal those of an edit, bit for bit, reloaded "
+    "too") {
   const at::NoGradGuard no_grad;
-  for (const Architecture architecture : {Architecture::topk, Architecture::jump_relu, Architecture::gated})
+  for (const Architecture architecture :
+       {Architecture::topk, Architecture::jump_relu, Architecture::gated})
     for (const Normalization normalization : {Normalization::none, Normalization::layer_norm})
       for (const bool keep_error : {true, false}) {
         Autoencoder sae = random_autoencoder(architecture, kWidth, 40);
@@ -53,10 +57,12 @@ TEST_CASE("[sae.settable_latents] latents set from outside equal those of an edi
           std::stringstream archive;
           baked.save(archive);
           const at::Tensor y = baked.forward({kX}).toTensor();
-          return at::equal(y, expected()) && at::equal(torch::jit::load(archive).forward({kX}).toTensor(), y);
+          return at::equal(y, expected()) &&
+                 at::equal(torch::jit::load(archive).forward({kX}).toTensor(), y);
         };
         CHECK(agrees());
-        for (const auto& [change, value] : {std::pair<size_t, double>{1, -1.5}, {2, 3.25}, {3, 0.1}, {1, 4}}) {
+        for (const auto& [change, value] :
+             {std::pair<size_t, double>{1, -1.5}, {2, 3.25}, {3, 0.1}, {1, 4}}) {
           changes[change].value = value;
           baked.run_method("set_latent", changes[change].latent, value);
           CHECK(agrees());
@@ -71,8 +77,9 @@ TEST_CASE("[sae.settable_latents] latents set from outside equal those of an edi
 
 TEST_CASE("[sae.settable_latents] another latent's error names those that there are") {
   const Autoencoder sae = random_autoencoder(Architecture::relu, kWidth, 40);
-  const std::vector<LatentChange> changes{
-      {.latent = 3, .value = 2}, {.latent = 8, .value = 1}, {.latent = 9, .kind = Kind::add, .value = 1}};
+  const std::vector<LatentChange> changes{{.latent = 3, .value = 2},
+                                          {.latent = 8, .value = 1},
+                                          {.latent = 9, .kind = Kind::add, .value = 1}};
   torch::jit::Module baked = bake_latents(identity(), {}, kSite, sae, changes);
   for (const int64_t latent : {4, 9}) {
     std::string message;
@@ -84,5 +91,6 @@ TEST_CASE("[sae.settable_latents] another latent's error names those that there 
     CHECK(contains(message, "cannot be set in this model, which has 3, 8"));
   }
   const std::vector<LatentChange> fixed{{.latent = 9, .kind = Kind::add, .value = 1}};
-  CHECK_FALSE(bake_latents(identity(), {}, kSite, sae, fixed).find_method("set_latent").has_value());
+  CHECK_FALSE(
+      bake_latents(identity(), {}, kSite, sae, fixed).find_method("set_latent").has_value());
 }

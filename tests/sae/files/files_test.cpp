@@ -2,8 +2,8 @@
 
 #include <functional>
 
-#include "core/io/files.h"
 #include "core/formats/tensor_file.h"
+#include "core/io/files.h"
 #include "sae/files/hook_names.h"
 #include "sae/files/saelens.h"
 #include "tests/sae/random_autoencoder.h"
@@ -20,8 +20,8 @@ using vyx::test::TemporaryFolder;
 namespace {
 
 constexpr int64_t kWidth = 6, kLatents = 20;
-constexpr Architecture kAll[] = {Architecture::relu, Architecture::gated, Architecture::topk, Architecture::batch_topk,
-                                 Architecture::jump_relu};
+constexpr Architecture kAll[] = {Architecture::relu, Architecture::gated, Architecture::topk,
+                                 Architecture::batch_topk, Architecture::jump_relu};
 
 at::Tensor inputs() {
   return at::randn({9, kWidth}, at::make_generator<at::CPUGeneratorImpl>(7));
@@ -57,7 +57,8 @@ void check_same(const Autoencoder& actual, const Autoencoder& expected) {
 }
 
 // Writes `sae`, lets `change` spoil the folder, and returns what reading it says.
-std::string refusal(const std::function<void(const TemporaryFolder&)>& change, Architecture architecture = Architecture::topk) {
+std::string refusal(const std::function<void(const TemporaryFolder&)>& change,
+                    Architecture architecture = Architecture::topk) {
   const TemporaryFolder folder;
   save_autoencoder(sample(architecture), folder.path());
   change(folder);
@@ -92,15 +93,18 @@ TEST_CASE("[sae.files] SAELens's format holds every architecture, bit for bit") 
     CHECK(read.config.sites == sae.config.sites);
     CHECK(read.config.metadata["model_name"] == "tiny");
     CHECK(read.config.metadata["tokens"] == 1000);
-    if (architecture == Architecture::topk || architecture == Architecture::batch_topk) CHECK(read.config.k == sae.config.k);
+    if (architecture == Architecture::topk || architecture == Architecture::batch_topk)
+      CHECK(read.config.k == sae.config.k);
     CHECK(read.topk_threshold == sae.topk_threshold);
     save_autoencoder(read, folder / "again");
     for (const char* name : {"cfg.json", "sae_weights.safetensors"})
-      CHECK(vyx::read_text_file(folder / "again" / name) == vyx::read_text_file(folder / "sae" / name));
+      CHECK(vyx::read_text_file(folder / "again" / name) ==
+            vyx::read_text_file(folder / "sae" / name));
   }
 }
 
-TEST_CASE("[sae.files] prefixes, normalisation, transcoders and crosscoders survive SAELens's format") {
+TEST_CASE(
+    "[sae.files] prefixes, normalisation, transcoders and crosscoders survive SAELens's format") {
   const auto round_trip = [](const Autoencoder& sae) {
     const TemporaryFolder folder;
     save_autoencoder(sae, folder / "sae");
@@ -110,12 +114,14 @@ TEST_CASE("[sae.files] prefixes, normalisation, transcoders and crosscoders surv
   matryoshka.config.prefixes = {5, 10, kLatents};
   CHECK(round_trip(matryoshka).config.prefixes == matryoshka.config.prefixes);
   check_same(round_trip(matryoshka), matryoshka);
-  for (const Normalization normalization : {Normalization::scale, Normalization::token_norm, Normalization::layer_norm}) {
+  for (const Normalization normalization :
+       {Normalization::scale, Normalization::token_norm, Normalization::layer_norm}) {
     Autoencoder sae = sample(Architecture::jump_relu);
     sae.config.normalization = normalization;
     sae.config.scale = 0.5;
     check_same(round_trip(sae), sae);
-    CHECK(round_trip(sae).config.normalization == (normalization == Normalization::scale ? Normalization::none : normalization));
+    CHECK(round_trip(sae).config.normalization ==
+          (normalization == Normalization::scale ? Normalization::none : normalization));
   }
   for (const Architecture architecture : kAll)
     for (const bool skip : {false, true}) {
@@ -124,7 +130,8 @@ TEST_CASE("[sae.files] prefixes, normalisation, transcoders and crosscoders surv
       CHECK(read.config.d_out == kWidth + 2);
       CHECK(read.config.target_sites == sae.config.target_sites);
     }
-  Autoencoder same_width = sample(Architecture::gated);  // x − b_dec is folded: SAELens's transcoders have none
+  Autoencoder same_width =
+      sample(Architecture::gated);  // x − b_dec is folded: SAELens's transcoders have none
   same_width.config.target_sites = {"model.layers.3.mlp:output"};
   check_same(round_trip(same_width), same_width);
   CHECK_FALSE(round_trip(same_width).config.subtract_decoder_bias);
@@ -203,26 +210,34 @@ TEST_CASE("[sae.files] what a format lacks is refused, and nothing is written") 
     CHECK(std::filesystem::is_empty(folder.path()));
     return message;
   };
-  CHECK(contains(error(sample(Architecture::relu), FileFormat::sparsify), "found a relu autoencoder from 6 to 6, expected topk"));
-  CHECK(contains(error(transcoder(Architecture::relu, false), FileFormat::dictionary_learning), "found a transcoder"));
-  CHECK(contains(error(sample(Architecture::topk), FileFormat::openai), "expected topk with layer_norm"));
-  CHECK(contains(error(sample(Architecture::gated), FileFormat::gemma_scope), "found architecture gated"));
-  CHECK(contains(error(transcoder(Architecture::relu, true), FileFormat::gemma_scope), "found a skip connection"));
+  CHECK(contains(error(sample(Architecture::relu), FileFormat::sparsify),
+                 "found a relu autoencoder from 6 to 6, expected topk"));
+  CHECK(contains(error(transcoder(Architecture::relu, false), FileFormat::dictionary_learning),
+                 "found a transcoder"));
+  CHECK(contains(error(sample(Architecture::topk), FileFormat::openai),
+                 "expected topk with layer_norm"));
+  CHECK(contains(error(sample(Architecture::gated), FileFormat::gemma_scope),
+                 "found architecture gated"));
+  CHECK(contains(error(transcoder(Architecture::relu, true), FileFormat::gemma_scope),
+                 "found a skip connection"));
   Autoencoder normalised = sample(Architecture::relu);
   normalised.config.normalization = Normalization::token_norm;
-  for (const FileFormat format : {FileFormat::dictionary_learning, FileFormat::openai, FileFormat::gemma_scope})
+  for (const FileFormat format :
+       {FileFormat::dictionary_learning, FileFormat::openai, FileFormat::gemma_scope})
     CHECK_FALSE(error(normalised, format).empty());
   Autoencoder broken = sample(Architecture::relu);
   broken.weights.encoder = broken.weights.encoder.t();
-  CHECK(contains(error(broken, FileFormat::saelens), "found W_enc of shape [6, 20], expected [20, 6]"));
+  CHECK(contains(error(broken, FileFormat::saelens),
+                 "found W_enc of shape [6, 20], expected [20, 6]"));
 }
 
 TEST_CASE("[sae.files] SAELens: flat configs of versions 3 to 5") {
   const TemporaryFolder folder;
   const Autoencoder relu = sample(Architecture::relu), topk = sample(Architecture::topk);
   save_autoencoder(relu, folder / "relu");
-  vyx::write_file(folder / "relu" / "cfg.json",
-                  R"({"d_in": 6, "d_sae": 20, "dtype": "torch.float32", "device": "cuda", "hook_point": "blocks.7.hook_resid_pre",
+  vyx::write_file(
+      folder / "relu" / "cfg.json",
+      R"({"d_in": 6, "d_sae": 20, "dtype": "torch.float32", "device": "cuda", "hook_point": "blocks.7.hook_resid_pre",
       "model_name": "gpt2", "activation_fn_str": "relu", "normalize_activations": false, "sae_lens_version": "3.2.0"})");
   Autoencoder read = load_autoencoder(folder / "relu");
   check_same(read, relu);
@@ -230,8 +245,9 @@ TEST_CASE("[sae.files] SAELens: flat configs of versions 3 to 5") {
   CHECK(read.config.metadata["model_name"] == "gpt2");
 
   save_autoencoder(topk, folder / "topk");
-  vyx::write_file(folder / "topk" / "cfg.json",
-                  R"({"d_in": 6, "d_sae": 20, "architecture": "standard", "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 4},
+  vyx::write_file(
+      folder / "topk" / "cfg.json",
+      R"({"d_in": 6, "d_sae": 20, "architecture": "standard", "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 4},
       "apply_b_dec_to_input": true, "normalize_activations": null})");
   check_same(load_autoencoder(folder / "topk"), topk);
   change_config(folder / "topk", [](Json& config) { config["activation_fn_str"] = "tanh-relu"; });
@@ -244,18 +260,25 @@ TEST_CASE("[sae.files] SAELens: what it does in addition is folded into the weig
   const at::Tensor x = inputs();
   const Autoencoder plain = sample(Architecture::topk);
   save_autoencoder(plain, folder / "rescaled");
-  change_config(folder / "rescaled", [](Json& config) { config["rescale_acts_by_decoder_norm"] = true; });
+  change_config(folder / "rescaled",
+                [](Json& config) { config["rescale_acts_by_decoder_norm"] = true; });
   const Autoencoder rescaled = load_autoencoder(folder / "rescaled");
   const at::Tensor norms = plain.weights.decoder.norm(2, {1});  // [latents]
-  const at::Tensor z = ((x - plain.weights.decoder_bias).matmul(plain.weights.encoder.t()) + plain.weights.encoder_bias) * norms;
+  const at::Tensor z = ((x - plain.weights.decoder_bias).matmul(plain.weights.encoder.t()) +
+                        plain.weights.encoder_bias) *
+                       norms;
   const auto [values, indices] = z.topk(plain.config.k, -1);
   const at::Tensor f = at::zeros_like(z).scatter(-1, indices, values.relu());
   CHECK(at::allclose(encode(rescaled, x), f, 1e-5, 1e-6));
-  CHECK(at::allclose(reconstruct(rescaled, x), (f / norms).matmul(plain.weights.decoder) + plain.weights.decoder_bias, 1e-5, 1e-5));
+  CHECK(at::allclose(reconstruct(rescaled, x),
+                     (f / norms).matmul(plain.weights.decoder) + plain.weights.decoder_bias, 1e-5,
+                     1e-5));
 
   save_autoencoder(sample(Architecture::relu), folder / "scaled");
-  change_config(folder / "scaled", [](Json& config) { config["normalize_activations"] = "expected_average_only_in"; });
-  CHECK(contains(error_of([&] { load_autoencoder(folder / "scaled"); }), "expected the scale in activation_scaler.json"));
+  change_config(folder / "scaled",
+                [](Json& config) { config["normalize_activations"] = "expected_average_only_in"; });
+  CHECK(contains(error_of([&] { load_autoencoder(folder / "scaled"); }),
+                 "expected the scale in activation_scaler.json"));
   vyx::write_file(folder / "scaled" / "activation_scaler.json", R"({"scaling_factor": 0.5})");
   Autoencoder scaled = sample(Architecture::relu);
   scaled.config.normalization = Normalization::scale;
@@ -263,7 +286,8 @@ TEST_CASE("[sae.files] SAELens: what it does in addition is folded into the weig
   check_same(load_autoencoder(folder / "scaled"), scaled);
 
   save_autoencoder(sample(Architecture::jump_relu), folder / "logarithm");
-  TensorMap tensors = vyx::read_safetensors(folder / "logarithm" / "sae_weights.safetensors").tensors;
+  TensorMap tensors =
+      vyx::read_safetensors(folder / "logarithm" / "sae_weights.safetensors").tensors;
   tensors["log_threshold"] = tensors["threshold"].log();
   tensors.erase("threshold");
   vyx::write_safetensors(folder / "logarithm" / "sae_weights.safetensors", tensors);
@@ -274,7 +298,9 @@ TEST_CASE("[sae.files] SAELens: the sparsity is written beside") {
   const TemporaryFolder folder;
   const at::Tensor sparsity = at::linspace(-5, 0, kLatents);
   write_saelens(sample(Architecture::relu), folder / "sae", sparsity);
-  CHECK(at::equal(vyx::read_safetensors(folder / "sae" / "sparsity.safetensors").tensors.at("sparsity"), sparsity));
+  CHECK(at::equal(
+      vyx::read_safetensors(folder / "sae" / "sparsity.safetensors").tensors.at("sparsity"),
+      sparsity));
 }
 
 TEST_CASE("[sae.files] weights in half precision are read as float32") {
@@ -284,10 +310,13 @@ TEST_CASE("[sae.files] weights in half precision are read as float32") {
   TensorMap tensors = vyx::read_safetensors(folder / "sae" / "sae_weights.safetensors").tensors;
   for (auto& [name, tensor] : tensors) tensor = tensor.to(at::kBFloat16);
   vyx::write_safetensors(folder / "sae" / "sae_weights.safetensors", tensors);
-  CHECK(at::equal(load_autoencoder(folder / "sae").weights.decoder, sae.weights.decoder.to(at::kBFloat16).to(at::kFloat)));
+  CHECK(at::equal(load_autoencoder(folder / "sae").weights.decoder,
+                  sae.weights.decoder.to(at::kBFloat16).to(at::kFloat)));
 }
 
-TEST_CASE("[sae.files.hostile] tensors that are missing, misshapen, of another kind, unknown or not finite are named") {
+TEST_CASE(
+    "[sae.files.hostile] tensors that are missing, misshapen, of another kind, unknown or not "
+    "finite are named") {
   const auto with = [](const std::function<void(TensorMap&)>& change) {
     return refusal([&](const TemporaryFolder& folder) { change_tensors(folder, change); });
   };
@@ -295,19 +324,26 @@ TEST_CASE("[sae.files.hostile] tensors that are missing, misshapen, of another k
                  "sae_weights.safetensors: tensor \"b_enc\": found nothing, expected [20]"));
   CHECK(contains(with([](TensorMap& tensors) { tensors["W_enc"] = tensors["W_enc"].t(); }),
                  "tensor \"W_enc\": found shape [20, 6], expected [6, 20]"));
-  CHECK(contains(with([](TensorMap& tensors) { tensors["b_dec"] = at::zeros({7}); }), "tensor \"b_dec\": found shape [7], expected [6]"));
+  CHECK(contains(with([](TensorMap& tensors) { tensors["b_dec"] = at::zeros({7}); }),
+                 "tensor \"b_dec\": found shape [7], expected [6]"));
   CHECK(contains(with([](TensorMap& tensors) { tensors["b_dec"] = at::zeros({6}, at::kInt); }),
                  "tensor \"b_dec\": found Int, expected floating-point"));
-  CHECK(contains(with([](TensorMap& tensors) { tensors["W_extra"] = at::zeros({1}); }), "tensor \"W_extra\": found in the file"));
-  CHECK(contains(with([](TensorMap& tensors) { tensors["W_dec"][0][0] = NAN; }), "found NaN or infinity in W_dec"));
-  CHECK(contains(with([](TensorMap& tensors) { tensors["scaling_factor"] = at::full({20}, 2.0); }), "found factors that are not 1"));
+  CHECK(contains(with([](TensorMap& tensors) { tensors["W_extra"] = at::zeros({1}); }),
+                 "tensor \"W_extra\": found in the file"));
+  CHECK(contains(with([](TensorMap& tensors) { tensors["W_dec"][0][0] = NAN; }),
+                 "found NaN or infinity in W_dec"));
+  CHECK(contains(with([](TensorMap& tensors) { tensors["scaling_factor"] = at::full({20}, 2.0); }),
+                 "found factors that are not 1"));
 }
 
 TEST_CASE("[sae.files.hostile] configs that are missing, damaged or speak of something else") {
   const auto with = [](const char* key, const Json& value) {
-    return refusal([&](const TemporaryFolder& folder) { change_config(folder.path(), [&](Json& config) { config[key] = value; }); });
+    return refusal([&](const TemporaryFolder& folder) {
+      change_config(folder.path(), [&](Json& config) { config[key] = value; });
+    });
   };
-  CHECK(contains(with("architecture", "temporal"), "cfg.json: \"architecture\": found \"temporal\", expected standard"));
+  CHECK(contains(with("architecture", "temporal"),
+                 "cfg.json: \"architecture\": found \"temporal\", expected standard"));
   CHECK(contains(with("architecture", 3), "expected a string"));
   CHECK(contains(with("d_in", 7), "tensor \"W_enc\": found shape [6, 20], expected [7, 20]"));
   CHECK(contains(with("d_sae", -1), "\"d_sae\": found -1"));
@@ -316,13 +352,23 @@ TEST_CASE("[sae.files.hostile] configs that are missing, damaged or speak of som
   CHECK(contains(with("normalize_activations", "covariance_whitening"), "folds the whitening"));
   CHECK(contains(with("apply_b_dec_to_input", "yes"), "expected true or false"));
   CHECK(contains(refusal([](const TemporaryFolder& folder) {
-                   change_config(folder.path(), [](Json& config) { config.update(Json{{"sae_lens_version", "6.0.0"}, {"metadata", 3}}); });
+                   change_config(folder.path(), [](Json& config) {
+                     config.update(Json{{"sae_lens_version", "6.0.0"}, {"metadata", 3}});
+                   });
                  }),
                  "\"metadata\": found number, expected an object"));
-  CHECK(contains(refusal([](const TemporaryFolder& folder) { vyx::write_file(folder / "cfg.json", "{"); }), "cfg.json: at byte 1"));
-  CHECK(contains(refusal([](const TemporaryFolder& folder) { vyx::write_file(folder / "cfg.json", "[]"); }), "expected an object"));
-  CHECK(contains(refusal([](const TemporaryFolder& folder) { std::filesystem::remove(folder / "cfg.json"); }), "cfg.json: cannot open"));
-  CHECK(contains(refusal([](const TemporaryFolder& folder) { std::filesystem::remove(folder / "sae_weights.safetensors"); }),
+  CHECK(contains(
+      refusal([](const TemporaryFolder& folder) { vyx::write_file(folder / "cfg.json", "{"); }),
+      "cfg.json: at byte 1"));
+  CHECK(contains(
+      refusal([](const TemporaryFolder& folder) { vyx::write_file(folder / "cfg.json", "[]"); }),
+      "expected an object"));
+  CHECK(contains(
+      refusal([](const TemporaryFolder& folder) { std::filesystem::remove(folder / "cfg.json"); }),
+      "cfg.json: cannot open"));
+  CHECK(contains(refusal([](const TemporaryFolder& folder) {
+                   std::filesystem::remove(folder / "sae_weights.safetensors");
+                 }),
                  "found none of"));
   CHECK(contains(error_of([] { load_autoencoder("/nowhere"); }), "/nowhere: found nothing there"));
 }
@@ -331,20 +377,26 @@ TEST_CASE("[sae.files.hostile] pickled autoencoders of other kinds") {
   const TemporaryFolder folder;
   save_autoencoder(sample(Architecture::topk), folder / "dl", FileFormat::dictionary_learning);
   std::filesystem::remove(folder / "dl" / "config.json");
-  CHECK(contains(error_of([&] { load_autoencoder(folder / "dl"); }), "found no config.json beside it"));
+  CHECK(contains(error_of([&] { load_autoencoder(folder / "dl"); }),
+                 "found no config.json beside it"));
   vyx::write_file(folder / "dl" / "config.json", R"({"trainer": {"dict_class": "IdentityDict"}})");
-  CHECK(contains(error_of([&] { load_autoencoder(folder / "dl"); }), "\"dict_class\": found \"IdentityDict\""));
-  vyx::write_torch(folder / "x.pt", {{{"encoder.weight", at::zeros({4})}}, {{"activation", "TopK"}}});
-  CHECK(contains(error_of([&] { load_autoencoder(folder / "x.pt"); }), "tensor \"encoder.weight\": found shape [4], expected a matrix"));
+  CHECK(contains(error_of([&] { load_autoencoder(folder / "dl"); }),
+                 "\"dict_class\": found \"IdentityDict\""));
+  vyx::write_torch(folder / "x.pt",
+                   {{{"encoder.weight", at::zeros({4})}}, {{"activation", "TopK"}}});
+  CHECK(contains(error_of([&] { load_autoencoder(folder / "x.pt"); }),
+                 "tensor \"encoder.weight\": found shape [4], expected a matrix"));
   vyx::write_torch(folder / "x.pt", {{}, {{"activation", "Tanh"}}});
-  CHECK(contains(error_of([&] { load_autoencoder(folder / "x.pt"); }), "\"activation\": found \"Tanh\", expected ReLU or TopK"));
+  CHECK(contains(error_of([&] { load_autoencoder(folder / "x.pt"); }),
+                 "\"activation\": found \"Tanh\", expected ReLU or TopK"));
 }
 
 TEST_CASE("[sae.files] hooks of TransformerLens and sites name the same places") {
-  for (const auto& [hook, site] : {std::pair("blocks.14.hook_resid_post", "model.layers.14:output"),
-                                   {"blocks.0.hook_resid_pre", "model.layers.0:input"},
-                                   {"blocks.3.hook_mlp_out", "model.layers.3.mlp:output"},
-                                   {"blocks.3.attn.hook_z", "model.layers.3.self_attn.o_proj:input"}}) {
+  for (const auto& [hook, site] :
+       {std::pair("blocks.14.hook_resid_post", "model.layers.14:output"),
+        {"blocks.0.hook_resid_pre", "model.layers.0:input"},
+        {"blocks.3.hook_mlp_out", "model.layers.3.mlp:output"},
+        {"blocks.3.attn.hook_z", "model.layers.3.self_attn.o_proj:input"}}) {
     CHECK(site_of_hook(hook) == site);
     CHECK(hook_of_site(site) == hook);
   }

@@ -28,13 +28,16 @@ struct Case {
   /// z as `products` computes it [batch, latents].
   at::Tensor z(Products products) const {
     const bool rounds = products == Products::bfloat16 || products == Products::emulated;
-    const auto factor = [&](const at::Tensor& t) { return (rounds ? t.to(at::kBFloat16) : t).to(at::kDouble); };
+    const auto factor = [&](const at::Tensor& t) {
+      return (rounds ? t.to(at::kBFloat16) : t).to(at::kDouble);
+    };
     return (at::mm(factor(x), factor(encoder).t()) + bias).to(at::kFloat);
   }
 };
 
 Case random_case(int64_t batch, int64_t latents, int64_t d, uint64_t seed = 1) {
-  return {normal({batch, d}, seed), normal({latents, d}, seed + 1) / std::sqrt(double(d)), normal({latents}, seed + 2) * 0.1};
+  return {normal({batch, d}, seed), normal({latents, d}, seed + 1) / std::sqrt(double(d)),
+          normal({latents}, seed + 2) * 0.1};
 }
 
 at::Tensor dense(const SparseCode& code) {
@@ -60,17 +63,21 @@ bool close(const at::Tensor& a, const at::Tensor& b) {
 
 TEST_CASE("[sae.select] topk keeps the k largest of a token, however the products are computed") {
   for (const Products products : all_products())
-    for (const auto& [batch, latents, d, k] : std::vector<std::array<int64_t, 4>>{{130, 1700, 33, 7}, {1, 5, 3, 5}, {65, 49, 64, 40}}) {
+    for (const auto& [batch, latents, d, k] :
+         std::vector<std::array<int64_t, 4>>{{130, 1700, 33, 7}, {1, 5, 3, 5}, {65, 49, 64, 40}}) {
       const Case c = random_case(batch, latents, d);
       const SparseCode code = select_topk(c.preactivations(products), k);
       CHECK(close(dense(code), largest(c.z(products), k)));
     }
 }
 
-TEST_CASE("[sae.select] batch-topk keeps the k·batch largest of the batch, however unequal its tokens are") {
+TEST_CASE(
+    "[sae.select] batch-topk keeps the k·batch largest of the batch, however unequal its tokens "
+    "are") {
   for (const Products products : all_products()) {
     Case c = random_case(300, 900, 20);
-    c.x.mul_(at::arange(300).to(at::kFloat).unsqueeze(1) / 50);  // rising norms: the last tokens take nearly all
+    c.x.mul_(at::arange(300).to(at::kFloat).unsqueeze(1) /
+             50);  // rising norms: the last tokens take nearly all
     const at::Tensor z = c.z(products);
     for (const int64_t count : {1, 300 * 4, 300 * 900}) {
       const SparseCode code = select_batch_topk(c.preactivations(products), count);
@@ -82,14 +89,17 @@ TEST_CASE("[sae.select] batch-topk keeps the k·batch largest of the batch, howe
 TEST_CASE("[sae.select] SAELens's example of batch-topk") {
   const at::Tensor z = at::tensor({1.f, -2.f, 3.f, -4.f, -5.f, 6.f, -7.f, 8.f}).view({2, 4});
   const Case c{z, at::eye(4), at::zeros({4})};
-  const auto select = [&](int64_t count) { return dense(select_batch_topk(c.preactivations(choose_products(false)), count)); };
+  const auto select = [&](int64_t count) {
+    return dense(select_batch_topk(c.preactivations(choose_products(false)), count));
+  };
   CHECK(at::equal(select(4), z.relu()));
   const at::Tensor three = z.relu();
   three[0][0] = 0;
   CHECK(at::equal(select(3), three));
 }
 
-TEST_CASE("[sae.select] of equal pre-activations the lower latent is kept, then the earlier token") {
+TEST_CASE(
+    "[sae.select] of equal pre-activations the lower latent is kept, then the earlier token") {
   const at::Tensor x = at::ones({2, 4});
   const Case c{x, at::ones({100, 4}), at::zeros({100})};
   for (const Products products : all_products()) {
@@ -101,10 +111,13 @@ TEST_CASE("[sae.select] of equal pre-activations the lower latent is kept, then 
   }
 }
 
-TEST_CASE("[sae.select] what is chosen by a screen is what float32 chooses, where bfloat16 alone would choose otherwise") {
+TEST_CASE(
+    "[sae.select] what is chosen by a screen is what float32 chooses, where bfloat16 alone would "
+    "choose otherwise") {
   if (!bfloat16::available()) return;
   Case c = random_case(64, 4000, 64);
-  c.encoder = c.encoder.narrow(0, 0, 1).expand({4000, 64}) + 1e-4 * c.encoder;  // nearly the same direction, 4,000 times
+  c.encoder = c.encoder.narrow(0, 0, 1).expand({4000, 64}) +
+              1e-4 * c.encoder;  // nearly the same direction, 4,000 times
   const SparseCode screened = select_topk(c.preactivations(Products::screened), 20);
   const at::Tensor expected = largest(c.z(Products::float32), 20);
   CHECK(at::equal(dense(screened) > 0, expected > 0));
@@ -112,15 +125,20 @@ TEST_CASE("[sae.select] what is chosen by a screen is what float32 chooses, wher
   CHECK_FALSE(at::equal(dense(rounded) > 0, expected > 0));
 }
 
-TEST_CASE("[sae.select] select_above keeps what is above each latent's own bound, or nothing when it is too much") {
+TEST_CASE(
+    "[sae.select] select_above keeps what is above each latent's own bound, or nothing when it is "
+    "too much") {
   for (const Products products : all_products()) {
     const Case c = random_case(200, 1000, 40);
-    const at::Tensor lower = at::rand({1000}, at::make_generator<at::CPUGeneratorImpl>(5)) * 2 - 0.2, z = c.z(products);
+    const at::Tensor lower =
+                         at::rand({1000}, at::make_generator<at::CPUGeneratorImpl>(5)) * 2 - 0.2,
+                     z = c.z(products);
     const auto code = select_above(c.preactivations(products), lower.const_data_ptr<float>(), 1000);
     REQUIRE(code);
     CHECK(at::equal(dense(*code) != 0, z > lower));
     CHECK(at::allclose(dense(*code), z * (z > lower), 1e-5, 1e-5));
     const double mean = double(code->entries()) / 200;
-    CHECK_FALSE(select_above(c.preactivations(products), lower.const_data_ptr<float>(), mean * 0.9));
+    CHECK_FALSE(
+        select_above(c.preactivations(products), lower.const_data_ptr<float>(), mean * 0.9));
   }
 }

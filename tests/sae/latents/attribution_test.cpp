@@ -16,10 +16,14 @@ at::Tensor metric(const at::Tensor& x, const at::Tensor& weights) {
 
 }  // namespace
 
-TEST_CASE("[sae.latents.attribution] is the derivative of the metric by each latent's scale, the error kept") {
+TEST_CASE(
+    "[sae.latents.attribution] is the derivative of the metric by each latent's scale, the error "
+    "kept") {
   constexpr int64_t kTokens = 6, kWidth = 12, kLatents = 20;
-  for (const auto architecture : {Architecture::relu, Architecture::topk, Architecture::gated, Architecture::jump_relu}) {
-    for (const auto normalization : {Normalization::none, Normalization::scale, Normalization::token_norm, Normalization::layer_norm}) {
+  for (const auto architecture :
+       {Architecture::relu, Architecture::topk, Architecture::gated, Architecture::jump_relu}) {
+    for (const auto normalization : {Normalization::none, Normalization::scale,
+                                     Normalization::token_norm, Normalization::layer_norm}) {
       CAPTURE(name_of(architecture));
       CAPTURE(name_of(normalization));
       Autoencoder sae = random_autoencoder(architecture, kWidth, kLatents);
@@ -39,7 +43,10 @@ TEST_CASE("[sae.latents.attribution] is the derivative of the metric by each lat
           changed.select(1, i).mul_(scale);
           return metric(decode(sae, changed, x) + error, weights).item<double>();
         };
-        CHECK(found[i].item<double>() == doctest::Approx((scaled(1 + kStep) - scaled(1 - kStep)) / (2 * kStep)).epsilon(5e-3).scale(1));
+        CHECK(found[i].item<double>() ==
+              doctest::Approx((scaled(1 + kStep) - scaled(1 - kStep)) / (2 * kStep))
+                  .epsilon(5e-3)
+                  .scale(1));
       }
     }
   }
@@ -47,7 +54,10 @@ TEST_CASE("[sae.latents.attribution] is the derivative of the metric by each lat
 
 TEST_CASE("[sae.latents.attribution] shapes that do not fit are refused") {
   const Autoencoder sae = random_autoencoder(Architecture::relu, 8, 16);
-  CHECK(contains(error_of([&] { attribution(sae, at::zeros({3, 8}), at::zeros({4, 8})); }), "[3, 8]"));
+  CHECK(contains(error_of([&] {
+                   attribution(sae, at::zeros({3, 8}), at::zeros({4, 8}));
+                 }),
+                 "[3, 8]"));
 }
 
 TEST_CASE("[sae.latents.attribution] directions have norm 1, and a dead row stays") {
@@ -55,5 +65,6 @@ TEST_CASE("[sae.latents.attribution] directions have norm 1, and a dead row stay
   sae.weights.decoder[2].zero_();
   const at::Tensor directions = decoder_directions(sae), norms = directions.norm(2, {1});
   for (int64_t i = 0; i < 5; ++i) CHECK(norms[i].item<double>() == doctest::Approx(i == 2 ? 0 : 1));
-  CHECK(directions[1].dot(sae.weights.decoder[1]).item<double>() == doctest::Approx(sae.weights.decoder[1].norm().item<double>()));
+  CHECK(directions[1].dot(sae.weights.decoder[1]).item<double>() ==
+        doctest::Approx(sae.weights.decoder[1].norm().item<double>()));
 }

@@ -20,7 +20,8 @@ std::vector<TokenPlace> places_of(const std::vector<std::vector<TokenId>>& rows)
 TEST_CASE("[sae.latents.contexts] keep the strongest tokens over several batches, in order") {
   const std::vector<std::vector<TokenId>> rows = {{1, 2, 3}, {4, 5, 6}};
   const auto places = places_of(rows);
-  const at::Tensor f = at::tensor({0.0f, 5.0f, 1.0f, 3.0f, 4.0f, 2.0f}).unsqueeze(1) * at::tensor({0.0f, 1.0f, 2.0f});  // [6, 3]
+  const at::Tensor f = at::tensor({0.0f, 5.0f, 1.0f, 3.0f, 4.0f, 2.0f}).unsqueeze(1) *
+                       at::tensor({0.0f, 1.0f, 2.0f});  // [6, 3]
   TopContexts contexts({2, 0, 1}, 3, 2);
   contexts.add(f.narrow(0, 0, 3), std::span(places).first(3), rows);
   contexts.add(f.narrow(0, 3, 3), std::span(places).subspan(3), rows);
@@ -39,7 +40,8 @@ TEST_CASE("[sae.latents.contexts] keep the strongest tokens over several batches
 TEST_CASE("[sae.latents.contexts] a token behind the same tokens is shown once, at its strongest") {
   const std::vector<std::vector<TokenId>> rows = {{1, 2, 3}, {9, 2, 3}, {1, 2, 3}};
   const auto places = places_of(rows);
-  const at::Tensor f = at::tensor({0.0f, 0.0f, 4.0f, 0.0f, 0.0f, 6.0f, 0.0f, 0.0f, 5.0f}).unsqueeze(1);  // [9, 1]
+  const at::Tensor f =
+      at::tensor({0.0f, 0.0f, 4.0f, 0.0f, 0.0f, 6.0f, 0.0f, 0.0f, 5.0f}).unsqueeze(1);  // [9, 1]
   TopContexts narrow({0}, 5, 2), wide({0}, 5, 3);
   narrow.add(f, places, rows);
   wide.add(f, places, rows);

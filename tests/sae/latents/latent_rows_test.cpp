@@ -32,7 +32,8 @@ TEST_CASE("[sae.latents.latent_rows] give back what was added") {
 TEST_CASE("[sae.latents.latent_rows] separate as the dense latents do, across the parts") {
   at::manual_seed(2);
   const at::Tensor positive = sparse(20, 9000, 0.05), negative = sparse(15, 9000, 0.05);
-  const Separation expected = separation(positive, negative), found = separation(in_parts(positive, 7), in_parts(negative, 15));
+  const Separation expected = separation(positive, negative),
+                   found = separation(in_parts(positive, 7), in_parts(negative, 15));
   CHECK(found.auroc.equal(expected.auroc));
   CHECK(found.difference.allclose(expected.difference));
 }

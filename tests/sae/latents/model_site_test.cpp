@@ -11,7 +11,9 @@ using namespace vyx::test;
 TEST_CASE("[sae.latents.model_site] an autoencoder's own site, and one line for any other") {
   auto model = tiny_model();
   Autoencoder sae = random_autoencoder(Architecture::relu, 32, 8);
-  const auto error = [&](const Autoencoder& wrong) { return error_of([&] { site_in(model, wrong, "sae"); }); };
+  const auto error = [&](const Autoencoder& wrong) {
+    return error_of([&] { site_in(model, wrong, "sae"); });
+  };
   CHECK(contains(error(sae), "sae: found no site"));
   sae.config.sites = {"model.layers.1"};
   CHECK(site_in(model, sae, "sae").name() == "model.layers.1:output");
@@ -29,7 +31,8 @@ TEST_CASE("[sae.latents.model_site] an autoencoder's own site, and one line for 
   wrong.config.sites = sae.config.sites;
   CHECK(contains(error(wrong), "has width 48, Tiny has 32"));
   wrong = sae;
-  wrong.config.metadata["activations"] = {{"model", "Other"}, {"model_sha256", std::string(64, 'a')}};
+  wrong.config.metadata["activations"] = {{"model", "Other"},
+                                          {"model_sha256", std::string(64, 'a')}};
   CHECK(contains(error(wrong), "was trained on model Other (sha256 aaaaaaaaaaaa…)"));
   CHECK(site_in(model, wrong, "sae", /*allow_other_model=*/true).name() == "model.layers.1:output");
 }

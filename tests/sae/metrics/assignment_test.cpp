@@ -12,7 +12,8 @@ using vyx::sae::assign;
 using namespace vyx::test;
 
 at::Tensor random_costs(int64_t rows, int64_t columns, uint64_t seed, bool ties) {
-  const at::Tensor costs = at::randn({rows, columns}, at::detail::createCPUGenerator(seed), at::TensorOptions(at::kDouble));
+  const at::Tensor costs = at::randn({rows, columns}, at::detail::createCPUGenerator(seed),
+                                     at::TensorOptions(at::kDouble));
   return ties ? costs.round() : costs;
 }
 
@@ -39,7 +40,8 @@ double least_total(const at::Tensor& cost) {
 
 TEST_CASE("[sae.assignment] no other assignment is cheaper, with and without ties") {
   for (uint64_t seed = 0; seed < 40; ++seed) {
-    const int64_t rows = 1 + static_cast<int64_t>(seed % 5), columns = rows + static_cast<int64_t>(seed % 3);
+    const int64_t rows = 1 + static_cast<int64_t>(seed % 5),
+                  columns = rows + static_cast<int64_t>(seed % 3);
     const at::Tensor cost = random_costs(rows, columns, seed, seed % 2 == 0);
     CAPTURE(seed);
     std::vector<int64_t> column_of = assign(cost);
@@ -61,7 +63,8 @@ TEST_CASE("[sae.assignment] more rows than columns leave the dearest rows withou
 
 TEST_CASE("[sae.assignment] a hidden permutation is found, in float32 as in float64") {
   const int64_t n = 200;
-  const at::Tensor hidden = at::randperm(n, at::detail::createCPUGenerator(1), at::TensorOptions(at::kLong));
+  const at::Tensor hidden =
+      at::randperm(n, at::detail::createCPUGenerator(1), at::TensorOptions(at::kLong));
   at::Tensor cost = random_costs(n, n, 2, false).abs() + 1;
   cost.index_put_({at::arange(n), hidden}, 0.5);
   const at::Tensor found = at::tensor(assign(cost), at::kLong);
@@ -80,6 +83,7 @@ TEST_CASE("[sae.assignment] costs that are not finite are an error") {
   at::Tensor cost = at::zeros({2, 2}, at::kDouble);
   cost[1][1] = std::numeric_limits<double>::quiet_NaN();
   CHECK(contains(error_of([&] { assign(cost); }), "not all finite"));
-  CHECK(contains(error_of([] { assign(at::zeros({2}, at::kDouble)); }), "expected [rows, columns]"));
+  CHECK(
+      contains(error_of([] { assign(at::zeros({2}, at::kDouble)); }), "expected [rows, columns]"));
   CHECK(assign(at::zeros({0, 3}, at::kDouble)).empty());
 }

@@ -11,12 +11,14 @@ using vyx::sae::test::PlantedSource;
 using vyx::test::contains;
 using vyx::test::error_of;
 
-TEST_CASE("[sae.latent_statistics] firings and maxima are those of the batches, and survive a file") {
+TEST_CASE(
+    "[sae.latent_statistics] firings and maxima are those of the batches, and survive a file") {
   const vyx::test::TemporaryFolder folder;
   const Autoencoder sae = vyx::test::random_autoencoder(Architecture::jump_relu, 16, 40);
   PlantedSource source({});
   const LatentStatistics statistics = measure_latents(sae, source, 3, 2);
-  const at::Tensor f = encode(sae, at::cat({source.batch(3), source.batch(4)}));  // [tokens, latents]
+  const at::Tensor f =
+      encode(sae, at::cat({source.batch(3), source.batch(4)}));  // [tokens, latents]
   CHECK(statistics.tokens == 128);
   CHECK(at::equal(statistics.firings, (f > 0).sum(0)));
   CHECK(at::allclose(statistics.maximum, f.amax(0)));
@@ -30,13 +32,17 @@ TEST_CASE("[sae.latent_statistics] firings and maxima are those of the batches, 
 
 TEST_CASE("[sae.latent_statistics] a file that is missing or another's says what to do") {
   const vyx::test::TemporaryFolder folder;
-  const auto error = [&](int64_t latents) { return error_of([&] { read_latent_statistics(folder / "latents.safetensors", latents); }); };
-  CHECK(contains(error(3), "make it with vyx-sae-eval --sae " + folder.path().string() + " --activations STORE --latents-out"));
+  const auto error = [&](int64_t latents) {
+    return error_of([&] { read_latent_statistics(folder / "latents.safetensors", latents); });
+  };
+  CHECK(contains(error(3), "make it with vyx-sae-eval --sae " + folder.path().string() +
+                               " --activations STORE --latents-out"));
   write_latent_statistics(folder / "latents.safetensors", LatentStatistics::empty(4));
   CHECK(error(4).empty());
   CHECK(contains(error(3), "found firings as Long [4], expected Long [3]"));
   vyx::write_safetensors(folder / "latents.safetensors", {{"firings", at::zeros({3}, at::kLong)}});
   CHECK(contains(error(3), "found no tensor maximum"));
-  vyx::write_safetensors(folder / "latents.safetensors", {{"firings", at::zeros({3}, at::kLong)}, {"maximum", at::full({3}, NAN)}});
+  vyx::write_safetensors(folder / "latents.safetensors",
+                         {{"firings", at::zeros({3}, at::kLong)}, {"maximum", at::full({3}, NAN)}});
   CHECK(contains(error(3), "NaN"));
 }

@@ -13,9 +13,12 @@ at::Tensor normal(at::IntArrayRef shape, uint64_t seed) {
 
 }  // namespace
 
-TEST_CASE("[sae.matching] a dictionary that is the features, shuffled, turned about and scaled, matches perfectly") {
+TEST_CASE(
+    "[sae.matching] a dictionary that is the features, shuffled, turned about and scaled, matches "
+    "perfectly") {
   const at::Tensor features = normal({40, 16}, 0);
-  const at::Tensor order = at::randperm(40, at::detail::createCPUGenerator(1), at::TensorOptions(at::kLong));
+  const at::Tensor order =
+      at::randperm(40, at::detail::createCPUGenerator(1), at::TensorOptions(at::kLong));
   const at::Tensor latents = features.index_select(0, order) * normal({40, 1}, 2);
   const Matching result = match(latents, features);
   CHECK(result.mean_matched_cosine == doctest::Approx(1).epsilon(1e-6));
@@ -28,7 +31,8 @@ TEST_CASE("[sae.matching] a dictionary that is the features, shuffled, turned ab
 TEST_CASE("[sae.matching] figures by hand: two latents on one feature") {
   const at::Tensor features = at::eye(3, at::kFloat);
   // Nearest: 0, 0, 1. One to one, the second latent must leave feature 0 to the first.
-  const at::Tensor latents = at::tensor({1.f, 0.f, 0.f, 0.8f, 0.f, 0.6f, 0.f, -2.f, 0.f}).view({3, 3});
+  const at::Tensor latents =
+      at::tensor({1.f, 0.f, 0.f, 0.8f, 0.f, 0.6f, 0.f, -2.f, 0.f}).view({3, 3});
   const Matching result = match(latents, features);
   CHECK(result.nearest.equal(at::tensor({0, 0, 1}, at::kLong)));
   CHECK(result.nearest_cosine.allclose(at::tensor({1.f, 0.8f, 1.f})));
@@ -48,14 +52,20 @@ TEST_CASE("[sae.matching] more latents than features, and a dead latent of zeros
 }
 
 TEST_CASE("[sae.matching] shapes that do not go together are an error") {
-  CHECK(contains(error_of([] { match(at::zeros({2, 3}), at::zeros({2, 4})); }), "[2, 3] to match with features of shape [2, 4]"));
+  CHECK(contains(error_of([] {
+                   match(at::zeros({2, 3}), at::zeros({2, 4}));
+                 }),
+                 "[2, 3] to match with features of shape [2, 4]"));
   CHECK(contains(error_of([] { match(at::zeros({0, 3}), at::zeros({2, 3})); }), "none of them 0"));
 }
 
 TEST_CASE("[sae.matching] precision, recall and F1 count a latent's hits over batches") {
   DetectionCounter counter(at::tensor({1, 0, 1}, at::kLong));
-  // Latent 0 fires at tokens 0, 1, 2 and its feature (1) at 1, 2, 3, 4; latent 1 never fires; latent 2 fires where no feature is.
-  const at::Tensor f = at::tensor({2.f, 0.f, 1.f, 1.f, 0.f, 0.f, 3.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f}).view({5, 3});
+  // Latent 0 fires at tokens 0, 1, 2 and its feature (1) at 1, 2, 3, 4; latent 1 never fires;
+  // latent 2 fires where no feature is.
+  const at::Tensor f =
+      at::tensor({2.f, 0.f, 1.f, 1.f, 0.f, 0.f, 3.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f})
+          .view({5, 3});
   const at::Tensor a = at::tensor({1.f, 0.f, 0.f, 1.f, 0.f, 2.f, 0.f, 1.f, 0.f, 1.f}).view({5, 2});
   counter.add(f.slice(0, 0, 1), a.slice(0, 0, 1));
   counter.add(f.slice(0, 1), a.slice(0, 1));

@@ -16,9 +16,10 @@ at::Tensor normal_rows(at::IntArrayRef shape, uint64_t seed) {
 }
 
 struct Data {
-  at::Tensor x = normal_rows({700, 33}, 0) * 3 + 2;                             // [tokens, d]
-  at::Tensor y = x * 0.9 + normal_rows({700, 33}, 1) * 0.5;                     // [tokens, d]
-  at::Tensor f = (normal_rows({700, 65}, 2) - 1 - at::arange(65) / 10).relu();  // [tokens, latents]: the last hardly ever fire
+  at::Tensor x = normal_rows({700, 33}, 0) * 3 + 2;          // [tokens, d]
+  at::Tensor y = x * 0.9 + normal_rows({700, 33}, 1) * 0.5;  // [tokens, d]
+  at::Tensor f = (normal_rows({700, 65}, 2) - 1 - at::arange(65) / 10)
+                     .relu();  // [tokens, latents]: the last hardly ever fire
 };
 
 Metrics measure(const Data& data, std::vector<int64_t> cuts) {
@@ -26,7 +27,8 @@ Metrics measure(const Data& data, std::vector<int64_t> cuts) {
   cuts.push_back(700);
   int64_t first = 0;
   for (const int64_t last : cuts) {
-    accumulator.add(data.x.slice(0, first, last), data.y.slice(0, first, last), data.f.slice(0, first, last));
+    accumulator.add(data.x.slice(0, first, last), data.y.slice(0, first, last),
+                    data.f.slice(0, first, last));
     first = last;
   }
   return accumulator.metrics();
@@ -38,7 +40,9 @@ TEST_CASE("[sae.metrics] figures are those of the formulas in plain torch, over 
   const Data data;
   const Metrics result = measure(data, {1, 300});
   const at::Tensor x = data.x.to(at::kDouble), y = data.y.to(at::kDouble), e = x - y;
-  const auto number = [](const at::Tensor& tensor) { return doctest::Approx(tensor.item<double>()).epsilon(1e-12); };
+  const auto number = [](const at::Tensor& tensor) {
+    return doctest::Approx(tensor.item<double>()).epsilon(1e-12);
+  };
   const at::Tensor mse = e.square().sum(1).mean();
   CHECK(result.tokens == 700);
   CHECK(result.mse == number(mse));
@@ -46,13 +50,15 @@ TEST_CASE("[sae.metrics] figures are those of the formulas in plain torch, over 
   CHECK(result.normalized_mse == number((e.square().sum(1) / x.square().sum(1)).mean()));
   CHECK(result.cosine == number(at::cosine_similarity(x, y, 1).mean()));
   CHECK(result.l2_ratio == number((y.norm(2, {1}) / x.norm(2, {1})).mean()));
-  CHECK(result.relative_reconstruction_bias == number(y.square().sum(1).mean() / (x * y).sum(1).mean()));
+  CHECK(result.relative_reconstruction_bias ==
+        number(y.square().sum(1).mean() / (x * y).sum(1).mean()));
   CHECK(result.l0 == number((data.f > 0).sum(1).to(at::kDouble).mean()));
   const at::Tensor frequency = (data.f > 0).to(at::kDouble).mean(0);
   CHECK(result.dead_fraction > 0);
   CHECK(result.dead_fraction == number((frequency == 0).to(at::kDouble).mean()));
   const at::Tensor histogram = at::histc((frequency + 1e-10).log10(), 40, -10, 0);
-  for (int64_t bin = 0; bin < 40; ++bin) CHECK(result.density.latents[bin] == histogram[bin].item<double>());
+  for (int64_t bin = 0; bin < 40; ++bin)
+    CHECK(result.density.latents[bin] == histogram[bin].item<double>());
 }
 
 TEST_CASE("[sae.metrics] a latent's firings and largest activation are kept") {
@@ -91,9 +97,11 @@ TEST_CASE("[sae.metrics] a perfect reconstruction and one of zeros") {
   CHECK(to_json(zero.metrics())["relative_reconstruction_bias"].is_null());  // 0 / 0
 }
 
-TEST_CASE("[sae.metrics] tokens of norm 0 are left out of ratios to their norm, and of nothing else") {
+TEST_CASE(
+    "[sae.metrics] tokens of norm 0 are left out of ratios to their norm, and of nothing else") {
   MetricsAccumulator accumulator(2, 1);
-  accumulator.add(at::tensor({0.f, 0.f, 3.f, 4.f}).view({2, 2}), at::tensor({1.f, 0.f, 3.f, 3.f}).view({2, 2}), at::ones({2, 1}));
+  accumulator.add(at::tensor({0.f, 0.f, 3.f, 4.f}).view({2, 2}),
+                  at::tensor({1.f, 0.f, 3.f, 3.f}).view({2, 2}), at::ones({2, 1}));
   const Metrics result = accumulator.metrics();
   CHECK(result.mse == 1);
   CHECK(result.normalized_mse == doctest::Approx(1. / 25));
@@ -103,7 +111,12 @@ TEST_CASE("[sae.metrics] tokens of norm 0 are left out of ratios to their norm, 
 TEST_CASE("[sae.metrics] shapes that do not fit, and no rows at all, are errors") {
   MetricsAccumulator accumulator(4, 8);
   CHECK(contains(error_of([&] { accumulator.metrics(); }), "no activation was measured"));
-  CHECK(contains(error_of([&] { accumulator.add(at::zeros({2, 4}), at::zeros({2, 4}), at::zeros({3, 8})); }),
+  CHECK(contains(error_of([&] {
+                   accumulator.add(at::zeros({2, 4}), at::zeros({2, 4}), at::zeros({3, 8}));
+                 }),
                  "latents [3, 8]; expected [tokens, 4] twice and [tokens, 8]"));
-  CHECK(contains(error_of([&] { accumulator.add(at::zeros({2, 5}), at::zeros({2, 5}), at::zeros({2, 8})); }), "a target [2, 5]"));
+  CHECK(contains(error_of([&] {
+                   accumulator.add(at::zeros({2, 5}), at::zeros({2, 5}), at::zeros({2, 8}));
+                 }),
+                 "a target [2, 5]"));
 }

@@ -20,7 +20,8 @@ using vyx::test::random_autoencoder;
 
 namespace {
 
-constexpr int64_t kWidth = 22, kLatents = 150, kBatch = 150;  // none a multiple of a vector, a panel or a tile
+constexpr int64_t kWidth = 22, kLatents = 150,
+                  kBatch = 150;  // none a multiple of a vector, a panel or a tile
 
 at::Tensor normal(std::vector<int64_t> shape, uint64_t seed) {
   return at::randn(shape, at::make_generator<at::CPUGeneratorImpl>(seed));
@@ -45,7 +46,8 @@ void check_number(const char* what, double found, double expected) {
 }
 
 /// Loss and gradients equal the dense ones to 1e-5; returns the sparse result.
-ObjectiveResult check_agrees(const Autoencoder& sae, const ObjectiveInput& input, const ObjectiveOptions& options) {
+ObjectiveResult check_agrees(const Autoencoder& sae, const ObjectiveInput& input,
+                             const ObjectiveOptions& options) {
   Parameters gradients;
   const ObjectiveResult result = loss_and_gradients(sae, input, options, gradients);
   const auto dense = dense_objective(sae, input, options);
@@ -56,7 +58,8 @@ ObjectiveResult check_agrees(const Autoencoder& sae, const ObjectiveInput& input
   check_number("l0", result.l0, (dense.f > 0).sum().item<double>() / double(input.x.size(0)));
   CHECK(at::equal(result.firings, (dense.f > 0).sum(0)));
   const at::Tensor target = (input.target.defined() ? input.target : input.x).to(at::kDouble);
-  check_number("variance", result.variance, (target - target.mean(0)).square().sum(-1).mean().item<double>());
+  check_number("variance", result.variance,
+               (target - target.mean(0)).square().sum(-1).mean().item<double>());
   const auto found = by_name(gradients), expected = by_name(dense.gradients);
   REQUIRE(found.size() == expected.size());
   for (const auto& [name, gradient] : expected) {
@@ -84,26 +87,35 @@ at::Tensor dead_mask() {
 
 TEST_CASE("[sae.objective] relu: loss and gradients are those of dense autograd, sparse or dense") {
   for (const bool sparse : {true, false}) {
-    const Autoencoder sae = sparse ? sparse_autoencoder(Architecture::relu) : random_autoencoder(Architecture::relu, kWidth, kLatents);
-    const ObjectiveResult result = check_agrees(sae, {.x = normal({kBatch, kWidth}, 3)}, {.sparsity = 0.7});
+    const Autoencoder sae = sparse ? sparse_autoencoder(Architecture::relu)
+                                   : random_autoencoder(Architecture::relu, kWidth, kLatents);
+    const ObjectiveResult result =
+        check_agrees(sae, {.x = normal({kBatch, kWidth}, 3)}, {.sparsity = 0.7});
     CHECK((result.l0 < 0.08 * kLatents) == sparse);
     CHECK(result.l0 > 1);
   }
 }
 
-TEST_CASE("[sae.objective] gated: loss and gradients are those of dense autograd, whether or not the auxiliary loss trains the decoder") {
+TEST_CASE(
+    "[sae.objective] gated: loss and gradients are those of dense autograd, whether or not the "
+    "auxiliary loss trains the decoder") {
   for (const bool sparse : {true, false})
     for (const bool trains : {true, false}) {
-      const Autoencoder sae = sparse ? sparse_autoencoder(Architecture::gated) : random_autoencoder(Architecture::gated, kWidth, kLatents);
-      check_agrees(sae, {.x = normal({kBatch, kWidth}, 3)}, {.sparsity = 0.7, .gated_auxiliary_trains_decoder = trains});
+      const Autoencoder sae = sparse ? sparse_autoencoder(Architecture::gated)
+                                     : random_autoencoder(Architecture::gated, kWidth, kLatents);
+      check_agrees(sae, {.x = normal({kBatch, kWidth}, 3)},
+                   {.sparsity = 0.7, .gated_auxiliary_trains_decoder = trains});
     }
 }
 
-TEST_CASE("[sae.objective] topk and batch-topk: loss and gradients are those of dense autograd, with AuxK and without dead latents") {
+TEST_CASE(
+    "[sae.objective] topk and batch-topk: loss and gradients are those of dense autograd, with "
+    "AuxK and without dead latents") {
   for (const auto architecture : {Architecture::topk, Architecture::batch_topk})
     for (const bool dead : {true, false}) {
       const Autoencoder sae = random_autoencoder(architecture, kWidth, kLatents);
-      const ObjectiveInput input{.x = normal({kBatch, kWidth}, 4), .dead = dead ? dead_mask() : at::Tensor()};
+      const ObjectiveInput input{.x = normal({kBatch, kWidth}, 4),
+                                 .dead = dead ? dead_mask() : at::Tensor()};
       const ObjectiveResult result = check_agrees(sae, input, {});
       CHECK((result.auxiliary > 0) == dead);
       check_agrees(sae, input, {.auxiliary = 3, .auxiliary_k = 4});
@@ -122,19 +134,27 @@ TEST_CASE("[sae.objective] batch-topk reports the smallest latent that fired") {
 
 TEST_CASE("[sae.objective] jump-relu: each way to count sparsity, sparse or dense") {
   for (const bool sparse : {true, false})
-    for (const auto sparsity : {JumpReluSparsity::l0, JumpReluSparsity::l0_target, JumpReluSparsity::tanh})
+    for (const auto sparsity :
+         {JumpReluSparsity::l0, JumpReluSparsity::l0_target, JumpReluSparsity::tanh})
       for (const double bandwidth : {0.05, 2.0}) {
-        const Autoencoder sae =
-            sparse ? sparse_autoencoder(Architecture::jump_relu) : random_autoencoder(Architecture::jump_relu, kWidth, kLatents);
-        const ObjectiveOptions options{
-            .sparsity = 0.7, .jump_relu = sparsity, .bandwidth = bandwidth, .l0_target = 5, .pre_activation = 0.02};
+        const Autoencoder sae = sparse
+                                    ? sparse_autoencoder(Architecture::jump_relu)
+                                    : random_autoencoder(Architecture::jump_relu, kWidth, kLatents);
+        const ObjectiveOptions options{.sparsity = 0.7,
+                                       .jump_relu = sparsity,
+                                       .bandwidth = bandwidth,
+                                       .l0_target = 5,
+                                       .pre_activation = 0.02};
         check_agrees(sae, {.x = normal({kBatch, kWidth}, 3)}, options);
         ObjectiveOptions through = options;
         through.straight_through_input = true;
         if (sparsity == JumpReluSparsity::l0_target) {
           Parameters gradients;
-          CHECK(contains(error_of([&] { loss_and_gradients(sae, {.x = normal({kBatch, kWidth}, 3)}, through, gradients); }),
-                         "with l0_target"));
+          CHECK(contains(
+              error_of([&] {
+                loss_and_gradients(sae, {.x = normal({kBatch, kWidth}, 3)}, through, gradients);
+              }),
+              "with l0_target"));
         } else {
           check_agrees(sae, {.x = normal({kBatch, kWidth}, 3)}, through);
         }
@@ -154,31 +174,38 @@ TEST_CASE("[sae.objective] matryoshka: the losses of nested prefixes are summed"
 }
 
 TEST_CASE("[sae.objective] transcoders: another target, another width, a skip connection") {
-  for (const auto architecture : {Architecture::relu, Architecture::topk, Architecture::batch_topk, Architecture::jump_relu}) {
+  for (const auto architecture : {Architecture::relu, Architecture::topk, Architecture::batch_topk,
+                                  Architecture::jump_relu}) {
     constexpr int64_t kOut = 19;
     Autoencoder sae = random_autoencoder(architecture, kWidth, kLatents);
     sae.config.d_out = kOut;
     sae.config.subtract_decoder_bias = false;
     sae.weights.decoder = normal({kLatents, kOut}, 6);
     sae.weights.decoder_bias = normal({kOut}, 7);
-    const ObjectiveInput input{.x = normal({kBatch, kWidth}, 8), .target = normal({kBatch, kOut}, 9), .dead = dead_mask()};
+    const ObjectiveInput input{
+        .x = normal({kBatch, kWidth}, 8), .target = normal({kBatch, kOut}, 9), .dead = dead_mask()};
     check_agrees(sae, input, {.sparsity = 0.3});
     sae.weights.skip = normal({kOut, kWidth}, 10);
     check_agrees(sae, input, {.sparsity = 0.3});
   }
 }
 
-TEST_CASE("[sae.objective] crosscoders: a latent's penalty is the sum of its decoder norms by site") {
-  for (const auto architecture : {Architecture::relu, Architecture::gated, Architecture::jump_relu}) {
+TEST_CASE(
+    "[sae.objective] crosscoders: a latent's penalty is the sum of its decoder norms by site") {
+  for (const auto architecture :
+       {Architecture::relu, Architecture::gated, Architecture::jump_relu}) {
     Autoencoder sae = sparse_autoencoder(architecture);
     sae.config.sites = {"model.layers.3:output", "model.layers.7:output"};
-    check_agrees(sae, {.x = normal({kBatch, kWidth}, 3)}, {.sparsity = 0.7, .jump_relu = JumpReluSparsity::tanh, .pre_activation = 0.01});
+    check_agrees(sae, {.x = normal({kBatch, kWidth}, 3)},
+                 {.sparsity = 0.7, .jump_relu = JumpReluSparsity::tanh, .pre_activation = 0.01});
   }
 }
 
 TEST_CASE("[sae.objective] the sparse and the dense way agree") {
-  // Nine latents in ten cannot fire, so that the same autoencoder is once below and once above the share that goes dense.
-  for (const auto architecture : {Architecture::relu, Architecture::gated, Architecture::jump_relu}) {
+  // Nine latents in ten cannot fire, so that the same autoencoder is once below and once above the
+  // share that goes dense.
+  for (const auto architecture :
+       {Architecture::relu, Architecture::gated, Architecture::jump_relu}) {
     Autoencoder sae = random_autoencoder(architecture, kWidth, kLatents);
     sae.weights.encoder_bias -= 1.5;
     const at::Tensor x = normal({kBatch, kWidth}, 11);
@@ -208,7 +235,8 @@ TEST_CASE("[sae.objective] the sparse and the dense way agree") {
     const auto a = by_name(sparse_gradients), b = by_name(dense_gradients);
     for (const auto& [name, gradient] : b) {
       INFO(name);
-      CHECK(relative(name == "b_dec" ? a.at(name) : a.at(name).narrow(0, 0, kLatents), gradient) < 1e-5);
+      CHECK(relative(name == "b_dec" ? a.at(name) : a.at(name).narrow(0, 0, kLatents), gradient) <
+            1e-5);
     }
   }
 }
@@ -235,8 +263,9 @@ namespace {
 
 std::string digest_of(const Parameters& parameters) {
   std::string all;
-  parameters.visit(
-      [&](const char*, const at::Tensor& tensor) { all.append(static_cast<const char*>(tensor.const_data_ptr()), tensor.nbytes()); });
+  parameters.visit([&](const char*, const at::Tensor& tensor) {
+    all.append(static_cast<const char*>(tensor.const_data_ptr()), tensor.nbytes());
+  });
   return vyx::sha256(std::as_bytes(std::span(all)));
 }
 
@@ -244,15 +273,20 @@ std::string digest_of(const Parameters& parameters) {
 std::vector<std::string> train(Autoencoder sae, const ObjectiveOptions& options, int threads) {
   const int before = at::get_num_threads();
   at::set_num_threads(threads);
-  sae.weights.visit([](const char*, const at::Tensor& tensor) { const_cast<at::Tensor&>(tensor) = tensor.clone(); });
+  sae.weights.visit([](const char*, const at::Tensor& tensor) {
+    const_cast<at::Tensor&>(tensor) = tensor.clone();
+  });
   Adam adam = make_adam(sae.weights);
   Parameters gradients;
   std::vector<std::string> digests;
   for (uint64_t step = 0; step < 3; ++step) {
     const at::Tensor x = normal({333, sae.config.d_in}, 20 + step);
-    const auto result = loss_and_gradients(sae, {.x = x, .dead = at::arange(sae.config.latents).remainder(9) == 0}, options, gradients);
+    const auto result =
+        loss_and_gradients(sae, {.x = x, .dead = at::arange(sae.config.latents).remainder(9) == 0},
+                           options, gradients);
     digests.push_back(digest_of(gradients) + " " + std::to_string(result.loss));
-    update(adam, sae.weights, gradients, 1e-3, {.unit_norm_decoder = sae.config.architecture == Architecture::topk});
+    update(adam, sae.weights, gradients, 1e-3,
+           {.unit_norm_decoder = sae.config.architecture == Architecture::topk});
     digests.push_back(digest_of(sae.weights));
   }
   at::set_num_threads(before);
@@ -262,14 +296,15 @@ std::vector<std::string> train(Autoencoder sae, const ObjectiveOptions& options,
 }  // namespace
 
 TEST_CASE("[sae.objective] one, two and three threads give the same bits, gradients and weights") {
-  for (const auto architecture :
-       {Architecture::relu, Architecture::gated, Architecture::topk, Architecture::batch_topk, Architecture::jump_relu})
+  for (const auto architecture : {Architecture::relu, Architecture::gated, Architecture::topk,
+                                  Architecture::batch_topk, Architecture::jump_relu})
     for (const bool bfloat16 : {false, true})
       for (const double bias : {0.0, -4.0}) {  // dense, sparse
         Autoencoder sae = random_autoencoder(architecture, 72, 1000);
         sae.weights.encoder_bias += bias;
         if (architecture == Architecture::batch_topk) sae.config.prefixes = {100, 1000};
-        const ObjectiveOptions options{.sparsity = 0.1, .jump_relu = JumpReluSparsity::tanh, .bfloat16 = bfloat16};
+        const ObjectiveOptions options{
+            .sparsity = 0.1, .jump_relu = JumpReluSparsity::tanh, .bfloat16 = bfloat16};
         const auto one = train(sae, options, 1);
         CHECK(train(sae, options, 2) == one);
         CHECK(train(sae, options, 3) == one);
@@ -290,10 +325,14 @@ TEST_CASE("[sae.objective] gradients are overwritten, and written where they wer
 TEST_CASE("[sae.objective] inputs of another shape are named") {
   const Autoencoder sae = random_autoencoder(Architecture::topk, kWidth, kLatents);
   Parameters gradients;
-  const auto error = [&](const ObjectiveInput& input) { return error_of([&] { loss_and_gradients(sae, input, {}, gradients); }); };
-  CHECK(contains(error({.x = at::zeros({3, kWidth + 1})}), "found x of shape [3, 23], expected [batch, 22]"));
+  const auto error = [&](const ObjectiveInput& input) {
+    return error_of([&] { loss_and_gradients(sae, input, {}, gradients); });
+  };
+  CHECK(contains(error({.x = at::zeros({3, kWidth + 1})}),
+                 "found x of shape [3, 23], expected [batch, 22]"));
   CHECK(contains(error({.x = at::zeros({0, kWidth})}), "found x of shape [0, 22]"));
   CHECK(contains(error({.x = at::zeros({3, kWidth}), .target = at::zeros({4, kWidth})}),
                  "found a target of shape [4, 22], expected [3, 22]"));
-  CHECK(contains(error({.x = at::zeros({3, kWidth}), .dead = at::zeros({3}, at::kBool)}), "dead latents"));
+  CHECK(contains(error({.x = at::zeros({3, kWidth}), .dead = at::zeros({3}, at::kBool)}),
+                 "dead latents"));
 }

@@ -1,5 +1,6 @@
-// An autoencoder and a batch that Python wrote: case.json and raw little-endian float32 files named as SAELens names the tensors, laid out
-// as vyx lays them out. For the parity test and the benchmark.
+// An autoencoder and a batch that Python wrote: case.json and raw little-endian float32 files named
+// as SAELens names the tensors, laid out as vyx lays them out. For the parity test and the
+// benchmark.
 #pragma once
 #include <ATen/ATen.h>
 
@@ -9,8 +10,8 @@
 #include <vector>
 
 #include "core/base/error.h"
-#include "core/io/files.h"
 #include "core/base/json_guard.h"
+#include "core/io/files.h"
 #include "sae/objectives/objective.h"
 
 namespace vyx::test {
@@ -28,13 +29,15 @@ inline at::Tensor read_floats(const std::filesystem::path& path, std::vector<int
   if (!std::filesystem::exists(path)) return {};
   const std::string bytes = read_text_file(path.string(), int64_t{1} << 33);
   at::Tensor tensor = at::empty(shape, at::kFloat);
-  if (bytes.size() != tensor.nbytes()) fail("{}: found {} bytes, expected {}", path.string(), bytes.size(), tensor.nbytes());
+  if (bytes.size() != tensor.nbytes())
+    fail("{}: found {} bytes, expected {}", path.string(), bytes.size(), tensor.nbytes());
   std::memcpy(tensor.mutable_data_ptr(), bytes.data(), bytes.size());
   return tensor;
 }
 
 inline RawCase read_case(const std::filesystem::path& folder) {
-  RawCase result{.json = parse_json(read_text_file((folder / "case.json").string(), 1 << 20), "case.json")};
+  RawCase result{
+      .json = parse_json(read_text_file((folder / "case.json").string(), 1 << 20), "case.json")};
   const Json& json = result.json;
   auto& config = result.sae.config;
   config.architecture = sae::architecture_from_name(json.at("architecture").get<std::string>());

@@ -21,7 +21,8 @@ at::Tensor random_rows(int64_t rows, int64_t width, uint64_t seed = 0) {
 }
 
 /// Changes a file of the store in place; the manifest learns its new digest.
-void spoil_shard(const std::filesystem::path& folder, size_t index, const std::function<void(std::string&)>& change) {
+void spoil_shard(const std::filesystem::path& folder, size_t index,
+                 const std::function<void(std::string&)>& change) {
   std::string shard = read_text_file(folder / shard_file(index));
   change(shard);
   write_file(folder / shard_file(index), shard);
@@ -42,14 +43,19 @@ TEST_CASE("[sae.activation_store] rows come back in any order, from any site, in
     CHECK(store.rows() == 101);
     CHECK(store.manifest().shards.size() > 3);
     const auto stored = [&](const at::Tensor& rows) {
-      return rows.to(type == ElementType::f32 ? at::kFloat : type == ElementType::f16 ? at::kHalf : at::kBFloat16).to(at::kFloat);
+      return rows
+          .to(type == ElementType::f32   ? at::kFloat
+              : type == ElementType::f16 ? at::kHalf
+                                         : at::kBFloat16)
+          .to(at::kFloat);
     };
     std::vector<uint64_t> order(101);
     std::iota(order.begin(), order.end(), 0);
     std::reverse(order.begin(), order.end());
     const std::vector<std::string> both{"b", "a"}, one{"a"};
     for (const bool parallel : {true, false}) {
-      CHECK(at::equal(store.gather(order, store.find(both), parallel), stored(at::cat({b, a}, 1)).flip(0)));
+      CHECK(at::equal(store.gather(order, store.find(both), parallel),
+                      stored(at::cat({b, a}, 1)).flip(0)));
       CHECK(at::equal(store.gather(order, store.find(one), parallel), stored(a).flip(0)));
     }
     CHECK(store.find({}).size() == 2);
@@ -65,9 +71,11 @@ TEST_CASE("[sae.activation_store] the manifest's statistics are those of the sto
   const StoreManifest manifest = read_manifest(folder / "store");
   const StoreSite& site = manifest.sites[0];
   for (int64_t j = 0; j < 7; ++j)
-    CHECK(site.mean[static_cast<size_t>(j)] == doctest::Approx(stored.mean(0)[j].item<double>()).epsilon(1e-12));
+    CHECK(site.mean[static_cast<size_t>(j)] ==
+          doctest::Approx(stored.mean(0)[j].item<double>()).epsilon(1e-12));
   CHECK(site.norm_mean == doctest::Approx(norms.mean().item<double>()).epsilon(1e-12));
-  CHECK(site.norm_rms == doctest::Approx(norms.square().mean().sqrt().item<double>()).epsilon(1e-12));
+  CHECK(site.norm_rms ==
+        doctest::Approx(norms.square().mean().sqrt().item<double>()).epsilon(1e-12));
   CHECK(site.norm_max == doctest::Approx(norms.max().item<double>()).epsilon(1e-12));
   CHECK(to_json(manifest_from_json(to_json(manifest), "again")) == to_json(manifest));
 }
@@ -88,13 +96,15 @@ TEST_CASE("[sae.activation_store] missing, cut and damaged shards are named") {
   fresh();
   const std::string whole = read_text_file(path);
   write_file(path, whole.substr(0, whole.size() - 1));
-  CHECK(contains(error_of([&] { ActivationStore(store, false); }), "shard-00001.safetensors: found"));
+  CHECK(
+      contains(error_of([&] { ActivationStore(store, false); }), "shard-00001.safetensors: found"));
 
   fresh();
   std::string flipped = whole;
   flipped[whole.size() - 10] ^= 1;
   write_file(path, flipped);
-  CHECK(contains(error_of([&] { ActivationStore{store}; }), "shard-00001.safetensors: found SHA-256"));
+  CHECK(contains(error_of([&] { ActivationStore{store}; }),
+                 "shard-00001.safetensors: found SHA-256"));
   CHECK(error_of([&] { ActivationStore(store, false); }).empty());
 }
 
@@ -129,7 +139,9 @@ TEST_CASE("[sae.activation_store] a shard of another store is refused, naming bo
   const TemporaryFolder folder;
   write_store(folder / "store", {{"x", random_rows(100, 4)}});
   write_store(folder / "other", {{"x", random_rows(100, 6)}});
-  spoil_shard(folder / "store", 1, [&](std::string& shard) { shard = read_text_file(folder / "other" / shard_file(1)); });
+  spoil_shard(folder / "store", 1, [&](std::string& shard) {
+    shard = read_text_file(folder / "other" / shard_file(1));
+  });
   const std::string error = error_of([&] { ActivationStore{folder / "store"}; });
   CHECK(contains(error, ", 6], expected F32 ["));
   CHECK(contains(error, "shard-00001"));
@@ -171,6 +183,7 @@ TEST_CASE("[sae.activation_store] a manifest that does not hold is refused by na
     CHECK(contains(error_of([&] { ActivationStore{folder / "store"}; }), "manifest.json: "));
   }
   std::filesystem::remove(folder / "store" / kManifestFile);
-  CHECK(contains(error_of([&] { ActivationStore{folder / "store"}; }), "finished activation store"));
+  CHECK(
+      contains(error_of([&] { ActivationStore{folder / "store"}; }), "finished activation store"));
   CHECK(contains(error_of([&] { ActivationStore{folder / "nothing"}; }), "found no folder"));
 }

@@ -32,27 +32,33 @@ HarvestToStoreOptions options_of(uint64_t rows, uint64_t shard_bytes = 100) {
 
 }  // namespace
 
-TEST_CASE("[sae.harvest_to_store] the store holds the rows that were kept, in order, and says what was left out") {
+TEST_CASE(
+    "[sae.harvest_to_store] the store holds the rows that were kept, in order, and says what was "
+    "left out") {
   const TemporaryFolder folder;
   const at::Tensor rows = planted_rows(), kept = rows.index({rows.norm(2, 1) < 20});
-  auto harvest = harvest_of(rows, 7, {.sites = {Site::parse("same:input"), Site::parse("same:output")}});
+  auto harvest =
+      harvest_of(rows, 7, {.sites = {Site::parse("same:input"), Site::parse("same:output")}});
   const auto result = harvest_to_store(harvest, folder / "store", options_of(45));
   CHECK(!result.was_finished);
   const ActivationStore store(folder / "store");
   std::vector<uint64_t> order(45);
   for (uint64_t i = 0; i < 45; ++i) order[i] = i;
-  CHECK(at::equal(store.gather(order, store.find({})), at::cat({kept, kept * 2}, 1).narrow(0, 0, 45)));
+  CHECK(at::equal(store.gather(order, store.find({})),
+                  at::cat({kept, kept * 2}, 1).narrow(0, 0, 45)));
   CHECK(store.manifest().left_out["sinks"] == result.manifest.left_out["sinks"]);
   CHECK(store.manifest().tokens - store.manifest().left_out["sinks"].get<uint64_t>() >= 45);
-  CHECK(store.manifest().sites[1].norm_threshold == doctest::Approx(10 * store.manifest().sites[1].norm_median));
+  CHECK(store.manifest().sites[1].norm_threshold ==
+        doctest::Approx(10 * store.manifest().sites[1].norm_median));
   CHECK(store.manifest().recipe["module"] == "double");
 }
 
 TEST_CASE("[sae.harvest_to_store] interrupted after any forward, it ends with the same bytes") {
   const TemporaryFolder folder;
   const at::Tensor rows = planted_rows();
-  for (const uint64_t wanted : {45, 1000}) {                // within the input, and beyond its end
-    for (const uint64_t shard_bytes : {40, 112, 100000}) {  // forwards cut by shards; some that fit; one shard
+  for (const uint64_t wanted : {45, 1000}) {  // within the input, and beyond its end
+    for (const uint64_t shard_bytes :
+         {40, 112, 100000}) {  // forwards cut by shards; some that fit; one shard
       const auto straight = folder / fmt::format("straight-{}-{}", wanted, shard_bytes);
       auto harvest = harvest_of(rows, 7);
       harvest_to_store(harvest, straight, options_of(wanted, shard_bytes));
@@ -100,7 +106,9 @@ TEST_CASE("[sae.harvest_to_store] interrupted again and again, it gets there") {
   CHECK(files_in(folder / "store") == files_in(folder / "straight"));
 }
 
-TEST_CASE("[sae.harvest_to_store] a shard that no state knows, and files of killed writers, are written over or removed") {
+TEST_CASE(
+    "[sae.harvest_to_store] a shard that no state knows, and files of killed writers, are written "
+    "over or removed") {
   const TemporaryFolder folder;
   const auto expected = [&] {
     auto harvest = harvest_of(planted_rows(), 7);
@@ -115,7 +123,9 @@ TEST_CASE("[sae.harvest_to_store] a shard that no state knows, and files of kill
   CHECK(files_in(folder / "store") == expected);
 }
 
-TEST_CASE("[sae.harvest_to_store] a finished store is left as it is, and another recipe is refused by what differs") {
+TEST_CASE(
+    "[sae.harvest_to_store] a finished store is left as it is, and another recipe is refused by "
+    "what differs") {
   const TemporaryFolder folder;
   auto harvest = harvest_of(planted_rows(), 7);
   harvest_to_store(harvest, folder / "store", options_of(40));
@@ -123,29 +133,37 @@ TEST_CASE("[sae.harvest_to_store] a finished store is left as it is, and another
   auto again = harvest_of(planted_rows(), 7);
   CHECK(harvest_to_store(again, folder / "store", options_of(40)).was_finished);
   CHECK(files_in(folder / "store") == files);
-  CHECK(contains(error_of([&] { harvest_to_store(again, folder / "store", options_of(41)); }), "tokens = 40, found 41 now"));
+  CHECK(contains(error_of([&] { harvest_to_store(again, folder / "store", options_of(41)); }),
+                 "tokens = 40, found 41 now"));
   auto other = harvest_of(planted_rows(), 7, {.sink_threshold = 5});
-  CHECK(contains(error_of([&] { harvest_to_store(other, folder / "store", options_of(40)); }), "sink_threshold = 10.0, found 5.0 now"));
+  CHECK(contains(error_of([&] { harvest_to_store(other, folder / "store", options_of(40)); }),
+                 "sink_threshold = 10.0, found 5.0 now"));
 
   auto options = options_of(40);
   options.on_rows = [](uint64_t) { throw Interrupted(""); };
   auto begun = harvest_of(planted_rows(), 7);
   CHECK_THROWS_AS(harvest_to_store(begun, folder / "unfinished", options), Interrupted);
-  CHECK(contains(error_of([&] { harvest_to_store(other, folder / "unfinished", options_of(40)); }), "sink_threshold"));
+  CHECK(contains(error_of([&] { harvest_to_store(other, folder / "unfinished", options_of(40)); }),
+                 "sink_threshold"));
 }
 
-TEST_CASE("[sae.harvest_to_store] two writers, other files, 0 rows and an input without rows are refused") {
+TEST_CASE(
+    "[sae.harvest_to_store] two writers, other files, 0 rows and an input without rows are "
+    "refused") {
   const TemporaryFolder folder;
   auto harvest = harvest_of(planted_rows(), 7);
   {
     std::filesystem::create_directory(folder / "locked");
     const FolderLock lock(folder / "locked");
-    CHECK(contains(error_of([&] { harvest_to_store(harvest, folder / "locked", options_of(10)); }), "another process"));
+    CHECK(contains(error_of([&] { harvest_to_store(harvest, folder / "locked", options_of(10)); }),
+                   "another process"));
   }
   std::filesystem::create_directory(folder / "thesis");
   write_file(folder / "thesis" / "thesis.tex", "years of work");
-  CHECK(contains(error_of([&] { harvest_to_store(harvest, folder / "thesis", options_of(10)); }), "found thesis.tex"));
-  CHECK(contains(error_of([&] { harvest_to_store(harvest, folder / "store", options_of(0)); }), "0 tokens"));
+  CHECK(contains(error_of([&] { harvest_to_store(harvest, folder / "thesis", options_of(10)); }),
+                 "found thesis.tex"));
+  CHECK(contains(error_of([&] { harvest_to_store(harvest, folder / "store", options_of(0)); }),
+                 "0 tokens"));
   CHECK(!std::filesystem::exists(folder / "store"));
 }
 
@@ -154,7 +172,9 @@ TEST_CASE("[sae.harvest_to_store] an activation that does not fit the type is re
   at::Tensor rows = planted_rows();
   rows[30] *= 1e6;
   auto harvest = harvest_of(rows, 7, {.sink_threshold = 0});
-  const std::string error =
-      error_of([&] { harvest_to_store(harvest, folder / "store", {.rows = 50, .type = ElementType::f16, .shard_bytes = 200}); });
+  const std::string error = error_of([&] {
+    harvest_to_store(harvest, folder / "store",
+                     {.rows = 50, .type = ElementType::f16, .shard_bytes = 200});
+  });
   CHECK(contains(error, "same:input that does not fit float16"));
 }

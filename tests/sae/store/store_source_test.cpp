@@ -18,7 +18,8 @@ constexpr int64_t kRows = 103;
 /// A store whose row i is [i, 1] at site "a" and [-i] at site "b".
 std::shared_ptr<const ActivationStore> numbered_store(const TemporaryFolder& folder) {
   const at::Tensor numbers = at::arange(kRows, at::kFloat).unsqueeze(1);  // [rows, 1]
-  test::write_store(folder / "store", {{"a", at::cat({numbers, at::ones_like(numbers)}, 1)}, {"b", -numbers}});
+  test::write_store(folder / "store",
+                    {{"a", at::cat({numbers, at::ones_like(numbers)}, 1)}, {"b", -numbers}});
   return std::make_shared<const ActivationStore>(folder / "store");
 }
 
@@ -31,7 +32,8 @@ TEST_CASE("[sae.store_source] each pass takes every row once, in an order of its
   for (uint64_t step = 0; step < 31; ++step) {
     const at::Tensor batch = source.batch(step);
     REQUIRE(batch.sizes() == at::IntArrayRef{10, 2});
-    for (int64_t i = 0; i < 10; ++i) taken.push_back(static_cast<int64_t>(batch[i][0].item<float>()));
+    for (int64_t i = 0; i < 10; ++i)
+      taken.push_back(static_cast<int64_t>(batch[i][0].item<float>()));
   }
   std::vector<std::vector<int64_t>> passes;
   for (int64_t pass = 0; pass < 3; ++pass) {
@@ -46,7 +48,8 @@ TEST_CASE("[sae.store_source] each pass takes every row once, in an order of its
   CHECK(passes[1] != passes[2]);
 }
 
-TEST_CASE("[sae.store_source] a batch is a function of seed and step, and holds the sites side by side") {
+TEST_CASE(
+    "[sae.store_source] a batch is a function of seed and step, and holds the sites side by side") {
   const TemporaryFolder folder;
   const auto store = numbered_store(folder);
   const StoreSourceOptions options{.sites = {"b", "a"}, .batch = 16, .seed = 9};
@@ -68,13 +71,15 @@ TEST_CASE("[sae.store_source] a batch is a function of seed and step, and holds 
   CHECK(!at::equal(other.batch(0), batches[0]));
 }
 
-TEST_CASE("[sae.store_source] the mean norm and the provenance are those of the sites that were chosen") {
+TEST_CASE(
+    "[sae.store_source] the mean norm and the provenance are those of the sites that were chosen") {
   const TemporaryFolder folder;
   const auto store = numbered_store(folder);
   const StoreSource one(store, {.sites = {"b"}}), both(store, {});
   const at::Tensor numbers = at::arange(kRows, at::kDouble);
   CHECK(one.mean_norm() == doctest::Approx(numbers.mean().item<double>()));
-  CHECK(both.mean_norm() == doctest::Approx((2 * numbers.square() + 1).sqrt().mean().item<double>()));
+  CHECK(both.mean_norm() ==
+        doctest::Approx((2 * numbers.square() + 1).sqrt().mean().item<double>()));
   CHECK(one.provenance()["sites"] == Json{"b"});
   CHECK(one.provenance()["store_sha256"] == store->digest());
   CHECK(one.provenance()["model"] == "none");

@@ -20,7 +20,8 @@ std::unique_ptr<models::Harvest> numbered_harvest() {
   return std::make_unique<models::Harvest>(test::harvest_of(rows, 10));
 }
 
-constexpr StreamingSourceOptions kOptions{.batch = 8, .refill_forwards = 4, .refill_batches = 5, .seed = 1};
+constexpr StreamingSourceOptions kOptions{
+    .batch = 8, .refill_forwards = 4, .refill_batches = 5, .seed = 1};
 
 }  // namespace
 
@@ -31,7 +32,8 @@ TEST_CASE("[sae.streaming_source] batches hold the rows of their group of forwar
     std::set<int64_t> expected, taken;  // the input has 9 forwards: groups begin anew where it ends
     for (uint64_t forward = group * 4; forward < group * 4 + 4; ++forward)
       for (uint64_t i = 0; i < 10; ++i)
-        if (const auto row = static_cast<int64_t>(forward % 9 * 10 + i); row % 30 != 29) expected.insert(row + 1);
+        if (const auto row = static_cast<int64_t>(forward % 9 * 10 + i); row % 30 != 29)
+          expected.insert(row + 1);
     std::vector<int64_t> order;
     for (uint64_t step = group * 5; step < group * 5 + 5; ++step) {
       const at::Tensor batch = source.batch(step);  // [8, 2]
@@ -73,5 +75,6 @@ TEST_CASE("[sae.streaming_source] a pass is counted without disturbing the batch
 TEST_CASE("[sae.streaming_source] sizes below 1 are refused") {
   StreamingSourceOptions options = kOptions;
   options.refill_batches = 0;
-  CHECK(contains(error_of([&] { StreamingSource(numbered_harvest(), options); }), "expected at least 1 each"));
+  CHECK(contains(error_of([&] { StreamingSource(numbered_harvest(), options); }),
+                 "expected at least 1 each"));
 }

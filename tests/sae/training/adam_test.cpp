@@ -21,7 +21,9 @@ Parameters clone(const Parameters& p) {
 Parameters random_gradients(const Parameters& weights, uint64_t seed, double scale) {
   Parameters gradients = clone(weights);
   auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
-  gradients.visit([&](const char*, const at::Tensor& tensor) { tensor.copy_(at::randn(tensor.sizes(), generator) * scale); });
+  gradients.visit([&](const char*, const at::Tensor& tensor) {
+    tensor.copy_(at::randn(tensor.sizes(), generator) * scale);
+  });
   return gradients;
 }
 
@@ -33,13 +35,15 @@ std::vector<at::Tensor> list(const Parameters& p) {
 
 double norm_of(const Parameters& p) {
   double squares = 0;
-  for (const at::Tensor& tensor : list(p)) squares += tensor.to(at::kDouble).square().sum().item<double>();
+  for (const at::Tensor& tensor : list(p))
+    squares += tensor.to(at::kDouble).square().sum().item<double>();
   return std::sqrt(squares);
 }
 
 }  // namespace
 
-TEST_CASE("[sae.adam] steps are those of torch's Adam, with gradients clipped by their norm together") {
+TEST_CASE(
+    "[sae.adam] steps are those of torch's Adam, with gradients clipped by their norm together") {
   for (const double scale : {1e-4, 1.0}) {  // below and above the norm that is clipped
     Parameters weights = random_autoencoder(Architecture::gated, kWidth, kLatents).weights;
     std::vector<at::Tensor> expected = list(clone(weights));
@@ -51,15 +55,19 @@ TEST_CASE("[sae.adam] steps are those of torch's Adam, with gradients clipped by
       const auto all = list(gradients);
       for (size_t i = 0; i < all.size(); ++i) expected[i].mutable_grad() = all[i] * factor;
       torch_adam.step();
-      CHECK(update(adam, weights, gradients, 3e-3, {.beta2 = 0.95}) == doctest::Approx(norm).epsilon(1e-6));
+      CHECK(update(adam, weights, gradients, 3e-3, {.beta2 = 0.95}) ==
+            doctest::Approx(norm).epsilon(1e-6));
     }
     CHECK(adam.steps == 20);
     const auto found = list(weights);
-    for (size_t i = 0; i < found.size(); ++i) CHECK(at::allclose(found[i], expected[i], 1e-6, 1e-6));
+    for (size_t i = 0; i < found.size(); ++i)
+      CHECK(at::allclose(found[i], expected[i], 1e-6, 1e-6));
   }
 }
 
-TEST_CASE("[sae.adam] a unit-norm decoder keeps its norms, and its gradient loses what lies along its rows") {
+TEST_CASE(
+    "[sae.adam] a unit-norm decoder keeps its norms, and its gradient loses what lies along its "
+    "rows") {
   Parameters weights = random_autoencoder(Architecture::topk, kWidth, kLatents).weights;
   weights.decoder.div_(weights.decoder.norm(2, {-1}, true));
   Parameters along = clone(weights);  // a gradient that is only along the rows
@@ -71,7 +79,8 @@ TEST_CASE("[sae.adam] a unit-norm decoder keeps its norms, and its gradient lose
   const at::Tensor before = weights.decoder.clone();
   CHECK(update(adam, weights, along, 1e-2, {.unit_norm_decoder = true}) < 1e-4);
   Parameters gradients = random_gradients(weights, 2, 1);
-  const at::Tensor across = gradients.decoder - (gradients.decoder * weights.decoder).sum(-1, true) * weights.decoder;
+  const at::Tensor across =
+      gradients.decoder - (gradients.decoder * weights.decoder).sum(-1, true) * weights.decoder;
   Parameters projected = clone(gradients);
   projected.decoder.copy_(across);
   adam = make_adam(weights);

@@ -71,7 +71,8 @@ void damage(const fs::path& path, std::string_view content) {
 
 std::set<std::string> names_in(const fs::path& folder) {
   std::set<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder)) names.insert(entry.path().filename().string());
+  for (const auto& entry : fs::directory_iterator(folder))
+    names.insert(entry.path().filename().string());
   return names;
 }
 
@@ -92,7 +93,8 @@ TEST_CASE("[sae.checkpoint] two are kept, the newest is loaded") {
   const vyx::test::TemporaryFolder folder;
   start_checkpoints(folder.path());
   for (const uint64_t step : {1, 2, 3}) save_checkpoint(folder.path(), state_at(step), kRun);
-  CHECK(names_in(folder.path()) == std::set<std::string>{"LATEST", "step-000000002.safetensors", "step-000000003.safetensors"});
+  CHECK(names_in(folder.path()) == std::set<std::string>{"LATEST", "step-000000002.safetensors",
+                                                         "step-000000003.safetensors"});
   CHECK(load_checkpoint(folder.path())->state.step == 3);
 }
 
@@ -122,7 +124,9 @@ TEST_CASE("[sae.checkpoint] checkpoints without LATEST are not taken for a new r
   CHECK(names_in(folder.path()).size() == 1);
 }
 
-TEST_CASE("[sae.checkpoint] the newest with any byte flipped or cut anywhere: the older one is loaded, and the newer is named") {
+TEST_CASE(
+    "[sae.checkpoint] the newest with any byte flipped or cut anywhere: the older one is loaded, "
+    "and the newer is named") {
   const vyx::test::TemporaryFolder folder;
   start_checkpoints(folder.path());
   save_checkpoint(folder.path(), state_at(1), kRun);
@@ -132,7 +136,8 @@ TEST_CASE("[sae.checkpoint] the newest with any byte flipped or cut anywhere: th
   const auto falls_back = [&](std::string_view content) {
     damage(newest, content);
     const auto loaded = load_checkpoint(folder.path());
-    return loaded && loaded->state.step == 1 && loaded->skipped.size() == 1 && contains(loaded->skipped[0], newest.string());
+    return loaded && loaded->state.step == 1 && loaded->skipped.size() == 1 &&
+           contains(loaded->skipped[0], newest.string());
   };
   size_t survived = 0;
   for (size_t i = 0; i < whole.size(); ++i) {
@@ -140,13 +145,16 @@ TEST_CASE("[sae.checkpoint] the newest with any byte flipped or cut anywhere: th
     flipped[i] = static_cast<char>(flipped[i] ^ (1 << (i % 8)));
     survived += falls_back(flipped) ? 0 : 1;
   }
-  for (size_t length = 0; length < whole.size(); length += 7) survived += falls_back(whole.substr(0, length)) ? 0 : 1;
+  for (size_t length = 0; length < whole.size(); length += 7)
+    survived += falls_back(whole.substr(0, length)) ? 0 : 1;
   CHECK(survived == 0);
   write_file(newest, whole);
   CHECK(load_checkpoint(folder.path())->state.step == 2);
 }
 
-TEST_CASE("[sae.checkpoint] LATEST with any byte flipped is refused, and no checkpoint is removed on its word") {
+TEST_CASE(
+    "[sae.checkpoint] LATEST with any byte flipped is refused, and no checkpoint is removed on its "
+    "word") {
   const vyx::test::TemporaryFolder folder;
   start_checkpoints(folder.path());
   save_checkpoint(folder.path(), state_at(1), kRun);
@@ -177,7 +185,9 @@ TEST_CASE("[sae.checkpoint] when none verifies, that is an error and not step 0"
   CHECK(contains(error, "step-000000002"));
 }
 
-TEST_CASE("[sae.checkpoint] after falling back, the steps that are done again take the damaged ones' place") {
+TEST_CASE(
+    "[sae.checkpoint] after falling back, the steps that are done again take the damaged ones' "
+    "place") {
   const vyx::test::TemporaryFolder folder;
   start_checkpoints(folder.path());
   for (const uint64_t step : {1, 2}) save_checkpoint(folder.path(), state_at(step), kRun);
@@ -206,11 +216,19 @@ namespace {
 class FailingFileSystem : public FileSystem {
  public:
   explicit FailingFileSystem(int fail_from) : left_(fail_from) {}
-  int open_exclusive(const char* path) override { return fails() ? -1 : FileSystem::open_exclusive(path); }
-  long write(int fd, const void* data, size_t size) override { return fails() ? -1 : FileSystem::write(fd, data, size); }
+  int open_exclusive(const char* path) override {
+    return fails() ? -1 : FileSystem::open_exclusive(path);
+  }
+  long write(int fd, const void* data, size_t size) override {
+    return fails() ? -1 : FileSystem::write(fd, data, size);
+  }
   int fsync(int fd) override { return fails() ? -1 : FileSystem::fsync(fd); }
-  int rename(const char* from, const char* to) override { return fails() ? -1 : FileSystem::rename(from, to); }
-  int fsync_directory(const char* path) override { return fails() ? -1 : FileSystem::fsync_directory(path); }
+  int rename(const char* from, const char* to) override {
+    return fails() ? -1 : FileSystem::rename(from, to);
+  }
+  int fsync_directory(const char* path) override {
+    return fails() ? -1 : FileSystem::fsync_directory(path);
+  }
   bool failed() const { return left_ < 0; }
 
  private:
@@ -225,14 +243,17 @@ class FailingFileSystem : public FileSystem {
 
 }  // namespace
 
-TEST_CASE("[sae.checkpoint] whichever system call of a save fails, the last checkpoint or the new one is loaded whole") {
+TEST_CASE(
+    "[sae.checkpoint] whichever system call of a save fails, the last checkpoint or the new one is "
+    "loaded whole") {
   int n = 0;
   for (bool failed = true; failed; ++n) {
     const vyx::test::TemporaryFolder folder;
     start_checkpoints(folder.path());
     save_checkpoint(folder.path(), state_at(1), kRun);
     FailingFileSystem system(n);
-    const std::string error = error_of([&] { save_checkpoint(folder.path(), state_at(2), kRun, system); });
+    const std::string error =
+        error_of([&] { save_checkpoint(folder.path(), state_at(2), kRun, system); });
     failed = system.failed();
     CHECK(error.empty() != failed);
     const auto loaded = load_checkpoint(folder.path());

@@ -27,15 +27,21 @@ AutoencoderConfig config(Architecture architecture) {
 
 }  // namespace
 
-TEST_CASE("[sae.initialize] weights are valid, of the norm asked for, tied or not, and a function of the seed") {
-  for (const auto architecture :
-       {Architecture::relu, Architecture::gated, Architecture::topk, Architecture::batch_topk, Architecture::jump_relu}) {
+TEST_CASE(
+    "[sae.initialize] weights are valid, of the norm asked for, tied or not, and a function of the "
+    "seed") {
+  for (const auto architecture : {Architecture::relu, Architecture::gated, Architecture::topk,
+                                  Architecture::batch_topk, Architecture::jump_relu}) {
     const Autoencoder sae = initialize(config(architecture), {.seed = 4, .decoder_norm = 0.1});
     validate(sae, "initialized");
     CHECK(at::allclose(sae.weights.decoder.norm(2, {-1}), at::full({40}, 0.1)));
     CHECK(at::equal(sae.weights.encoder, sae.weights.decoder));
-    CHECK(at::equal(initialize(config(architecture), {.seed = 4, .decoder_norm = 0.1}).weights.encoder, sae.weights.encoder));
-    CHECK_FALSE(at::equal(initialize(config(architecture), {.seed = 5, .decoder_norm = 0.1}).weights.encoder, sae.weights.encoder));
+    CHECK(at::equal(
+        initialize(config(architecture), {.seed = 4, .decoder_norm = 0.1}).weights.encoder,
+        sae.weights.encoder));
+    CHECK_FALSE(at::equal(
+        initialize(config(architecture), {.seed = 5, .decoder_norm = 0.1}).weights.encoder,
+        sae.weights.encoder));
   }
   const Autoencoder free = initialize(config(Architecture::topk), {.tied = false, .skip = true});
   CHECK_FALSE(at::equal(free.weights.encoder, free.weights.decoder));
@@ -47,7 +53,9 @@ TEST_CASE("[sae.initialize] weights are valid, of the norm asked for, tied or no
   CHECK(initialize(transcoder, {}).weights.encoder.sizes() == at::IntArrayRef({40, 12}));
 }
 
-TEST_CASE("[sae.initialize] the geometric median is where the directions to all rows cancel, and outliers hardly move it") {
+TEST_CASE(
+    "[sae.initialize] the geometric median is where the directions to all rows cancel, and "
+    "outliers hardly move it") {
   const at::Tensor rows = normal({1001, 5}, 1) + at::arange(5);
   const at::Tensor median = geometric_median(rows);
   const at::Tensor away = rows - median;
@@ -59,8 +67,11 @@ TEST_CASE("[sae.initialize] the geometric median is where the directions to all 
   CHECK(contains(error_of([] { geometric_median(at::zeros({0, 3})); }), "expected [rows, d]"));
 }
 
-TEST_CASE("[sae.initialize] dead latents start again from rows that are badly reconstructed, with their moments at zero") {
-  for (const auto architecture : {Architecture::relu, Architecture::gated, Architecture::topk, Architecture::jump_relu}) {
+TEST_CASE(
+    "[sae.initialize] dead latents start again from rows that are badly reconstructed, with their "
+    "moments at zero") {
+  for (const auto architecture :
+       {Architecture::relu, Architecture::gated, Architecture::topk, Architecture::jump_relu}) {
     Autoencoder sae = random_autoencoder(architecture, 12, 40);
     const Autoencoder before = [&] {
       Autoencoder copy = sae;
@@ -77,11 +88,18 @@ TEST_CASE("[sae.initialize] dead latents start again from rows that are badly re
     const at::Tensor bad = x.narrow(0, 20, 4) - sae.weights.decoder_bias;
     CHECK(resample_dead(sae, adam, x, {}, dead, {.seed = 9}) == 3);
     validate(sae, "resampled");
-    const at::Tensor cosines = at::mm(sae.weights.decoder.narrow(0, 5, 3), (bad / bad.norm(2, {-1}, true)).t());  // [3, 4]
+    const at::Tensor cosines =
+        at::mm(sae.weights.decoder.narrow(0, 5, 3), (bad / bad.norm(2, {-1}, true)).t());  // [3, 4]
     CHECK((std::get<0>(cosines.max(1)) > 0.9999).all().item<bool>());
-    CHECK(std::get<0>(at::_unique(std::get<1>(cosines.max(1)))).size(0) == 3);  // each from a row of its own
-    const double alive = before.weights.encoder.index_select(0, dead.logical_not().nonzero().view(-1)).norm(2, {-1}).mean().item<double>();
-    CHECK(at::allclose(sae.weights.encoder.narrow(0, 5, 3).norm(2, {-1}), at::full({3}, 0.2 * alive), 1e-5));
+    CHECK(std::get<0>(at::_unique(std::get<1>(cosines.max(1)))).size(0) ==
+          3);  // each from a row of its own
+    const double alive =
+        before.weights.encoder.index_select(0, dead.logical_not().nonzero().view(-1))
+            .norm(2, {-1})
+            .mean()
+            .item<double>();
+    CHECK(at::allclose(sae.weights.encoder.narrow(0, 5, 3).norm(2, {-1}),
+                       at::full({3}, 0.2 * alive), 1e-5));
     CHECK(at::equal(sae.weights.encoder.narrow(0, 8, 32), before.weights.encoder.narrow(0, 8, 32)));
     for (const Parameters* moments : {&adam.first, &adam.second}) {
       CHECK(moments->encoder.sum().item<double>() == 37 * 12);

@@ -20,18 +20,19 @@ TEST_CASE("[sae.metrics_log] lines come back in their order") {
   CHECK(lines[1]["step"] == 20);
 }
 
-TEST_CASE("[sae.metrics_log] a run that goes on after step 20 keeps lines up to it, and none is there twice") {
+TEST_CASE(
+    "[sae.metrics_log] a run that goes on after step 20 keeps lines up to it, and none is there "
+    "twice") {
   const vyx::test::TemporaryFolder folder;
-  for (const std::string torn : {"", "{\"step\":40,\"lo", "\n", "{}\n", "garbage\n{\"step\":15}\n"}) {
+  for (const std::string torn :
+       {"", "{\"step\":40,\"lo", "\n", "{}\n", "garbage\n{\"step\":15}\n"}) {
     write_file(folder / "m.jsonl", "{\"step\":10}\n{\"step\":20}\n{\"step\":30}\n" + torn);
     {
       MetricsLog log(folder / "m.jsonl", 20);
       log.append({{"step", 30}});
     }
     CHECK(read_text_file(folder / "m.jsonl") == "{\"step\":10}\n{\"step\":20}\n{\"step\":30}\n");
-    {
-      MetricsLog log(folder / "m.jsonl", 0);
-    }
+    { MetricsLog log(folder / "m.jsonl", 0); }
     CHECK(read_text_file(folder / "m.jsonl").empty());
   }
 }

@@ -1,4 +1,5 @@
-// Activations with known features, made as they are asked for: sums of a few of `features` random directions.
+// Activations with known features, made as they are asked for: sums of a few of `features` random
+// directions.
 #pragma once
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Functions.h>
@@ -20,11 +21,13 @@ class PlantedSource final : public ActivationSource {
     int64_t width = 16, features = 24, batch = 64;
     double active = 0.1;  // the share of features in a token
     uint64_t seed = 0;
-    uint64_t nan_at = std::numeric_limits<uint64_t>::max();  // a step whose batch holds a NaN, unnoticed by the source
+    uint64_t nan_at = std::numeric_limits<uint64_t>::max();  // a step whose batch holds a NaN,
+                                                             // unnoticed by the source
   };
 
   explicit PlantedSource(const Options& options) : options_(options) {
-    const at::Tensor directions = at::randn({options.features, options.width}, generator(1));  // [features, width]
+    const at::Tensor directions =
+        at::randn({options.features, options.width}, generator(1));  // [features, width]
     directions_ = directions / directions.norm(2, {1}, true);
     mean_norm_ = make(2).norm(2, {1}).mean().item<double>();
   }
@@ -44,11 +47,15 @@ class PlantedSource final : public ActivationSource {
   int asked() const { return asked_; }
 
  private:
-  at::Generator generator(uint64_t index) const { return at::detail::createCPUGenerator(random_bits(options_.seed, 1, index)); }
+  at::Generator generator(uint64_t index) const {
+    return at::detail::createCPUGenerator(random_bits(options_.seed, 1, index));
+  }
   at::Tensor make(uint64_t index) const {
     const at::Generator random = generator(index);
-    const at::Tensor on = at::rand({options_.batch, options_.features}, random) < options_.active;  // [batch, features]
-    return at::matmul((at::rand({options_.batch, options_.features}, random) + 0.5) * on, directions_);
+    const at::Tensor on = at::rand({options_.batch, options_.features}, random) <
+                          options_.active;  // [batch, features]
+    return at::matmul((at::rand({options_.batch, options_.features}, random) + 0.5) * on,
+                      directions_);
   }
 
   Options options_;

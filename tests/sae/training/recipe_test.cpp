@@ -15,7 +15,12 @@ namespace {
 constexpr uint64_t kTokens = 4'000'000'000;
 
 TrainOptions recipe_of(Architecture architecture, JumpReluSparsity form = JumpReluSparsity::l0) {
-  return recipe({.architecture = architecture, .jump_relu = form, .width = 400, .latents = 4096, .tokens = kTokens, .batch = 4000});
+  return recipe({.architecture = architecture,
+                 .jump_relu = form,
+                 .width = 400,
+                 .latents = 4096,
+                 .tokens = kTokens,
+                 .batch = 4000});
 }
 
 }  // namespace
@@ -44,7 +49,7 @@ TEST_CASE("[sae.recipe] the published numbers of each architecture") {
   }
   const TrainOptions jump = recipe_of(Architecture::jump_relu);
   CHECK(jump.learning_rate == 7e-5);
-  CHECK(jump.objective.sparsity == doctest::Approx(6e-4 * 400));   // for E‖x‖² = 1, times the width
+  CHECK(jump.objective.sparsity == doctest::Approx(6e-4 * 400));  // for E‖x‖² = 1, times the width
   CHECK(jump.objective.bandwidth == doctest::Approx(0.001 * 20));  // times its root
   CHECK(jump.initialize.threshold == doctest::Approx(0.001 * 20));
   CHECK(jump.sparsity_warmup_steps == 10'000);
@@ -55,10 +60,11 @@ TEST_CASE("[sae.recipe] the published numbers of each architecture") {
 }
 
 TEST_CASE("[sae.recipe] every recipe is valid, for short runs too, and scales its inputs") {
-  for (const auto architecture :
-       {Architecture::relu, Architecture::gated, Architecture::topk, Architecture::batch_topk, Architecture::jump_relu})
+  for (const auto architecture : {Architecture::relu, Architecture::gated, Architecture::topk,
+                                  Architecture::batch_topk, Architecture::jump_relu})
     for (const uint64_t tokens : {uint64_t{1}, uint64_t{5000}, uint64_t{1'000'000}, kTokens}) {
-      const TrainOptions options = recipe({.architecture = architecture, .width = 8, .latents = 64, .tokens = tokens});
+      const TrainOptions options =
+          recipe({.architecture = architecture, .width = 8, .latents = 64, .tokens = tokens});
       CHECK_NOTHROW(validate(options));
       CHECK(options.autoencoder.normalization == Normalization::scale);
       CHECK(options.warmup_steps <= options.steps / 20);
@@ -76,7 +82,8 @@ TEST_CASE("[sae.recipe] options that make no sense are named") {
   CHECK(contains(error([](auto& o) { o.steps = 0; }), "--steps: found 0"));
   CHECK(contains(error([](auto& o) { o.steps = static_cast<uint64_t>(-5); }), "--steps"));
   CHECK(contains(error([](auto& o) { o.batch = 0; }), "--batch: found 0"));
-  CHECK(contains(error([](auto& o) { o.autoencoder.k = 4097; }), "--k: found 4097, expected 1 to the 4096 latents"));
+  CHECK(contains(error([](auto& o) { o.autoencoder.k = 4097; }),
+                 "--k: found 4097, expected 1 to the 4096 latents"));
   CHECK(contains(error([](auto& o) { o.autoencoder.k = 0; }), "--k"));
   CHECK(contains(error([](auto& o) { o.autoencoder.latents = 0; }), "--latents"));
   CHECK(contains(error([&](auto& o) { o.learning_rate = nan; }), "--lr"));
@@ -87,7 +94,8 @@ TEST_CASE("[sae.recipe] options that make no sense are named") {
   CHECK(contains(error([](auto& o) { o.log_every = 0; }), "--log-every"));
 }
 
-TEST_CASE("[sae.recipe] the learning rate rises, stays, and falls to almost nothing; λ rises and stays") {
+TEST_CASE(
+    "[sae.recipe] the learning rate rises, stays, and falls to almost nothing; λ rises and stays") {
   TrainOptions options;
   options.steps = 100;
   options.learning_rate = 2;

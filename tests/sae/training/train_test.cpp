@@ -6,8 +6,8 @@
 
 #include <stdexcept>
 
-#include "core/io/folder_lock.h"
 #include "core/io/files.h"
+#include "core/io/folder_lock.h"
 #include "sae/training/checkpoint.h"
 #include "sae/training/metrics_log.h"
 #include "tests/sae/training/planted_source.h"
@@ -26,7 +26,11 @@ namespace fs = std::filesystem;
 constexpr uint64_t kSteps = 60;
 
 TrainOptions options_of(Architecture architecture) {
-  TrainOptions options = recipe({.architecture = architecture, .width = 16, .latents = 40, .tokens = kSteps * 64, .batch = 64});
+  TrainOptions options = recipe({.architecture = architecture,
+                                 .width = 16,
+                                 .latents = 40,
+                                 .tokens = kSteps * 64,
+                                 .batch = 64});
   options.autoencoder.k = 4;
   options.learning_rate = 3e-3;
   options.objective.sparsity = architecture == Architecture::jump_relu ? 0.1 : 0.5;
@@ -37,8 +41,10 @@ TrainOptions options_of(Architecture architecture) {
   return options;
 }
 
-TrainResult train_in(const fs::path& folder, const TrainOptions& options, const TrainCallbacks& callbacks = {},
-                     ExistingRun existing = ExistingRun::refuse, const PlantedSource::Options& data = {}) {
+TrainResult train_in(const fs::path& folder, const TrainOptions& options,
+                     const TrainCallbacks& callbacks = {},
+                     ExistingRun existing = ExistingRun::refuse,
+                     const PlantedSource::Options& data = {}) {
   PlantedSource source(data);
   return train(source, nullptr, options, folder, existing, callbacks);
 }
@@ -68,16 +74,18 @@ Json log_of(const fs::path& folder) {
 }
 
 void require_same_run(const fs::path& a, const fs::path& b) {
-  for (const char* name : {"cfg.json", "sae_weights.safetensors", "sparsity.safetensors", "latents.safetensors"}) {
+  for (const char* name :
+       {"cfg.json", "sae_weights.safetensors", "sparsity.safetensors", "latents.safetensors"}) {
     INFO(name);
     CHECK(read_text_file(a / name) == read_text_file(b / name));
   }
-  CHECK(read_text_file(a / "checkpoints" / "LATEST") == read_text_file(b / "checkpoints" / "LATEST"));  // with the files' SHA-256
+  CHECK(read_text_file(a / "checkpoints" / "LATEST") ==
+        read_text_file(b / "checkpoints" / "LATEST"));  // with the files' SHA-256
   CHECK(log_of(a) == log_of(b));
 }
 
-constexpr Architecture kAll[] = {Architecture::relu, Architecture::gated, Architecture::topk, Architecture::batch_topk,
-                                 Architecture::jump_relu};
+constexpr Architecture kAll[] = {Architecture::relu, Architecture::gated, Architecture::topk,
+                                 Architecture::batch_topk, Architecture::jump_relu};
 
 }  // namespace
 
@@ -99,7 +107,9 @@ TEST_CASE("[sae.train] planted features are learnt, and the log says so") {
   CHECK(fs::exists(folder / "training.html"));
 }
 
-TEST_CASE("[sae.train] stopped, killed and resumed runs end with the bits of one that was not, whatever the architecture") {
+TEST_CASE(
+    "[sae.train] stopped, killed and resumed runs end with the bits of one that was not, whatever "
+    "the architecture") {
   for (const Architecture architecture : kAll) {
     INFO(name_of(architecture));
     const TrainOptions options = options_of(architecture);
@@ -112,7 +122,8 @@ TEST_CASE("[sae.train] stopped, killed and resumed runs end with the bits of one
     CHECK(train_in(stopped.path(), options, {}, ExistingRun::resume).finished);
     require_same_run(whole.path(), stopped.path());
 
-    CHECK_THROWS_AS(train_in(killed.path(), options, die_after(3)), Killed);  // before the first checkpoint
+    CHECK_THROWS_AS(train_in(killed.path(), options, die_after(3)),
+                    Killed);  // before the first checkpoint
     CHECK_THROWS_AS(train_in(killed.path(), options, die_after(39), ExistingRun::resume), Killed);
     CHECK_THROWS_AS(train_in(killed.path(), options, die_after(8), ExistingRun::resume), Killed);
     CHECK(train_in(killed.path(), options, {}, ExistingRun::resume).finished);
@@ -155,7 +166,8 @@ TEST_CASE("[sae.train] another seed gives other weights") {
   train_in(a.path(), options);
   options.seed = 6;
   train_in(b.path(), options);
-  CHECK(read_text_file(a / "sae_weights.safetensors") != read_text_file(b / "sae_weights.safetensors"));
+  CHECK(read_text_file(a / "sae_weights.safetensors") !=
+        read_text_file(b / "sae_weights.safetensors"));
 }
 
 TEST_CASE("[sae.train] resuming does not ask for batches that were used") {
@@ -185,7 +197,9 @@ TEST_CASE("[sae.train] other options and other activations are not resumed, and 
   CHECK(contains(error(changed), "--seed: found 9"));
   CHECK(contains(error(options, {.seed = 3}), "activations: seed: found 3"));
   PlantedSource source({}), target({.seed = 8});
-  CHECK(contains(error_of([&] { train(source, &target, options, folder.path(), ExistingRun::resume, {}); }), "target: model"));
+  CHECK(contains(
+      error_of([&] { train(source, &target, options, folder.path(), ExistingRun::resume, {}); }),
+      "target: model"));
   changed = options;
   changed.checkpoint_every = 3;
   CHECK(error(changed).empty());
@@ -194,7 +208,9 @@ TEST_CASE("[sae.train] other options and other activations are not resumed, and 
 TEST_CASE("[sae.train] a NaN stops the run, naming the step and the last good checkpoint") {
   const TemporaryFolder folder;
   const auto error = [&](uint64_t nan_at, ExistingRun existing) {
-    return error_of([&] { train_in(folder.path(), options_of(Architecture::topk), {}, existing, {.nan_at = nan_at}); });
+    return error_of([&] {
+      train_in(folder.path(), options_of(Architecture::topk), {}, existing, {.nan_at = nan_at});
+    });
   };
   std::string message = error(25, ExistingRun::refuse);
   CHECK(contains(message, "step 25"));
@@ -224,7 +240,8 @@ TEST_CASE("[sae.train] a run that is there is neither lost nor mixed with anothe
   CHECK(contains(error_of([&] { train_in(folder.path(), options); }), "a trained autoencoder"));
   const std::string weights = read_text_file(folder / "sae_weights.safetensors");
 
-  CHECK(train_in(folder.path(), options, {}, ExistingRun::resume).finished);  // nothing is left to do
+  CHECK(
+      train_in(folder.path(), options, {}, ExistingRun::resume).finished);  // nothing is left to do
   CHECK(read_text_file(folder / "sae_weights.safetensors") == weights);
 
   TrainOptions other = options;
@@ -237,10 +254,12 @@ TEST_CASE("[sae.train] a run that is there is neither lost nor mixed with anothe
 TEST_CASE("[sae.train] one process at a time") {
   const TemporaryFolder folder;
   const FolderLock lock(folder.path());
-  CHECK(contains(error_of([&] { train_in(folder.path(), options_of(Architecture::topk)); }), "another process"));
+  CHECK(contains(error_of([&] { train_in(folder.path(), options_of(Architecture::topk)); }),
+                 "another process"));
 }
 
-TEST_CASE("[sae.train] a torn checkpoint is passed over, said so, and the run ends with the same bits") {
+TEST_CASE(
+    "[sae.train] a torn checkpoint is passed over, said so, and the run ends with the same bits") {
   const TemporaryFolder whole, torn;
   const TrainOptions options = options_of(Architecture::topk);
   train_in(whole.path(), options);
@@ -248,10 +267,10 @@ TEST_CASE("[sae.train] a torn checkpoint is passed over, said so, and the run en
   write_file(torn / "checkpoints/step-000000030.safetensors", "torn");
   std::vector<std::string> notes;
   uint64_t started = 0;
-  train_in(
-      torn.path(), options,
-      {.on_start = [&](uint64_t step, uint64_t) { started = step; }, .on_note = [&](const std::string& note) { notes.push_back(note); }},
-      ExistingRun::resume);
+  train_in(torn.path(), options,
+           {.on_start = [&](uint64_t step, uint64_t) { started = step; },
+            .on_note = [&](const std::string& note) { notes.push_back(note); }},
+           ExistingRun::resume);
   CHECK(started == 20);
   REQUIRE(notes.size() == 1);
   CHECK(contains(notes[0], "step-000000030"));
@@ -260,11 +279,13 @@ TEST_CASE("[sae.train] a torn checkpoint is passed over, said so, and the run en
 }
 
 TEST_CASE("[sae.train] a transcoder learns another source's rows") {
-  PlantedSource source({}), target({.width = 8});  // other directions, so that there is little to learn but the mean
+  PlantedSource source({}),
+      target({.width = 8});  // other directions, so that there is little to learn but the mean
   const TemporaryFolder folder;
   TrainOptions options = options_of(Architecture::topk);
   options.autoencoder.subtract_decoder_bias = false;
-  const TrainResult result = train(source, &target, options, folder.path(), ExistingRun::refuse, {});
+  const TrainResult result =
+      train(source, &target, options, folder.path(), ExistingRun::refuse, {});
   CHECK(result.finished);
   CHECK(read_text_file(folder / "cfg.json").find("\"d_out\": 8") != std::string::npos);
 }

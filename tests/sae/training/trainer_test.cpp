@@ -13,7 +13,11 @@ using vyx::test::error_of;
 namespace {
 
 TrainOptions options_of(Architecture architecture, PlantedSource& source, uint64_t steps) {
-  TrainOptions options = recipe({.architecture = architecture, .width = 16, .latents = 40, .tokens = steps * 64, .batch = 64});
+  TrainOptions options = recipe({.architecture = architecture,
+                                 .width = 16,
+                                 .latents = 40,
+                                 .tokens = steps * 64,
+                                 .batch = 64});
   options.autoencoder.d_in = options.autoencoder.d_out = 16;
   options.autoencoder.scale = 4 / source.mean_norm();
   options.autoencoder.k = 4;
@@ -34,7 +38,9 @@ at::Tensor unit_rows(const at::Tensor& rows) {
 
 }  // namespace
 
-TEST_CASE("[sae.trainer] counts the tokens since each latent fired, and on how many each fired at the end of the run") {
+TEST_CASE(
+    "[sae.trainer] counts the tokens since each latent fired, and on how many each fired at the "
+    "end of the run") {
   PlantedSource source({});
   TrainOptions options = options_of(Architecture::topk, source, 20);
   options.learning_rate = 1e-30;  // so that encode() below sees the weights of the last step
@@ -46,7 +52,8 @@ TEST_CASE("[sae.trainer] counts the tokens since each latent fired, and on how m
   CHECK(trainer.state().idle[3].item<int64_t>() == 20 * 64);
   CHECK(trainer.state().firings[3].item<int64_t>() == 0);
   CHECK(steps_counted(options) == 2);
-  const at::Tensor f = encode(trainer.state().sae, at::cat({source.batch(18), source.batch(19)}));  // [128, latents]
+  const at::Tensor f =
+      encode(trainer.state().sae, at::cat({source.batch(18), source.batch(19)}));  // [128, latents]
   CHECK(trainer.state().firings.equal((f > 0).sum({0})));
   const at::Tensor fired_last = f.slice(0, 64).gt(0).any(0);  // [latents]
   CHECK((trainer.state().idle == 0).equal(fired_last));
@@ -55,13 +62,16 @@ TEST_CASE("[sae.trainer] counts the tokens since each latent fired, and on how m
   CHECK(metrics["tokens"] == 1280);
 }
 
-TEST_CASE("[sae.trainer] with a norm a token, tokens of any size train alike and are brought back to their size") {
+TEST_CASE(
+    "[sae.trainer] with a norm a token, tokens of any size train alike and are brought back to "
+    "their size") {
   PlantedSource source({});
   for (const Normalization normalization : {Normalization::token_norm, Normalization::layer_norm}) {
     TrainOptions options = options_of(Architecture::topk, source, 30);
     options.autoencoder.normalization = normalization;
     const at::Tensor sizes = at::arange(1, 65, at::kFloat).unsqueeze(1);  // [64, 1]
-    Trainer plain(options, initial_state(options, source.batch(0), {})), sized(options, initial_state(options, source.batch(0), {}));
+    Trainer plain(options, initial_state(options, source.batch(0), {})),
+        sized(options, initial_state(options, source.batch(0), {}));
     for (uint64_t step = 0; step < 30; ++step) {
       plain.step(source.batch(step), {});
       sized.step(source.batch(step) * sizes, {});
@@ -69,7 +79,8 @@ TEST_CASE("[sae.trainer] with a norm a token, tokens of any size train alike and
     const Autoencoder &a = plain.state().sae, &b = sized.state().sae;
     CHECK(a.weights.decoder.allclose(b.weights.decoder, 0, 1e-3));
     const at::Tensor x = source.batch(31);  // [64, 16]
-    const double error = (reconstruct(a, x * sizes) - x * sizes).norm().item<double>() / (x * sizes).norm().item<double>();
+    const double error = (reconstruct(a, x * sizes) - x * sizes).norm().item<double>() /
+                         (x * sizes).norm().item<double>();
     CHECK(error < 0.9);
     CHECK(reconstruct(a, x * sizes).allclose(reconstruct(a, x) * sizes, 1e-3, 1e-3));
   }
@@ -105,10 +116,13 @@ TEST_CASE("[sae.trainer] dead latents begin anew along tokens of the batch, with
   const TrainState& after = trainer.state();
   CHECK(after.idle[3].item<int64_t>() == 0);
   CHECK(after.sae.weights.encoder_bias[3].item<float>() == 0);
-  const at::Tensor tokens = unit_rows(source.batch(11) * options.autoencoder.scale - after.sae.weights.decoder_bias);  // [batch, d]
-  const at::Tensor row = after.sae.weights.decoder[3];  // [d], of the norm that relu's recipe begins with
+  const at::Tensor tokens = unit_rows(source.batch(11) * options.autoencoder.scale -
+                                      after.sae.weights.decoder_bias);  // [batch, d]
+  const at::Tensor row =
+      after.sae.weights.decoder[3];  // [d], of the norm that relu's recipe begins with
   CHECK(row.norm().item<double>() == doctest::Approx(0.1));
-  CHECK(at::matmul(tokens, row / row.norm()).max().item<double>() == doctest::Approx(1).epsilon(1e-5));
+  CHECK(at::matmul(tokens, row / row.norm()).max().item<double>() ==
+        doctest::Approx(1).epsilon(1e-5));
   CHECK(after.adam.first.encoder[3].abs().max().item<double>() == 0);
   CHECK(after.adam.second.decoder[3].abs().max().item<double>() == 0);
   CHECK(after.adam.second.decoder[4].abs().max().item<double>() > 0);
@@ -124,9 +138,12 @@ TEST_CASE("[sae.trainer] BatchTopK's threshold lets about k latents a token fire
   CHECK(l0 < 5.5);
 }
 
-TEST_CASE("[sae.trainer] λ = 0 for JumpReLU and ReLU means no sparsity at all, more λ means fewer latents") {
+TEST_CASE(
+    "[sae.trainer] λ = 0 for JumpReLU and ReLU means no sparsity at all, more λ means fewer "
+    "latents") {
   PlantedSource source({});
-  for (const Architecture architecture : {Architecture::relu, Architecture::gated, Architecture::jump_relu}) {
+  for (const Architecture architecture :
+       {Architecture::relu, Architecture::gated, Architecture::jump_relu}) {
     INFO(name_of(architecture));
     double l0[2] = {};
     for (const int strong : {0, 1}) {

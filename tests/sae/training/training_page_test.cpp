@@ -19,7 +19,8 @@ TEST_CASE("[sae.training_page] shows the last metrics, the options and the data"
                        {"sparsity_coefficient", 0.0},
                        {"gradient_norm", 1.0},
                        {"tokens_per_second", 1e4}});
-  const std::string html = sae::training_page(metrics, {{"architecture", "topk"}, {"latents", 4608}}, {{"model", "a<b"}});
+  const std::string html = sae::training_page(
+      metrics, {{"architecture", "topk"}, {"latents", 4608}}, {{"model", "a<b"}});
   CHECK(contains(html, "After 204,800 tokens it explains 62.5 % of the variance"));
   CHECK(contains(html, "topk, 4608 latents"));
   CHECK(contains(html, "<td>a&lt;b</td>"));
@@ -28,8 +29,10 @@ TEST_CASE("[sae.training_page] shows the last metrics, the options and the data"
 }
 
 TEST_CASE("[sae.training_page] a run without a line, and metrics that are null, give a page") {
-  CHECK(contains(sae::training_page({}, {{"architecture", "topk"}}, Json::object()), "logged no step"));
+  CHECK(contains(sae::training_page({}, {{"architecture", "topk"}}, Json::object()),
+                 "logged no step"));
   const std::string html =
-      sae::training_page({{{"step", 1}, {"tokens", 8}, {"explained_variance", nullptr}}}, Json::object(), Json::object());
+      sae::training_page({{{"step", 1}, {"tokens", 8}, {"explained_variance", nullptr}}},
+                         Json::object(), Json::object());
   CHECK(contains(html, "no data"));
 }

@@ -33,10 +33,11 @@ constexpr std::string_view kGoodTemplate =
 
 TEST_CASE("[steering.contrast_set] pairs are read in order, blank lines and further keys apart") {
   const Files files;
-  const auto path = files.write("pairs.jsonl",
-                                "{\"positive\": \"I win\", \"negative\": \"I lose\", \"note\": 1}\r\n"
-                                "\n"
-                                "{\"negative\": \"b\\n\", \"positive\": \"é\"}");
+  const auto path =
+      files.write("pairs.jsonl",
+                  "{\"positive\": \"I win\", \"negative\": \"I lose\", \"note\": 1}\r\n"
+                  "\n"
+                  "{\"negative\": \"b\\n\", \"positive\": \"é\"}");
   const ContrastSet set = read_contrast_set(path);
   REQUIRE(set.pairs.size() == 2);
   CHECK(set.pairs[0].positive == "I win");
@@ -48,7 +49,9 @@ TEST_CASE("[steering.contrast_set] pairs are read in order, blank lines and furt
 
 TEST_CASE("[steering.contrast_set] the digest is of the pairs, whatever file they came from") {
   const Files files;
-  const auto digest = [&](std::string_view text) { return read_contrast_set(files.write("pairs.jsonl", text)).sha256; };
+  const auto digest = [&](std::string_view text) {
+    return read_contrast_set(files.write("pairs.jsonl", text)).sha256;
+  };
   const std::string reference = digest(R"({"positive": "a", "negative": "b"})");
   CHECK(reference.size() == 64);
   CHECK(digest("\n{\"negative\": \"b\",   \"positive\": \"\\u0061\"}\n") == reference);
@@ -63,10 +66,12 @@ TEST_CASE("[steering.contrast_set] a bad line is named, and why it is bad") {
   CHECK(contains(files.set_error("\n \n"), "holds no pair"));
   CHECK(contains(files.set_error(good + "{\"positive\": \"a\"}"), "pairs.jsonl:2"));
   CHECK(contains(files.set_error(good + "{\"positive\": \"a\"}"), "negative"));
-  CHECK(contains(files.set_error(good + "\n{\"positive\": \"\", \"negative\": \"b\"}"), "pairs.jsonl:3: \"positive\" is empty"));
+  CHECK(contains(files.set_error(good + "\n{\"positive\": \"\", \"negative\": \"b\"}"),
+                 "pairs.jsonl:3: \"positive\" is empty"));
   CHECK(contains(files.set_error(good + "{\"positive\": \"x\", \"negative\": \"x\"}"),
                  "pairs.jsonl:2: \"positive\" and \"negative\" are equal"));
-  CHECK(contains(files.set_error(good + "{\"positive\": \"x\", \"negative\": 3}"), "pairs.jsonl:2"));
+  CHECK(
+      contains(files.set_error(good + "{\"positive\": \"x\", \"negative\": 3}"), "pairs.jsonl:2"));
   CHECK(contains(files.set_error("not JSON"), "pairs.jsonl:1"));
   CHECK(contains(files.set_error("[1, 2]"), "pairs.jsonl:1"));
   CHECK(contains(error_of([&] { read_contrast_set(files.folder / "none.jsonl"); }), "none.jsonl"));
@@ -83,16 +88,17 @@ TEST_CASE("[steering.contrast_set] a template crosses its persona pairs with the
   CHECK(plain.pairs[1].positive == "Be glad.\n\nThe weather");
   CHECK(plain.pairs[3].negative == "Be gloomy.\n\nThe weather");
   const ContrastSet chat = read_contrast_template(path, "chatml");
-  CHECK(chat.pairs[3].positive == "<|im_start|>user\nBe merry.<|im_end|>\n<|im_start|>assistant\nThe weather");
+  CHECK(chat.pairs[3].positive ==
+        "<|im_start|>user\nBe merry.<|im_end|>\n<|im_start|>assistant\nThe weather");
   CHECK(chat.sha256 != plain.sha256);
 }
 
 TEST_CASE("[steering.contrast_set] a persona may stand in the prompt more than once") {
   const Files files;
   files.write("beginnings.txt", "I");
-  const auto path =
-      files.write("template.json",
-                  R"({"prompt": "{persona}, {persona}", "positive": ["a {persona}"], "negative": ["b"], "beginnings": "beginnings.txt"})");
+  const auto path = files.write(
+      "template.json",
+      R"({"prompt": "{persona}, {persona}", "positive": ["a {persona}"], "negative": ["b"], "beginnings": "beginnings.txt"})");
   CHECK(read_contrast_template(path, "").pairs.at(0).positive == "a {persona}, a {persona}\n\nI");
 }
 
@@ -107,21 +113,26 @@ TEST_CASE("[steering.contrast_set] a bad template is refused with its reason") {
   };
   CHECK(files.template_error(kGoodTemplate).empty());
   CHECK(contains(with("{persona}", "someone"), "\"prompt\" has no {persona}"));
-  CHECK(contains(with("[\"glad\", \"merry\"]", "[\"glad\"]"), "1 positive and 2 negative personas"));
+  CHECK(
+      contains(with("[\"glad\", \"merry\"]", "[\"glad\"]"), "1 positive and 2 negative personas"));
   CHECK(contains(with("[\"glad\", \"merry\"]", "[]"), "\"positive\" is not a list of personas"));
   CHECK(contains(with("\"gloomy\"", "7"), "\"negative\" holds a number"));
   CHECK(contains(with("\"gloomy\"", "\"\""), "persona 2: \"negative\" is empty"));
-  CHECK(contains(with("\"gloomy\"", "\"merry\""), "persona 2: \"positive\" and \"negative\" are equal"));
+  CHECK(contains(with("\"gloomy\"", "\"merry\""),
+                 "persona 2: \"positive\" and \"negative\" are equal"));
   CHECK(contains(with("beginnings.txt", "empty.txt"), "empty.txt: holds no sentence beginning"));
   CHECK(contains(with("beginnings.txt", "none.txt"), "none.txt"));
   CHECK(contains(with("\"beginnings\"", "\"begin\""), "beginnings"));
   CHECK(contains(files.template_error("[]"), "template.json"));
-  CHECK(contains(files.template_error(kGoodTemplate, "alpaca"), "chat format \"alpaca\" is unknown"));
+  CHECK(
+      contains(files.template_error(kGoodTemplate, "alpaca"), "chat format \"alpaca\" is unknown"));
 }
 
 TEST_CASE("[steering.contrast_set] continuation pairs have a prompt and two sides") {
   const Files files;
-  const auto read = [&](std::string_view text) { return read_continuation_pairs(files.write("held_out.jsonl", text)); };
+  const auto read = [&](std::string_view text) {
+    return read_continuation_pairs(files.write("held_out.jsonl", text));
+  };
   const auto pairs = read(R"({"prompt": "How?", "positive": "Well.", "negative": "Badly."})");
   REQUIRE(pairs.size() == 1);
   CHECK(pairs[0].prompt == "How?");
@@ -129,7 +140,8 @@ TEST_CASE("[steering.contrast_set] continuation pairs have a prompt and two side
   CHECK(pairs[0].negative == "Badly.");
   const auto error = [&](std::string_view text) { return error_of([&] { read(text); }); };
   CHECK(contains(error(""), "held_out.jsonl: holds no pair"));
-  CHECK(contains(error(R"({"prompt": "", "positive": "a", "negative": "b"})"), "held_out.jsonl:1: \"prompt\" is empty"));
+  CHECK(contains(error(R"({"prompt": "", "positive": "a", "negative": "b"})"),
+                 "held_out.jsonl:1: \"prompt\" is empty"));
   CHECK(contains(error(R"({"prompt": "p", "positive": "a", "negative": "a"})"), "equal"));
   CHECK(contains(error(R"({"positive": "a", "negative": "b"})"), "prompt"));
 }

@@ -17,7 +17,8 @@ ContrastSet letters(int64_t pairs) {
   ContrastSet set{"folder/letters.jsonl", "c0ffee", {}};
   for (int64_t i = 0; i < pairs; ++i) {
     const std::string beginning = "We go on " + std::string(static_cast<size_t>(i % 7), '.');
-    set.pairs.push_back({beginning + static_cast<char>('A' + i % 26), beginning + static_cast<char>('a' + i % 26)});
+    set.pairs.push_back(
+        {beginning + static_cast<char>('A' + i % 26), beginning + static_cast<char>('a' + i % 26)});
   }
   return set;
 }
@@ -56,7 +57,8 @@ TEST_CASE("[steering.extract] unless it is said where: every block's output but 
   };
   CHECK(sites("") == std::vector<std::string>{"model.layers.1:output", "model.layers.2:output"});
   CHECK(sites("model.layers.0") == std::vector<std::string>{"model.layers.0:output"});
-  CHECK(sites("model.layers.{1..2}.mlp") == std::vector<std::string>{"model.layers.1.mlp:output", "model.layers.2.mlp:output"});
+  CHECK(sites("model.layers.{1..2}.mlp") ==
+        std::vector<std::string>{"model.layers.1.mlp:output", "model.layers.2.mlp:output"});
 }
 
 TEST_CASE("[steering.extract] the vector says where it comes from") {
@@ -78,9 +80,12 @@ TEST_CASE("[steering.extract] batches and shared prefixes change nothing beyond 
   const ContrastSet set = letters(26);
   const ControlVector shared = extract(model, set, {.method = Method::mean});
   const ControlVector alone =
-      extract(model, set, {.method = Method::mean, .activations = {.max_batch_tokens = 1, .share_prefixes = false, .on_tokens = {}}});
+      extract(model, set,
+              {.method = Method::mean,
+               .activations = {.max_batch_tokens = 1, .share_prefixes = false, .on_tokens = {}}});
   for (size_t i = 0; i < shared.directions.size(); ++i) {
-    CHECK(at::allclose(shared.directions[i].direction.vector, alone.directions[i].direction.vector, 1e-5, 1e-5));
+    CHECK(at::allclose(shared.directions[i].direction.vector, alone.directions[i].direction.vector,
+                       1e-5, 1e-5));
   }
 }
 
@@ -94,25 +99,33 @@ TEST_CASE("[steering.extract] swapping the sides turns the vector round") {
 
 TEST_CASE("[steering.extract] bad contrast sets are refused, with the pair") {
   auto model = planted_model();
-  CHECK(contains(error_of([&] { (void)extract(model, {"empty.jsonl", "", {}}); }), "empty.jsonl: the contrast set is empty"));
+  CHECK(contains(error_of([&] {
+                   (void)extract(model, {"empty.jsonl", "", {}});
+                 }),
+                 "empty.jsonl: the contrast set is empty"));
   ContrastSet set = letters(3);
   set.pairs[1].negative = set.pairs[1].positive;
-  CHECK(contains(error_of([&] { (void)extract(model, set); }), "letters.jsonl: the two sides of pair 2 are the same tokens"));
+  CHECK(contains(error_of([&] { (void)extract(model, set); }),
+                 "letters.jsonl: the two sides of pair 2 are the same tokens"));
 }
 
 TEST_CASE("[steering.extract] a site that is not there, and one without a direction, are named") {
   auto model = planted_model();
-  CHECK(contains(error_of([&] { (void)extract(model, letters(3), {.sites = "model.layers.9"}); }), "model.layers."));
+  CHECK(contains(error_of([&] { (void)extract(model, letters(3), {.sites = "model.layers.9"}); }),
+                 "model.layers."));
   ContrastSet same{"same.jsonl", "", {}};
   for (int i = 0; i < 3; ++i) same.pairs.push_back({"A", "a"});
-  const std::string error = error_of([&] { (void)extract(model, same, {.method = Method::pca_diff}); });
-  CHECK(contains(error, "model.layers.1:output: pca-diff finds no direction: all 3 differences are equal"));
+  const std::string error =
+      error_of([&] { (void)extract(model, same, {.method = Method::pca_diff}); });
+  CHECK(contains(
+      error, "model.layers.1:output: pca-diff finds no direction: all 3 differences are equal"));
 }
 
 TEST_CASE("[steering.extract] a model that overflows is found out") {
   auto model = planted_model();
   for (const auto& parameter : model.module().module().named_parameters()) {
-    if (parameter.name == "model.embed_tokens.weight") parameter.value[kFirstByte + 'b'].fill_(std::nan(""));
+    if (parameter.name == "model.embed_tokens.weight")
+      parameter.value[kFirstByte + 'b'].fill_(std::nan(""));
   }
   const std::string error = error_of([&] { (void)extract(model, letters(3)); });
   CHECK(contains(error, "model.layers.1:output"));
@@ -120,14 +133,17 @@ TEST_CASE("[steering.extract] a model that overflows is found out") {
 }
 
 TEST_CASE("[steering.extract] directions from given activations need both sides for each site") {
-  const std::vector<vyx::Site> sites = {vyx::Site::parse("encoder:output"), vyx::Site::parse("decoder:input")};
-  const std::vector<at::Tensor> p = {at::eye(3), 2 * at::eye(3)}, n = {-at::ones({3, 3}), at::zeros({3, 3})};
+  const std::vector<vyx::Site> sites = {vyx::Site::parse("encoder:output"),
+                                        vyx::Site::parse("decoder:input")};
+  const std::vector<at::Tensor> p = {at::eye(3), 2 * at::eye(3)},
+                                n = {-at::ones({3, 3}), at::zeros({3, 3})};
   const auto found = find_directions(sites, p, n, Method::mean);
   REQUIRE(found.size() == 2);
   CHECK(found[0].site == sites[0]);
   CHECK(at::allclose(found[0].direction.vector, at::full({3}, 4.0 / 3)));
   CHECK(found[1].site == sites[1]);
   CHECK(at::allclose(found[1].direction.vector, at::full({3}, 2.0 / 3)));
-  CHECK(contains(error_of([&] { (void)find_directions(sites, p, std::span(n).first(1), Method::mean); }),
-                 "2 sites with 2 positive and 1 negative"));
+  CHECK(contains(
+      error_of([&] { (void)find_directions(sites, p, std::span(n).first(1), Method::mean); }),
+      "2 sites with 2 positive and 1 negative"));
 }

@@ -23,7 +23,8 @@ Direction direction_of(const at::Tensor& d, Method method) {
 
 // Within the rounding of a float32 result.
 bool near(const Direction& direction, std::vector<double> expected) {
-  return at::allclose(direction.vector.to(at::kDouble), at::tensor(expected, at::kDouble), 1e-7, 1e-8);
+  return at::allclose(direction.vector.to(at::kDouble), at::tensor(expected, at::kDouble), 1e-7,
+                      1e-8);
 }
 
 at::Tensor normal_doubles(at::IntArrayRef shape, uint64_t seed) {
@@ -35,7 +36,9 @@ at::Tensor normal_doubles(at::IntArrayRef shape, uint64_t seed) {
 
 // Expected values: computed once with scikit-learn's PCA(svd_solver="full") and with torch.
 
-TEST_CASE("[steering.principal_component] equal first components: pca-center is the mean, pca-diff loses it") {
+TEST_CASE(
+    "[steering.principal_component] equal first components: pca-center is the mean, pca-diff loses "
+    "it") {
   const at::Tensor d = rows({{5, 1, 0}, {5, -1, 0}, {5, 2, 0}, {5, -2, 0}});
   CHECK(near(direction_of(d, Method::pca_center), {1, 0, 0}));
   CHECK(near(direction_of(d, Method::mean), {5, 0, 0}));
@@ -45,8 +48,10 @@ TEST_CASE("[steering.principal_component] equal first components: pca-center is 
   CHECK(diff.statistics.eigengap == doctest::Approx(1));
 }
 
-TEST_CASE("[steering.principal_component] a general case has scikit-learn's directions and eigenvalues") {
-  const at::Tensor d = rows({{2, 1, 0, 1}, {3, 0, 1, 1}, {1, 2, -1, 0}, {2, 1, 1, 2}, {4, 1, 0, 1}});
+TEST_CASE(
+    "[steering.principal_component] a general case has scikit-learn's directions and eigenvalues") {
+  const at::Tensor d =
+      rows({{2, 1, 0, 1}, {3, 0, 1, 1}, {1, 2, -1, 0}, {2, 1, 1, 2}, {4, 1, 0, 1}});
   const Direction center = direction_of(d, Method::pca_center);
   CHECK(near(center, {0.882847958, 0.282316329, 0.108234701, 0.359391461}));
   CHECK(center.statistics.eigenvalues.at(0) == doctest::Approx(42.980245145).epsilon(1e-10));
@@ -65,7 +70,8 @@ TEST_CASE("[steering.principal_component] the sign is voted, whatever the sign o
   CHECK(center.statistics.sign_vote_margin == 1);
 }
 
-TEST_CASE("[steering.principal_component] equal differences have a centre and a mean but no pca-diff") {
+TEST_CASE(
+    "[steering.principal_component] equal differences have a centre and a mean but no pca-diff") {
   const at::Tensor d = rows({{3, 4, 0}, {3, 4, 0}, {3, 4, 0}, {3, 4, 0}});
   CHECK(near(direction_of(d, Method::pca_center), {0.6, 0.8, 0}));
   CHECK(near(direction_of(d, Method::mean), {3, 4, 0}));
@@ -74,7 +80,9 @@ TEST_CASE("[steering.principal_component] equal differences have a centre and a 
   CHECK(contains(error, "use pca-center or mean"));
 }
 
-TEST_CASE("[steering.principal_component] differences within rounding of the activations are no direction") {
+TEST_CASE(
+    "[steering.principal_component] differences within rounding of the activations are no "
+    "direction") {
   const at::Tensor p = normal_doubles({12, 6}, 1) * 100;
   for (const Method method : {Method::pca_center, Method::pca_diff, Method::mean}) {
     CAPTURE(name_of(method));
@@ -85,8 +93,13 @@ TEST_CASE("[steering.principal_component] differences within rounding of the act
   }
 }
 
-TEST_CASE("[steering.principal_component] two equal eigenvalues are an error, two close ones a small eigengap") {
-  CHECK(contains(error_of([&] { direction_of(rows({{2, 0, 0}, {0, 2, 0}}), Method::pca_center); }), "equally well"));
+TEST_CASE(
+    "[steering.principal_component] two equal eigenvalues are an error, two close ones a small "
+    "eigengap") {
+  CHECK(contains(error_of([&] {
+                   direction_of(rows({{2, 0, 0}, {0, 2, 0}}), Method::pca_center);
+                 }),
+                 "equally well"));
   const Direction close = direction_of(rows({{2.001, 0, 0}, {0, 2, 0}}), Method::pca_center);
   CHECK(close.statistics.eigengap == doctest::Approx(1 - 4 / (2.001 * 2.001)));
 }
@@ -98,18 +111,21 @@ TEST_CASE("[steering.principal_component] differences that cancel out have no me
 }
 
 TEST_CASE(
-    "[steering.principal_component] the mean keeps its own sign, and its vote tells when most pairs "
-    "disagree") {
-  const Direction mean = direction_of(rows({{10, 0}, {-1, 0.5}, {-1, -0.5}, {-1, 0}}), Method::mean);
+    "[steering.principal_component] the mean keeps its own sign, and its vote tells when most "
+    "pairs disagree") {
+  const Direction mean =
+      direction_of(rows({{10, 0}, {-1, 0.5}, {-1, -0.5}, {-1, 0}}), Method::mean);
   CHECK(near(mean, {1.75, 0}));
   CHECK(mean.statistics.sign_vote_margin == -0.5);
 }
 
 TEST_CASE("[steering.principal_component] swapping the sides turns the direction round") {
-  const at::Tensor p = normal_doubles({20, 7}, 3) + at::arange(7, at::kDouble), n = normal_doubles({20, 7}, 4);
+  const at::Tensor p = normal_doubles({20, 7}, 3) + at::arange(7, at::kDouble),
+                   n = normal_doubles({20, 7}, 4);
   for (const Method method : {Method::pca_center, Method::pca_diff, Method::mean}) {
     CAPTURE(name_of(method));
-    const Direction forwards = find_direction(p, n, method, "site"), backwards = find_direction(n, p, method, "site");
+    const Direction forwards = find_direction(p, n, method, "site"),
+                    backwards = find_direction(n, p, method, "site");
     CHECK(at::allclose(forwards.vector, -backwards.vector, 1e-6, 1e-6));
   }
 }
@@ -142,10 +158,10 @@ TEST_CASE("[steering.principal_component] the result is the same bit for bit eac
 }
 
 TEST_CASE(
-    "[steering.principal_component] held-out accuracy judges a second fit on the pairs that it has not "
-    "seen") {
-  // The fifth pair of each five is turned round: the fit without them is perfect, and wrong about all of
-  // them.
+    "[steering.principal_component] held-out accuracy judges a second fit on the pairs that it has "
+    "not seen") {
+  // The fifth pair of each five is turned round: the fit without them is perfect, and wrong about
+  // all of them.
   at::Tensor d = normal_doubles({20, 4}, 8) * 0.01 + at::tensor({1.0, 0.0, 0.0, 0.0}, at::kDouble);
   CHECK(direction_of(d, Method::pca_center).statistics.held_out_accuracy == 1);
   for (int64_t pair = 4; pair < 20; pair += 5) d[pair].neg_();
@@ -153,14 +169,18 @@ TEST_CASE(
   CHECK(turned.statistics.held_out_accuracy == 0);
   CHECK(turned.statistics.sign_vote_margin == doctest::Approx(0.6));
   // A fit that had seen the large left-out pairs would follow them.
-  at::Tensor outliers = normal_doubles({20, 4}, 9) * 0.01 + at::tensor({1.0, 0.0, 0.0, 0.0}, at::kDouble);
-  for (int64_t pair = 4; pair < 20; pair += 5) outliers[pair] = at::tensor({-1.0, 10.0, 0.0, 0.0}, at::kDouble);
+  at::Tensor outliers =
+      normal_doubles({20, 4}, 9) * 0.01 + at::tensor({1.0, 0.0, 0.0, 0.0}, at::kDouble);
+  for (int64_t pair = 4; pair < 20; pair += 5)
+    outliers[pair] = at::tensor({-1.0, 10.0, 0.0, 0.0}, at::kDouble);
   CHECK(direction_of(outliers, Method::pca_center).statistics.held_out_accuracy == 0);
-  CHECK(std::isnan(direction_of(d.slice(0, 0, 9), Method::pca_center).statistics.held_out_accuracy));
+  CHECK(
+      std::isnan(direction_of(d.slice(0, 0, 9), Method::pca_center).statistics.held_out_accuracy));
 }
 
 TEST_CASE("[steering.principal_component] the median norm is that of all activations") {
-  const Direction found = find_direction(rows({{3, 4}, {6, 8}}), rows({{0, 1}, {0, 20}}), Method::pca_center, "site");
+  const Direction found =
+      find_direction(rows({{3, 4}, {6, 8}}), rows({{0, 1}, {0, 20}}), Method::pca_center, "site");
   CHECK(found.statistics.median_norm == 5);  // of 1, 5, 10, 20: the lower middle
 }
 
@@ -171,7 +191,8 @@ TEST_CASE("[steering.principal_component] bad activations are refused by name") 
   const auto error = [](const at::Tensor& p, const at::Tensor& n) {
     return error_of([&] { find_direction(p, n, Method::mean, "model.layers.3:output"); });
   };
-  CHECK(contains(error(nan, good), "model.layers.3:output: the positive activation of pair 2 is not finite"));
+  CHECK(contains(error(nan, good),
+                 "model.layers.3:output: the positive activation of pair 2 is not finite"));
   CHECK(contains(error(good, nan), "negative activation of pair 2"));
   CHECK(contains(error(good, rows({{1, 2, 3}, {1, 2, 4}})), "width 2, negative ones of width 3"));
   CHECK(contains(error(good, rows({{1, 2}})), "2 positive and 1 negative"));

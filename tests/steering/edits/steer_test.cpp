@@ -31,7 +31,11 @@ struct Steered {
 
 TEST_CASE("[steering.steer] c·v is added at each site") {
   Steered steered;
-  const auto site = [&] { return vyx::capture(steered.model.module(), "model.layers.0", {steered.batch.ids, {}}).begin()->second[0]; };
+  const auto site = [&] {
+    return vyx::capture(steered.model.module(), "model.layers.0", {steered.batch.ids, {}})
+        .begin()
+        ->second[0];
+  };
   const at::Tensor before = site();  // [batch, seq, d]
   const std::vector<WeightedVector> vectors = {{vector_at({"model.layers.0:output"}), -1.5, ""}};
   const Steering steering = steer(steered.model, vectors);
@@ -40,7 +44,9 @@ TEST_CASE("[steering.steer] c·v is added at each site") {
   steering.require_fired();
 }
 
-TEST_CASE("[steering.steer] coefficient 0 is the unsteered model, bit for bit, as is the end of steering") {
+TEST_CASE(
+    "[steering.steer] coefficient 0 is the unsteered model, bit for bit, as is the end of "
+    "steering") {
   Steered steered;
   const at::Tensor baseline = steered.logits();
   CHECK(at::equal(steered.logits({{vector_at(kTwoSites), 0, ""}}), baseline));
@@ -56,7 +62,8 @@ TEST_CASE("[steering.steer] coefficient 0 is the unsteered model, bit for bit, a
 
 TEST_CASE("[steering.steer] a vector and its opposite cancel") {
   Steered steered;
-  const at::Tensor sum = steered.logits({{vector_at(kTwoSites), 2, ""}, {vector_at(kTwoSites), -2, ""}});
+  const at::Tensor sum =
+      steered.logits({{vector_at(kTwoSites), 2, ""}, {vector_at(kTwoSites), -2, ""}});
   CHECK(at::allclose(sum, steered.logits(), 1e-5, 1e-6));
 }
 
@@ -66,17 +73,17 @@ TEST_CASE("[steering.steer] coefficient and scale multiply") {
   Steering steering = steer(steered.model, vectors);
   steering.set_scale(4);
   const at::Tensor scaled = steered.logits();
-  {
-    Steering ended = std::move(steering);
-  }
+  { Steering ended = std::move(steering); }
   CHECK(at::allclose(scaled, steered.logits({{vector_at(kTwoSites), 2, ""}}), 1e-5, 1e-6));
 }
 
-TEST_CASE("[steering.steer] several vectors make one edit a site, with a term each in their order") {
+TEST_CASE(
+    "[steering.steer] several vectors make one edit a site, with a term each in their order") {
   auto model = planted_model();
   const at::Tensor other = at::ones({kWidth});
-  const std::vector<WeightedVector> vectors = {{vector_at(kTwoSites), 2, ""},
-                                               {vector_at({"model.layers.1:output", "model.layers.2:output"}, other), -1, ""}};
+  const std::vector<WeightedVector> vectors = {
+      {vector_at(kTwoSites), 2, ""},
+      {vector_at({"model.layers.1:output", "model.layers.2:output"}, other), -1, ""}};
   const auto edits = make_edits(model, vectors);
   REQUIRE(edits.size() == 3);
   CHECK(edits[0].site.name() == "model.layers.0:output");
@@ -101,15 +108,14 @@ TEST_CASE("[steering.steer] each row of a batch can have its own coefficients") 
   Steered steered;
   const at::Tensor other = seeded_normal({kWidth}, 5);
   // The second vector is alone at its site: there its column is the first term's.
-  const std::vector<WeightedVector> vectors = {{vector_at(kTwoSites), 1, ""}, {vector_at({"model.layers.2:output"}, other), 1, ""}};
+  const std::vector<WeightedVector> vectors = {
+      {vector_at(kTwoSites), 1, ""}, {vector_at({"model.layers.2:output"}, other), 1, ""}};
   Steering steering = steer(steered.model, vectors);
   steering.set_scale(at::tensor({0.0f, 2.0f, 3.0f, 0.0f}).view({2, 2}));
   const at::Tensor mixed = steered.logits();
   steering.set_scale(at::tensor({0.0f, 1.0f}));
   const at::Tensor second_only = steered.logits();
-  {
-    Steering ended = std::move(steering);
-  }
+  { Steering ended = std::move(steering); }
   CHECK(at::allclose(mixed[0], steered.logits({{vectors[1].vector, 2, ""}})[0], 1e-5, 1e-5));
   CHECK(at::allclose(mixed[1], steered.logits({{vectors[0].vector, 3, ""}})[1], 1e-5, 1e-5));
   CHECK(at::allclose(second_only[0], steered.logits()[0], 1e-5, 1e-6));
@@ -120,13 +126,16 @@ TEST_CASE("[steering.steer] scales of another shape are refused") {
   Steered steered;
   const std::vector<WeightedVector> vectors = {{vector_at(kTwoSites), 1, ""}};
   Steering steering = steer(steered.model, vectors);
-  CHECK(contains(error_of([&] { steering.set_scale(at::ones({2, 3})); }), "2 × 3, expected [], [batch] or [batch, 1 vectors]"));
+  CHECK(contains(error_of([&] {
+                   steering.set_scale(at::ones({2, 3}));
+                 }),
+                 "2 × 3, expected [], [batch] or [batch, 1 vectors]"));
   CHECK(contains(error_of([&] { steering.set_scale(at::ones({2, 1, 1})); }), "2 × 1 × 1"));
 }
 
 TEST_CASE(
-    "[steering.steer] with Positions::generated a prompt is left alone, and steering says that it never "
-    "fired") {
+    "[steering.steer] with Positions::generated a prompt is left alone, and steering says that it "
+    "never fired") {
   Steered steered;
   const at::Tensor baseline = steered.logits();
   const std::vector<WeightedVector> vectors = {{vector_at(kTwoSites), 9, ""}};
@@ -142,7 +151,9 @@ TEST_CASE("[steering.steer] a vector of another model is refused, unless it is a
   vector.vector.provenance.model_name = "Another";
   vector.vector.provenance.model_sha256 = "12ab34cd56ef7890";
   const std::string error = steered.error(vector);
-  CHECK(contains(error, "planted.gguf: was made with model \"Another\" (sha256 12ab34cd56ef…), this is \"Tiny\""));
+  CHECK(contains(
+      error,
+      "planted.gguf: was made with model \"Another\" (sha256 12ab34cd56ef…), this is \"Tiny\""));
   CHECK(contains(error, "extract it again, or pass --allow-other-model"));
   CHECK(steered.error(vector, {.allow_other_model = true}).empty());
   vector.vector.provenance.model_sha256 = steered.model.config().source_sha256;
@@ -157,19 +168,22 @@ TEST_CASE("[steering.steer] a foreign vector has only its architecture to go by"
   vector.vector.provenance.model_hint = "llama";
   CHECK(steered.error(vector).empty());
   vector.vector.provenance.model_hint = "gpt2";
-  CHECK(contains(steered.error(vector), "planted.gguf: was made for a model of architecture \"gpt2\""));
+  CHECK(contains(steered.error(vector),
+                 "planted.gguf: was made for a model of architecture \"gpt2\""));
   CHECK(steered.error(vector, {.allow_other_model = true}).empty());
 }
 
 TEST_CASE("[steering.steer] a vector of another width or for other sites is refused by name") {
   Steered steered;
-  CHECK(contains(steered.error({vector_at(kTwoSites, at::ones({kWidth + 1})), 1, ""}), "planted.gguf: has width 33, \"Tiny\" has 32"));
+  CHECK(contains(steered.error({vector_at(kTwoSites, at::ones({kWidth + 1})), 1, ""}),
+                 "planted.gguf: has width 33, \"Tiny\" has 32"));
   const std::string error = steered.error({vector_at({"model.layers.12:output"}), 1, ""});
   CHECK(contains(error, "planted.gguf: is for model.layers.12:output, which the model has not"));
   CHECK(contains(error, "model.layers.1:output"));
   CHECK(contains(steered.error({vector_at(kTwoSites), 1, "model.layers.2"}),
-                 "\"model.layers.2\" chooses none of its 2 sites, which are model.layers.0:output to "
-                 "model.layers.1:output"));
+                 "\"model.layers.2\" chooses none of its 2 sites, which are model.layers.0:output "
+                 "to model.layers.1:output"));
   CHECK(contains(steered.error({vector_at({}), 1, ""}), "holds no direction"));
-  CHECK(contains(steered.error({vector_at(kTwoSites), std::numeric_limits<double>::infinity(), ""}), "coefficient is inf"));
+  CHECK(contains(steered.error({vector_at(kTwoSites), std::numeric_limits<double>::infinity(), ""}),
+                 "coefficient is inf"));
 }

@@ -16,19 +16,25 @@ using namespace vyx::test;
 using vyx::models::LanguageModel;
 
 // Of different lengths and numbers of choices, so that every batch is padded on both sides.
-const std::vector<ChoiceItem> kItems = {{"Which is it?", {"GOOD DAY", "bad day", "SO SO", "so"}, 0},
-                                        {"A", {"no", "YES"}, 1},
-                                        {"Tell me of the long road home.", {"we wept on", "we", "WE SANG", "THE END é"}, 2},
-                                        {"And", {"b", "B", "c"}, 1}};
+const std::vector<ChoiceItem> kItems = {
+    {"Which is it?", {"GOOD DAY", "bad day", "SO SO", "so"}, 0},
+    {"A", {"no", "YES"}, 1},
+    {"Tell me of the long road home.", {"we wept on", "we", "WE SANG", "THE END é"}, 2},
+    {"And", {"b", "B", "c"}, 1}};
 
 /// Log-probability a byte of `choice` behind `question`, from the whole sequence alone.
-double score(LanguageModel& model, const std::string& question, const std::string& choice, bool chat) {
+double score(LanguageModel& model, const std::string& question, const std::string& choice,
+             bool chat) {
   std::vector<vyx::models::TokenId> tokens = model.encode_prompt(question, chat);
   const auto own = model.tokenizer().encode(chat ? choice : " " + choice);
   tokens.insert(tokens.end(), own.begin(), own.end());
   const std::array rows{tokens};
-  const at::Tensor each = model.token_log_probabilities(vyx::models::make_batch(rows, vyx::models::Padding::right, 0))[0];  // [seq − 1]
-  const double sum = each.slice(0, each.size(0) - static_cast<int64_t>(own.size())).to(at::kDouble).sum().item<double>();
+  const at::Tensor each = model.token_log_probabilities(
+      vyx::models::make_batch(rows, vyx::models::Padding::right, 0))[0];  // [seq − 1]
+  const double sum = each.slice(0, each.size(0) - static_cast<int64_t>(own.size()))
+                         .to(at::kDouble)
+                         .sum()
+                         .item<double>();
   return sum / static_cast<double>(choice.size());
 }
 
@@ -53,7 +59,9 @@ TEST_CASE("[steering.choices] a score is that of each choice alone, a byte, padd
       CAPTURE(i);
       REQUIRE(scores[i].size() == kItems[i].choices.size());
       for (size_t j = 0; j < scores[i].size(); ++j)
-        CHECK(scores[i][j] == doctest::Approx(score(model, kItems[i].question, kItems[i].choices[j], chat)).epsilon(1e-4));
+        CHECK(scores[i][j] ==
+              doctest::Approx(score(model, kItems[i].question, kItems[i].choices[j], chat))
+                  .epsilon(1e-4));
     }
   }
 }
@@ -71,7 +79,9 @@ TEST_CASE("[steering.choices] more items than a batch holds are measured as each
   for (const size_t i : {size_t{0}, size_t{29}, size_t{89}}) {
     CAPTURE(i);
     for (size_t j = 0; j < many[i].choices.size(); ++j)
-      CHECK(scores[i][j] == doctest::Approx(score(model, many[i].question, many[i].choices[j], false)).epsilon(1e-4));
+      CHECK(
+          scores[i][j] ==
+          doctest::Approx(score(model, many[i].question, many[i].choices[j], false)).epsilon(1e-4));
   }
 }
 
@@ -79,7 +89,8 @@ TEST_CASE("[steering.choices] an edit changes what is right, and only the best c
   auto model = planted_model();
   ChoiceMeter meter(model, kItems, true);
   const auto with = [&](double coefficient) {
-    const std::vector<WeightedVector> vectors = {{vector_at({"model.layers.0:output", "model.layers.1:output"}), coefficient, ""}};
+    const std::vector<WeightedVector> vectors = {
+        {vector_at({"model.layers.0:output", "model.layers.1:output"}), coefficient, ""}};
     const Steering steering = steer(model, vectors, {});
     return meter.right();
   };
@@ -89,10 +100,13 @@ TEST_CASE("[steering.choices] an edit changes what is right, and only the best c
   const auto scores = meter.scores();
   const std::vector<double> right = meter.right();
   for (size_t i = 0; i < kItems.size(); ++i)
-    CHECK(right[i] == (std::max_element(scores[i].begin(), scores[i].end()) - scores[i].begin() == static_cast<int64_t>(kItems[i].answer)));
+    CHECK(right[i] == (std::max_element(scores[i].begin(), scores[i].end()) - scores[i].begin() ==
+                       static_cast<int64_t>(kItems[i].answer)));
 }
 
-TEST_CASE("[steering.choices] an edit of generated tokens alone is measured, and the first token of a choice is not one") {
+TEST_CASE(
+    "[steering.choices] an edit of generated tokens alone is measured, and the first token of a "
+    "choice is not one") {
   auto model = planted_model();
   ChoiceMeter meter(model, kItems, true);
   const auto before = meter.scores();
@@ -100,12 +114,14 @@ TEST_CASE("[steering.choices] an edit of generated tokens alone is measured, and
   const Steering steering = steer(model, vectors, {.positions = vyx::Positions::generated});
   const auto after = meter.scores();
   CHECK(std::fabs(after[0][0] - before[0][0]) > 1e-3);
-  CHECK(after[3][1] == doctest::Approx(before[3][1]).epsilon(1e-5));  // "B" is predicted from the question
+  CHECK(after[3][1] ==
+        doctest::Approx(before[3][1]).epsilon(1e-5));  // "B" is predicted from the question
 }
 
 TEST_CASE("[steering.choices] a model that knows nothing is right in none, not in the first") {
   auto model = planted_model();
-  // Two spellings of one score: the same token sequence twice would be refused by the reader, so that the items are made here.
+  // Two spellings of one score: the same token sequence twice would be refused by the reader, so
+  // that the items are made here.
   const std::vector<ChoiceItem> same = {{"Q", {"A", "A"}, 0}};
   CHECK(ChoiceMeter(model, same, false).right() == std::vector<double>{0});
 }
@@ -118,16 +134,20 @@ TEST_CASE("[steering.choices] tokens and chance are counted") {
   uint64_t tokens = 0;
   for (const ChoiceItem& item : kItems) {
     tokens += model.encode_prompt(item.question).size();
-    for (const std::string& choice : item.choices) tokens += model.tokenizer().encode(" " + choice).size();
+    for (const std::string& choice : item.choices)
+      tokens += model.tokenizer().encode(" " + choice).size();
   }
   CHECK(meter.tokens() == tokens);
   CHECK(contains(error_of([&] { ChoiceMeter(model, {}, false); }), "no questions"));
 }
 
-TEST_CASE("[steering.choices] a file of items is read, and what is wrong with one is named with its line") {
+TEST_CASE(
+    "[steering.choices] a file of items is read, and what is wrong with one is named with its "
+    "line") {
   const TemporaryFolder folder;
   vyx::write_file(folder / "choices.jsonl",
-                  "{\"question\": \"Two and two?\", \"choices\": [\"three\", \"four\"], \"answer\": 1, \"topic\": \"sums\"}\n\n");
+                  "{\"question\": \"Two and two?\", \"choices\": [\"three\", \"four\"], "
+                  "\"answer\": 1, \"topic\": \"sums\"}\n\n");
   const std::vector<ChoiceItem> items = read_choice_items(folder / "choices.jsonl");
   REQUIRE(items.size() == 1);
   CHECK(items[0].question == "Two and two?");
@@ -135,12 +155,18 @@ TEST_CASE("[steering.choices] a file of items is read, and what is wrong with on
   CHECK(items[0].answer == 1);
 
   CHECK(contains(file_error(""), "holds no item"));
-  CHECK(contains(file_error("\n{\"question\": \"Q\", \"choices\": [\"a\"], \"answer\": 0}"), "choices.jsonl:2: \"choices\" is no list"));
-  CHECK(contains(file_error(R"({"question": "Q", "choices": "ab", "answer": 0})"), "is no list of two or more"));
-  CHECK(contains(file_error(R"({"question": "Q", "choices": ["a", ""], "answer": 0})"), "not empty"));
-  CHECK(contains(file_error(R"({"question": "Q", "choices": ["a", 1], "answer": 0})"), "expected only text"));
-  CHECK(contains(file_error(R"({"question": "Q", "choices": ["a", "a"], "answer": 0})"), "\"a\" twice"));
+  CHECK(contains(file_error("\n{\"question\": \"Q\", \"choices\": [\"a\"], \"answer\": 0}"),
+                 "choices.jsonl:2: \"choices\" is no list"));
+  CHECK(contains(file_error(R"({"question": "Q", "choices": "ab", "answer": 0})"),
+                 "is no list of two or more"));
+  CHECK(
+      contains(file_error(R"({"question": "Q", "choices": ["a", ""], "answer": 0})"), "not empty"));
+  CHECK(contains(file_error(R"({"question": "Q", "choices": ["a", 1], "answer": 0})"),
+                 "expected only text"));
+  CHECK(contains(file_error(R"({"question": "Q", "choices": ["a", "a"], "answer": 0})"),
+                 "\"a\" twice"));
   CHECK(contains(file_error(R"({"question": "Q", "choices": ["a", "b"], "answer": 2})"), "answer"));
-  CHECK(contains(file_error(R"({"question": "", "choices": ["a", "b"], "answer": 0})"), "\"question\" is empty"));
+  CHECK(contains(file_error(R"({"question": "", "choices": ["a", "b"], "answer": 0})"),
+                 "\"question\" is empty"));
   CHECK(contains(file_error(R"({"choices": ["a", "b"], "answer": 0})"), "question"));
 }

@@ -17,31 +17,39 @@ using vyx::models::LanguageModel;
 constexpr std::string_view kNeutral = "A canal is an artificial waterway. Some canals carry boats.";
 
 // Prompts and continuations of different lengths, so that every batch is padded on both sides.
-const std::vector<ContinuationPair> kPairs = {{"How was it?", " GOOD DAY", " bad day"},
-                                              {"A", "YES", "no"},
-                                              {"Tell me of the long road home.", "WE SANG", "we wept on"},
-                                              {"And", "B", "b"}};
+const std::vector<ContinuationPair> kPairs = {
+    {"How was it?", " GOOD DAY", " bad day"},
+    {"A", "YES", "no"},
+    {"Tell me of the long road home.", "WE SANG", "we wept on"},
+    {"And", "B", "b"}};
 
 /// Steers the planted model towards the capitals by `coefficient`.
-Steering towards_capitals(LanguageModel& model, double coefficient, const SteerOptions& options = {}) {
-  const std::vector<WeightedVector> vectors = {{vector_at({"model.layers.0:output", "model.layers.1:output"}), coefficient, ""}};
+Steering towards_capitals(LanguageModel& model, double coefficient,
+                          const SteerOptions& options = {}) {
+  const std::vector<WeightedVector> vectors = {
+      {vector_at({"model.layers.0:output", "model.layers.1:output"}), coefficient, ""}};
   return steer(model, vectors, options);
 }
 
 /// Mean log-probability a token of `continuation` behind `prompt`, from the whole sequence alone.
-double likelihood(LanguageModel& model, const std::string& prompt, const std::string& continuation, bool chat) {
+double likelihood(LanguageModel& model, const std::string& prompt, const std::string& continuation,
+                  bool chat) {
   std::vector<vyx::models::TokenId> tokens = model.encode_prompt(prompt, chat);
   const auto own = model.tokenizer().encode(continuation);
   tokens.insert(tokens.end(), own.begin(), own.end());
   const std::array rows{tokens};
   const auto batch = vyx::models::make_batch(rows, vyx::models::Padding::right, 0);
   const at::Tensor each = model.token_log_probabilities(batch)[0];  // [seq − 1]
-  return each.slice(0, each.size(0) - static_cast<int64_t>(own.size())).to(at::kDouble).mean().item<double>();
+  return each.slice(0, each.size(0) - static_cast<int64_t>(own.size()))
+      .to(at::kDouble)
+      .mean()
+      .item<double>();
 }
 
 }  // namespace
 
-TEST_CASE("[steering.effects] a preference is that of each pair alone, teacher-forced, padding apart") {
+TEST_CASE(
+    "[steering.effects] a preference is that of each pair alone, teacher-forced, padding apart") {
   auto model = planted_model();
   for (const bool chat : {false, true}) {
     CAPTURE(chat);
@@ -52,8 +60,9 @@ TEST_CASE("[steering.effects] a preference is that of each pair alone, teacher-f
     for (size_t i = 0; i < kPairs.size(); ++i) {
       CAPTURE(i);
       const auto& [prompt, positive, negative] = kPairs[i];
-      CHECK(preference[i] ==
-            doctest::Approx(likelihood(model, prompt, positive, chat) - likelihood(model, prompt, negative, chat)).epsilon(1e-4));
+      CHECK(preference[i] == doctest::Approx(likelihood(model, prompt, positive, chat) -
+                                             likelihood(model, prompt, negative, chat))
+                                 .epsilon(1e-4));
     }
   }
 }
@@ -61,14 +70,16 @@ TEST_CASE("[steering.effects] a preference is that of each pair alone, teacher-f
 TEST_CASE("[steering.effects] more pairs than a batch holds are measured as each alone") {
   auto model = planted_model();
   std::vector<ContinuationPair> many;
-  for (size_t i = 0; i < 70; ++i) many.push_back({std::string(1 + 3 * (i % 30), 'x'), std::string(1 + i % 4, 'A'), "b"});
+  for (size_t i = 0; i < 70; ++i)
+    many.push_back({std::string(1 + 3 * (i % 30), 'x'), std::string(1 + i % 4, 'A'), "b"});
   EffectMeter meter(model, many, kNeutral, {.chat = false});
   const std::vector<double> preference = meter.preference();
   for (const size_t i : {size_t{0}, size_t{29}, size_t{69}}) {
     CAPTURE(i);
-    CHECK(preference[i] == doctest::Approx(likelihood(model, many[i].prompt, many[i].positive, false) -
-                                           likelihood(model, many[i].prompt, many[i].negative, false))
-                               .epsilon(1e-4));
+    CHECK(preference[i] ==
+          doctest::Approx(likelihood(model, many[i].prompt, many[i].positive, false) -
+                          likelihood(model, many[i].prompt, many[i].negative, false))
+              .epsilon(1e-4));
   }
 }
 
@@ -82,11 +93,14 @@ TEST_CASE("[steering.effects] an unsteered model has no effect at all") {
   CHECK(effect.kl_p95 == 0);
 }
 
-TEST_CASE("[steering.effects] steering towards the capitals shifts the preference there, and the other way back") {
+TEST_CASE(
+    "[steering.effects] steering towards the capitals shifts the preference there, and the other "
+    "way back") {
   auto model = planted_model();
   EffectMeter meter(model, kPairs, kNeutral);
   const std::vector<double> before = meter.preference();
-  CHECK(meter.baseline_preference() == doctest::Approx((before[0] + before[1] + before[2] + before[3]) / 4));
+  CHECK(meter.baseline_preference() ==
+        doctest::Approx((before[0] + before[1] + before[2] + before[3]) / 4));
   {
     const Steering up = towards_capitals(model, 2);
     const Effect effect = meter.measure();
@@ -105,8 +119,8 @@ TEST_CASE("[steering.effects] steering towards the capitals shifts the preferenc
 }
 
 TEST_CASE(
-    "[steering.effects] KL is that of the steered from the unsteered distribution, over the windows' "
-    "tokens") {
+    "[steering.effects] KL is that of the steered from the unsteered distribution, over the "
+    "windows' tokens") {
   auto model = planted_model();
   const int64_t window = 20;
   EffectMeter meter(model, kPairs, kNeutral, {.window = window, .max_neutral_tokens = 50});
@@ -114,8 +128,11 @@ TEST_CASE(
   const auto distributions = [&] {
     std::vector<at::Tensor> all;
     for (int64_t first = 0; first < 50; first += window) {
-      const std::array rows{std::vector(tokens.begin() + first, tokens.begin() + std::min<int64_t>(first + window, 50))};
-      all.push_back(model.logits(vyx::models::make_batch(rows, vyx::models::Padding::right, 0))[0].to(at::kDouble).log_softmax(-1));
+      const std::array rows{std::vector(tokens.begin() + first,
+                                        tokens.begin() + std::min<int64_t>(first + window, 50))};
+      all.push_back(model.logits(vyx::models::make_batch(rows, vyx::models::Padding::right, 0))[0]
+                        .to(at::kDouble)
+                        .log_softmax(-1));
     }
     return at::cat(all);  // [tokens, vocabulary]
   };
@@ -129,18 +146,23 @@ TEST_CASE(
   CHECK(effect.kl_p95 == doctest::Approx(kl.quantile(0.95).item<double>()).epsilon(1e-3));
 }
 
-TEST_CASE("[steering.effects] what stands before the hooked block is run once, and nothing measured changes") {
+TEST_CASE(
+    "[steering.effects] what stands before the hooked block is run once, and nothing measured "
+    "changes") {
   auto model = planted_model();
   const int64_t window = 20;
-  EffectMeter whole(model, kPairs, kNeutral, {.window = window}), part(model, kPairs, kNeutral, {.window = window, .first_block = 1});
+  EffectMeter whole(model, kPairs, kNeutral, {.window = window}),
+      part(model, kPairs, kNeutral, {.window = window, .first_block = 1});
   int early = 0;
-  const auto counts = model.module().hook("model.layers.0", [&](const vyx::Site&, const c10::IValue&) {
-    ++early;
-    return std::nullopt;
-  });
+  const auto counts =
+      model.module().hook("model.layers.0", [&](const vyx::Site&, const c10::IValue&) {
+        ++early;
+        return std::nullopt;
+      });
   for (const double coefficient : {1.5, -2.0, 0.0}) {
     CAPTURE(coefficient);
-    const std::vector<WeightedVector> vectors = {{vector_at({"model.layers.1:output"}), coefficient, ""}};
+    const std::vector<WeightedVector> vectors = {
+        {vector_at({"model.layers.1:output"}), coefficient, ""}};
     const Steering steering = steer(model, vectors, {});
     early = 0;
     const Effect effect = part.measure();
@@ -160,14 +182,19 @@ TEST_CASE("[steering.effects] an edit of generated tokens alone is measured too"
   CHECK(effect.shift > 0.05);
   CHECK(effect.kl_mean > 0.01);
   // A continuation of one token is predicted from the prompt, which is not edited.
-  CHECK(meter.preference()[3] == doctest::Approx(likelihood(model, "And", "B", true) - likelihood(model, "And", "b", true)).epsilon(1e-4));
+  CHECK(meter.preference()[3] ==
+        doctest::Approx(likelihood(model, "And", "B", true) - likelihood(model, "And", "b", true))
+            .epsilon(1e-4));
 }
 
 TEST_CASE("[steering.effects] nothing to measure with is an error") {
   auto model = planted_model();
   CHECK(contains(error_of([&] { EffectMeter(model, {}, kNeutral); }), "no pairs of continuations"));
   CHECK(contains(error_of([&] { EffectMeter(model, kPairs, ""); }), "neutral text is empty"));
-  CHECK(contains(error_of([&] { NeutralMeter(model, {{1, 2}, {}}); }), "a window of the neutral text is empty"));
+  CHECK(contains(error_of([&] {
+                   NeutralMeter(model, {{1, 2}, {}});
+                 }),
+                 "a window of the neutral text is empty"));
   CHECK_THROWS_AS(EffectMeter(model, kPairs, kNeutral, {.window = 0}), vyx::UsageError);
   CHECK_THROWS_AS(EffectMeter(model, kPairs, kNeutral, {.max_neutral_tokens = 0}), vyx::UsageError);
 }

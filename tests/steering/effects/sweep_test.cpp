@@ -13,8 +13,11 @@ using namespace vyx::test;
 
 struct Swept {
   vyx::models::LanguageModel model = planted_model();
-  EffectMeter meter{model, {{"Say it", "GOOD", "bad"}, {"And?", "YES", "no"}}, "A canal is an artificial waterway."};
-  std::vector<WeightedVector> vectors = {{vector_at({"model.layers.0:output", "model.layers.1:output"}), 1, ""}};
+  EffectMeter meter{model,
+                    {{"Say it", "GOOD", "bad"}, {"And?", "YES", "no"}},
+                    "A canal is an artificial waterway."};
+  std::vector<WeightedVector> vectors = {
+      {vector_at({"model.layers.0:output", "model.layers.1:output"}), 1, ""}};
 
   Sweep run(const SweepOptions& options) { return sweep(model, vectors, meter, options); }
 };
@@ -56,13 +59,15 @@ TEST_CASE("[steering.sweep] the strongest coefficient is chosen whose two signs 
   const auto kl = [&](size_t i) { return all.rows[i].effect.kl_mean; };
   const double worst_at_1 = std::max(kl(1), kl(5)), worst_at_2 = std::max(kl(0), kl(6));
   REQUIRE(worst_at_1 < worst_at_2);
-  CHECK(swept.run({.coefficients = coefficients, .max_kl = (worst_at_1 + worst_at_2) / 2}).chosen == 1);
+  CHECK(swept.run({.coefficients = coefficients, .max_kl = (worst_at_1 + worst_at_2) / 2}).chosen ==
+        1);
   CHECK_FALSE(swept.run({.coefficients = coefficients, .max_kl = 1e-9}).chosen);
 }
 
 TEST_CASE("[steering.sweep] both signs must move the preference their own way") {
   const auto rows = [](double down, double up) {
-    return std::vector<SweepRow>{{-2, {.shift = down, .kl_mean = 0.1}}, {0, {}}, {2, {.shift = up, .kl_mean = 0.1}}};
+    return std::vector<SweepRow>{
+        {-2, {.shift = down, .kl_mean = 0.1}}, {0, {}}, {2, {.shift = up, .kl_mean = 0.1}}};
   };
   CHECK(choose_coefficient(rows(-1, 1), 0.2) == 2);
   CHECK_FALSE(choose_coefficient(rows(1, 1), 0.2));

@@ -23,7 +23,9 @@ SiteDirection direction_at(std::string_view site, std::vector<float> values) {
 }
 
 ControlVector example(std::vector<SiteDirection> directions) {
-  return {"", {"Tiny", "llama", "12ab", "pca-center", "last", "pairs.jsonl", "34cd", 24, "0.1.0"}, std::move(directions)};
+  return {"",
+          {"Tiny", "llama", "12ab", "pca-center", "last", "pairs.jsonl", "34cd", 24, "0.1.0"},
+          std::move(directions)};
 }
 
 // The bits of a double, so that NaN equals itself.
@@ -60,13 +62,15 @@ void check_equal(const ControlVector& a, const ControlVector& b) {
 struct ForeignFile {
   vyx::GgufValue layer_count = uint32_t{2};
   std::string architecture = "controlvector";
-  std::vector<std::pair<std::string, std::vector<float>>> tensors = {{"direction.7", {1, 2, 3}}, {"direction.10", {4, 5, 6}}};
+  std::vector<std::pair<std::string, std::vector<float>>> tensors = {{"direction.7", {1, 2, 3}},
+                                                                     {"direction.10", {4, 5, 6}}};
   std::vector<std::pair<std::string, vyx::GgufValue>> extra{};
 
   std::filesystem::path write(const std::filesystem::path& path) const {
-    std::vector<std::pair<std::string, vyx::GgufValue>> metadata = {{"general.architecture", architecture},
-                                                                    {"controlvector.model_hint", std::string("llama")},
-                                                                    {"controlvector.layer_count", layer_count}};
+    std::vector<std::pair<std::string, vyx::GgufValue>> metadata = {
+        {"general.architecture", architecture},
+        {"controlvector.model_hint", std::string("llama")},
+        {"controlvector.layer_count", layer_count}};
     metadata.insert(metadata.end(), extra.begin(), extra.end());
     std::vector<vyx::GgufTensorData> data;
     for (const auto& [name, values] : tensors) {
@@ -81,8 +85,8 @@ struct ForeignFile {
 
 TEST_CASE("[steering.control_vector_file] a vector of block outputs survives bit for bit") {
   const vyx::test::TemporaryFolder folder;
-  ControlVector vector =
-      example({direction_at("model.layers.8:output", {0.1f, -0.2f, 1e-40f}), direction_at("model.layers.29:output", {1, 2, 3})});
+  ControlVector vector = example({direction_at("model.layers.8:output", {0.1f, -0.2f, 1e-40f}),
+                                  direction_at("model.layers.29:output", {1, 2, 3})});
   vector.directions[1].direction.statistics.held_out_accuracy = std::nan("");
   vector.directions[1].direction.statistics.eigenvalues = {4};
   write_control_vector(vector, folder / "v.gguf");
@@ -94,7 +98,8 @@ TEST_CASE("[steering.control_vector_file] a vector of block outputs survives bit
 
 TEST_CASE("[steering.control_vector_file] block outputs are laid out as llama.cpp reads them") {
   const vyx::test::TemporaryFolder folder;
-  write_control_vector(example({direction_at("model.layers.8:output", {1, 2}), direction_at("model.layers.9:output", {3, 4})}),
+  write_control_vector(example({direction_at("model.layers.8:output", {1, 2}),
+                                direction_at("model.layers.9:output", {3, 4})}),
                        folder / "v.gguf");
   const vyx::GgufFile file(folder / "v.gguf");
   CHECK(file->string("general.architecture") == "controlvector");
@@ -114,8 +119,8 @@ TEST_CASE("[steering.control_vector_file] block outputs are laid out as llama.cp
 }
 
 TEST_CASE(
-    "[steering.control_vector_file] what llama.cpp's layout can't say is written so that it refuses the "
-    "file") {
+    "[steering.control_vector_file] what llama.cpp's layout can't say is written so that it "
+    "refuses the file") {
   const vyx::test::TemporaryFolder folder;
   for (const auto& [first, second] : {std::pair{"model.layers.0:output", "model.layers.1:output"},
                                       {"model.layers.3:input", "model.layers.4:output"},
@@ -124,7 +129,8 @@ TEST_CASE(
                                       {"model.layers.03:output", "model.layers.4:output"},
                                       {":output", "model.layers.4:output"}}) {
     CAPTURE(first);
-    const ControlVector vector = example({direction_at(first, {1, 2}), direction_at(second, {3, 4})});
+    const ControlVector vector =
+        example({direction_at(first, {1, 2}), direction_at(second, {3, 4})});
     write_control_vector(vector, folder / "v.gguf");
     check_equal(vector, read_control_vector(folder / "v.gguf"));
     const vyx::GgufFile file(folder / "v.gguf");
@@ -140,12 +146,15 @@ TEST_CASE("[steering.control_vector_file] blocks of another name come back under
   check_equal(vector, read_control_vector(folder / "v.gguf", "model.layers"));
 }
 
-TEST_CASE("[steering.control_vector_file] a file of repeng is read in the order of its blocks, without a warning") {
+TEST_CASE(
+    "[steering.control_vector_file] a file of repeng is read in the order of its blocks, without a "
+    "warning") {
   const vyx::test::TemporaryFolder folder;
   ForeignFile foreign;
   std::swap(foreign.tensors[0], foreign.tensors[1]);
   std::string warning;
-  const ControlVector vector = read_control_vector(foreign.write(folder / "v.gguf"), "transformer.h", &warning);
+  const ControlVector vector =
+      read_control_vector(foreign.write(folder / "v.gguf"), "transformer.h", &warning);
   CHECK(warning.empty());
   CHECK(vector.provenance.model_hint == "llama");
   CHECK(vector.provenance.model_sha256.empty());
@@ -155,7 +164,9 @@ TEST_CASE("[steering.control_vector_file] a file of repeng is read in the order 
   CHECK(at::equal(vector.directions[1].direction.vector, at::tensor({4.f, 5.f, 6.f})));
 }
 
-TEST_CASE("[steering.control_vector_file] a file of cvector-generator warns of its shift, and is not shifted") {
+TEST_CASE(
+    "[steering.control_vector_file] a file of cvector-generator warns of its shift, and is not "
+    "shifted") {
   const vyx::test::TemporaryFolder folder;
   std::string warning;
   const auto path = ForeignFile{.layer_count = int32_t{2}}.write(folder / "v.gguf");
@@ -167,19 +178,28 @@ TEST_CASE("[steering.control_vector_file] a file of cvector-generator warns of i
   CHECK(read_control_vector(path).directions.size() == 2);  // a warning that nobody wants
 }
 
-TEST_CASE("[steering.control_vector_file] files that are no control vector are refused with their reason") {
+TEST_CASE(
+    "[steering.control_vector_file] files that are no control vector are refused with their "
+    "reason") {
   const vyx::test::TemporaryFolder folder;
-  const auto error = [&](const ForeignFile& file) { return error_of([&] { read_control_vector(file.write(folder / "v.gguf")); }); };
-  CHECK(contains(error({.architecture = "llama"}), "v.gguf: general.architecture is \"llama\", expected \"controlvector\""));
+  const auto error = [&](const ForeignFile& file) {
+    return error_of([&] { read_control_vector(file.write(folder / "v.gguf")); });
+  };
+  CHECK(contains(error({.architecture = "llama"}),
+                 "v.gguf: general.architecture is \"llama\", expected \"controlvector\""));
   CHECK(contains(error({.tensors = {}}), "v.gguf: holds no direction"));
-  CHECK(contains(error({.tensors = {{"token_embd.weight", {1}}}}), "\"token_embd.weight\" is not a direction"));
+  CHECK(contains(error({.tensors = {{"token_embd.weight", {1}}}}),
+                 "\"token_embd.weight\" is not a direction"));
   CHECK(contains(error({.tensors = {{"direction.x", {1}}}}), "\"direction.x\" is not a direction"));
-  CHECK(contains(error({.tensors = {{"direction.-1", {1}}}}), "\"direction.-1\" is not a direction"));
+  CHECK(
+      contains(error({.tensors = {{"direction.-1", {1}}}}), "\"direction.-1\" is not a direction"));
   CHECK(contains(error({.tensors = {{"direction.1", {1, 2}}, {"direction.2", {1, 2, 3}}}}),
                  "widths differ: 2 at model.layers.1:output and 3 at model.layers.2:output"));
   const float infinity = std::numeric_limits<float>::infinity();
-  CHECK(contains(error({.tensors = {{"direction.1", {1, std::nanf("")}}}}), "holds NaN or infinity"));
-  CHECK(contains(error({.tensors = {{"direction.1", {infinity}}}}), "\"direction.1\" is empty or holds NaN or infinity"));
+  CHECK(
+      contains(error({.tensors = {{"direction.1", {1, std::nanf("")}}}}), "holds NaN or infinity"));
+  CHECK(contains(error({.tensors = {{"direction.1", {infinity}}}}),
+                 "\"direction.1\" is empty or holds NaN or infinity"));
   CHECK(contains(error_of([&] { read_control_vector(folder / "none.gguf"); }), "none.gguf"));
 }
 
@@ -188,35 +208,57 @@ TEST_CASE("[steering.control_vector_file] tensors of another type or shape are r
   const std::vector<float> values = {1, 2, 3, 4};
   const auto bytes = std::as_bytes(std::span(values));
   const auto error = [&](const vyx::GgufTensorData& tensor) {
-    vyx::write_gguf(folder / "v.gguf", {{"general.architecture", std::string("controlvector")}}, {tensor});
+    vyx::write_gguf(folder / "v.gguf", {{"general.architecture", std::string("controlvector")}},
+                    {tensor});
     return error_of([&] { read_control_vector(folder / "v.gguf"); });
   };
-  CHECK(contains(error({"direction.1", {2, 2}, vyx::GgmlType::f32, bytes}), "F32 with 2 dimensions"));
-  CHECK(contains(error({"direction.1", {8}, vyx::GgmlType::f16, bytes}), "F16 with 1 dimensions, expected F32 with one"));
+  CHECK(
+      contains(error({"direction.1", {2, 2}, vyx::GgmlType::f32, bytes}), "F32 with 2 dimensions"));
+  CHECK(contains(error({"direction.1", {8}, vyx::GgmlType::f16, bytes}),
+                 "F16 with 1 dimensions, expected F32 with one"));
 }
 
 TEST_CASE("[steering.control_vector_file] our keys must fit the tensors") {
   const vyx::test::TemporaryFolder folder;
-  const auto error = [&](ForeignFile file) { return error_of([&] { read_control_vector(file.write(folder / "v.gguf")); }); };
+  const auto error = [&](ForeignFile file) {
+    return error_of([&] { read_control_vector(file.write(folder / "v.gguf")); });
+  };
   const std::pair<std::string, vyx::GgufValue> pairs{"vyx.pairs", uint64_t{3}};
   const auto sites = [](std::vector<std::string> names) {
     return std::pair<std::string, vyx::GgufValue>{"vyx.sites", vyx::GgufArray(std::move(names))};
   };
-  CHECK(contains(error({.extra = {pairs, sites({"model.layers.7:output"})}}), "2 tensors for 1 sites"));
-  CHECK(contains(error({.extra = {pairs, sites({"model.layers.7:output", "model.layers.8:output"})}}), "direction.8"));
-  CHECK(contains(error({.extra = {pairs, sites({"model.layers.7:output", "model.layers.10:sideways"})}}), "sideways"));
+  CHECK(contains(error({.extra = {pairs, sites({"model.layers.7:output"})}}),
+                 "2 tensors for 1 sites"));
+  CHECK(
+      contains(error({.extra = {pairs, sites({"model.layers.7:output", "model.layers.8:output"})}}),
+               "direction.8"));
+  CHECK(contains(
+      error({.extra = {pairs, sites({"model.layers.7:output", "model.layers.10:sideways"})}}),
+      "sideways"));
   const auto good = sites({"model.layers.7:output", "model.layers.10:output"});
   CHECK(contains(error({.extra = {pairs, good}}), "vyx.eigengap"));
-  CHECK(contains(error({.extra = {pairs, good, {"vyx.eigengap", vyx::GgufArray(std::vector<double>{1})}}}),
-                 "vyx.eigengap has 1 values, expected 2"));
+  CHECK(contains(
+      error({.extra = {pairs, good, {"vyx.eigengap", vyx::GgufArray(std::vector<double>{1})}}}),
+      "vyx.eigengap has 1 values, expected 2"));
 }
 
-TEST_CASE("[steering.control_vector_file] vectors that no file can hold are refused before anything is written") {
+TEST_CASE(
+    "[steering.control_vector_file] vectors that no file can hold are refused before anything is "
+    "written") {
   const vyx::test::TemporaryFolder folder;
-  const auto error = [&](const ControlVector& vector) { return error_of([&] { write_control_vector(vector, folder / "v.gguf"); }); };
+  const auto error = [&](const ControlVector& vector) {
+    return error_of([&] { write_control_vector(vector, folder / "v.gguf"); });
+  };
   CHECK(contains(error(example({})), "holds no direction"));
-  CHECK(contains(error(example({direction_at("a.1:output", {1}), direction_at("a.2:output", {1, 2})})), "widths differ"));
-  CHECK(contains(error(example({direction_at("a.1:output", {1}), direction_at("a.1:output", {2})})), "two directions"));
+  CHECK(contains(
+      error(example({direction_at("a.1:output", {1}), direction_at("a.2:output", {1, 2})})),
+      "widths differ"));
+  CHECK(contains(error(example({direction_at("a.1:output", {1}), direction_at("a.1:output", {2})})),
+                 "two directions"));
   CHECK_FALSE(std::filesystem::exists(folder / "v.gguf"));
-  CHECK(contains(error_of([&] { write_control_vector(example({direction_at("a.1:output", {1})}), folder / "none" / "v.gguf"); }), "none"));
+  CHECK(contains(error_of([&] {
+                   write_control_vector(example({direction_at("a.1:output", {1})}),
+                                        folder / "none" / "v.gguf");
+                 }),
+                 "none"));
 }
