@@ -3,7 +3,7 @@
 #include "core/base/utf8.h"
 #include "core/base/utf8_stream.h"
 
-using namespace vyx::models;
+using namespace vyx;
 
 namespace {
 

@@ -36,7 +36,9 @@ std::string storage(int elements, std::string_view type = "torch\nFloatStorage\n
 // A vector in it: offset, size and stride.
 std::string tensor(int elements, int offset, int size, int stride) {
   return cat({"ctorch._utils\n_rebuild_tensor_v2\n(", storage(elements), "K", byte(offset), "K",
-              byte(size), "\x85K", byte(stride), "\x85\x89ccollections\nOrderedDict\n)RtR"});
+              byte(size), "\x85K", byte(stride),
+              "\x85\x89"
+              "ccollections\nOrderedDict\n)RtR"});
 }
 
 std::string dictionary(std::string_view value) {

@@ -24,8 +24,9 @@ TEST_CASE("[core.page] whatever a text holds, it stays text") {
   CHECK(escape_html("<!--<script>alert(1)</script>") ==
         "&lt;!--&lt;script&gt;alert(1)&lt;/script&gt;");
   CHECK(escape_html("\x1b[31m\n") == "\\x1b[31m\n");
-  CHECK(escape_html("a\xe2\x80\xaeb") == "a\\u202eb");  // right-to-left override
-  CHECK(escape_html("\xff|\xc3") == "\\xff|\\xc3");     // malformed
+  CHECK(escape_html("a\xe2\x80\xae"
+                    "b") == "a\\u202eb");            // right-to-left override
+  CHECK(escape_html("\xff|\xc3") == "\\xff|\\xc3");  // malformed
   CHECK(escape_html("Grüße \xf0\x9f\x98\x80") == "Grüße \xf0\x9f\x98\x80");
   CHECK(escape_html("\xc2\x85\xef\xbb\xbf") ==
         "\\u0085\\ufeff");  // a C1 control, a byte order mark

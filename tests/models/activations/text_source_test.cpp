@@ -71,8 +71,9 @@ TEST_CASE("[models.text_source] JSON Lines give the member that was asked for") 
 
 TEST_CASE("[models.text_source] what is not as it should be is mended and counted") {
   const TemporaryFolder folder;
-  write_file(folder / "a.txt",
-             std::string("\xEF\xBB\xBFa\r\nb\0c\rd\xFF\xE2\x82z\r\n\xEF\xBB\xBF", 20));
+  write_file(folder / "a.txt", std::string("\xEF\xBB\xBF"
+                                           "a\r\nb\0c\rd\xFF\xE2\x82z\r\n\xEF\xBB\xBF",
+                                           20));
   TextSource source({folder / "a.txt"});
   CHECK(all(source) == Texts{"a\nbc\rd\xEF\xBF\xBD\xEF\xBF\xBDz\n\xEF\xBB\xBF"});
   CHECK(source.cursor().counts == TextCounts{.documents = 1,
