@@ -1,5 +1,6 @@
-"""./vyx demo: steer SmolLM2-135M with a control vector, from the weights to a steered model in stock Python; then train a sparse
-autoencoder on its activations, measure it, and compare its latents with control vectors.
+"""./vyx demo: steer SmolLM2-135M with a control vector, from the weights to a steered model in
+stock Python; then train a sparse autoencoder on its activations, measure it, and compare its
+latents with control vectors.
 
 Runs the drivers as a user would, shows each command, and leaves its results in out/demo.
 """
@@ -12,10 +13,11 @@ import time
 
 BIN = pathlib.Path("build/release/bin")
 OUT = pathlib.Path("out/demo")
-SITES = "model.layers.{8..21}"  # the middle of the network; earlier and later blocks break the grammar sooner
+SITES = "model.layers.{8..21}"  # the middle; elsewhere edits break the grammar sooner
 PROMPT = "How was your day?"
 SAE_SITE = "model.layers.14"
-TEXT, HELDOUT = ".deps/text/english.jsonl", ".deps/text/heldout.jsonl"  # the same mix of documents; none is in both
+TEXT = ".deps/text/english.jsonl"
+HELDOUT = ".deps/text/heldout.jsonl"  # the same mix of documents; none is in both
 
 
 def run(driver, *args):
@@ -35,9 +37,8 @@ def main():
     model, vector, steered = OUT / "smollm2.pt", OUT / "happy.gguf", OUT / "steered.pt"
 
     imported = run("vyx-import", ".deps/models/smollm2.gguf", "--out", model)
-    print(
-        f"{imported['name']}: {imported['parameters']:,} parameters, imported in {imported['seconds']:.1f} s"
-    )
+    print(f"{imported['name']}: {imported['parameters']:,} parameters,"
+          f" imported in {imported['seconds']:.1f} s")
 
     extracted = run("vyx-vector", "--model", model, "--template", "apps/data/happy.json", "--out",
                     vector)
@@ -57,9 +58,8 @@ def main():
     print(f"\nUser: {PROMPT}")
     for generation in swept["generations"]:
         row = rows[generation["coefficient"]]
-        print(
-            f"\n[{generation['coefficient']:+g}; shift {row['shift']:+.3f}, KL {row['kl_mean']:.3f}]"
-            f" {generation['text']}")
+        print(f"\n[{generation['coefficient']:+g}; shift {row['shift']:+.3f},"
+              f" KL {row['kl_mean']:.3f}] {generation['text']}")
 
     exported = run("vyx-export", "--model", model, "--vector", vector, "--sites", SITES,
                    "--coefficient", swept["chosen"], "--out", steered)
@@ -76,61 +76,64 @@ def main():
     }
     report["seconds"] = time.monotonic() - started
     (OUT / "demo.json").write_text(json.dumps(report, indent=2) + "\n")
-    print(
-        f"\nDone in {report['seconds']:.0f} s. {OUT} holds smollm2.pt, happy.gguf, steered.pt, store, sae, compare and demo.json."
-    )
+    print(f"\nDone in {report['seconds']:.0f} s. {OUT} holds smollm2.pt, happy.gguf, steered.pt,"
+          " store, sae, compare and demo.json.")
 
 
 def train_autoencoder(model):
-    """A TopK autoencoder on one block's output, from text to metrics on text that it was not trained on."""
-    fast, store, heldout, sae = OUT / "smollm2-bfloat16.pt", OUT / "store", OUT / "heldout", OUT / "sae"
+    """A TopK autoencoder on one block's output, from text to metrics on text that it has not
+    seen."""
+    fast, sae = OUT / "smollm2-bfloat16.pt", OUT / "sae"
+    store, heldout = OUT / "store", OUT / "heldout"
     run("vyx-import", ".deps/models/smollm2.gguf", "--dtype", "bfloat16", "--out", fast)
     for name, text, tokens in ((store, TEXT, 200_000), (heldout, HELDOUT, 10_000)):
         harvested = run("vyx-harvest", "--model", fast, "--text", text, "--site", SAE_SITE,
                         "--tokens", tokens, "--out", name)
         left_out = harvested["left_out"]
-        print(
-            f"{harvested['rows']:,} activations of width {harvested['sites'][0]['width']}, without {left_out['sinks']:,} attention sinks;"
-            f" {harvested['seconds']:.0f} s")
+        print(f"{harvested['rows']:,} activations of width {harvested['sites'][0]['width']},"
+              f" without {left_out['sinks']:,} attention sinks; {harvested['seconds']:.0f} s")
 
     trained = run("vyx-sae-train", "--activations", store, "--architecture", "topk", "--latents",
                   4608, "--k", 32, "--batch", 2048, "--lr", 1e-3, "--tokens", 1_000_000, "--out",
                   sae, "--overwrite")
     print(
-        f"{trained['tokens']:,} tokens in {trained['seconds']:.0f} s ({trained['tokens'] / trained['seconds']:,.0f} tokens/s); curves in {sae}/training.html"
-    )
+        f"{trained['tokens']:,} tokens in {trained['seconds']:.0f} s"
+        f" ({trained['tokens'] / trained['seconds']:,.0f} tokens/s); curves in {sae}/training.html")
 
     measured = run("vyx-sae-eval", "--sae", sae, "--activations", heldout, "--model", model,
                    "--text", HELDOUT, "--tokens", 8192)
     metrics, recovered = measured["metrics"], measured["recovered"]
+    print(f"on held-out text: explained variance {metrics['explained_variance']:.3f},"
+          f" cosine {metrics['cosine']:.3f}, L0 {metrics['l0']:.1f},"
+          f" {metrics['dead_fraction']:.1%} of the latents never fired")
+    loss = {
+        name: recovered[name]["cross_entropy"]
+        for name in ("clean", "reconstruction", "mean", "zero")
+    }
     print(
-        f"on held-out text: explained variance {metrics['explained_variance']:.3f}, cosine {metrics['cosine']:.3f}, L0 {metrics['l0']:.1f},"
-        f" {metrics['dead_fraction']:.1%} of the latents never fired")
-    print(
-        f"cross-entropy {recovered['clean']['cross_entropy']:.3f}; with the reconstruction {recovered['reconstruction']['cross_entropy']:.3f}, with the"
-        f" activation's mean {recovered['mean']['cross_entropy']:.3f}, with zero {recovered['zero']['cross_entropy']:.3f}:"
-        f" {recovered['against_mean']['cross_entropy_score']:.1%} of the loss against the mean is recovered"
-    )
+        f"cross-entropy {loss['clean']:.3f}; with the reconstruction {loss['reconstruction']:.3f},"
+        f" with the activation's mean {loss['mean']:.3f}, with zero {loss['zero']:.3f}:"
+        f" {recovered['against_mean']['cross_entropy_score']:.1%} of the loss against the mean is"
+        " recovered")
     return {"harvest": harvested, "train": trained, "eval": measured}
 
 
 def compare(model):
-    """Directions and latents at the same KL on neutral text, on items that none of them was made or chosen from; small, so that p-values
-    cannot be."""
+    """Directions and latents at the same KL on neutral text, on items that none of them was made or
+    chosen from; too small for p-values."""
     compared = run("vyx-compare", "--model", model, "--template", "apps/data/happy.json",
                    "--heldout", "apps/data/happy_heldout.jsonl", "--sae", OUT / "sae", "--neutral",
                    "apps/data/neutral.txt", "--neutral-tokens", 512, "--candidates", 6, "--k", 3,
                    "--kl", "0.3", "--sample-tokens", 24, "--nulls", 1, "--out", OUT / "compare")
     print(
-        "at 0.3 nats (95th percentile of KL)  effect (nats a token)  95 % interval     wrong sign  detection (AUROC)"
-    )
+        "at 0.3 nats (95th percentile of KL)  effect (nats a token)  95 % interval     wrong sign "
+        " detection (AUROC)")
     for method in compared["methods"]:
         level = next(level for level in method["levels"]
                      if level["level"] == compared["headline_kl"])
         low, high = level["interval"]
-        print(
-            f"{method['name']:<35}  {level['effect']:>+21.3f}  [{low:+.3f}, {high:+.3f}]  {method['wrong_sign']:>+10.3f}  {method['detection']['auroc']:>17.3f}"
-        )
+        print(f"{method['name']:<35}  {level['effect']:>+21.3f}  [{low:+.3f}, {high:+.3f}]"
+              f"  {method['wrong_sign']:>+10.3f}  {method['detection']['auroc']:>17.3f}")
     for sentence in compared["answer"]:
         print(sentence)
     print(f"The whole comparison, with pictures, is in {compared['page']}")
@@ -138,7 +141,8 @@ def compare(model):
 
 
 def run_in_python(path, coefficient):
-    """The exported model in stock Python, with torch alone: the next word after a prompt, at −c, 0 and +c."""
+    """The exported model in stock Python, with torch alone: the next word after a prompt, at −c, 0
+    and +c."""
     import warnings
 
     warnings.filterwarnings("ignore", category=DeprecationWarning)  # torch.jit is in maintenance

@@ -1,8 +1,10 @@
-"""English text for the demo's autoencoder, out of unpacked Debian packages: mix_text.py PACKAGES TRAIN.jsonl HELDOUT.jsonl
+"""English text for the demo's autoencoder, out of unpacked Debian packages:
+mix_text.py PACKAGES TRAIN.jsonl HELDOUT.jsonl
 
-PACKAGES holds a folder a package, as `dpkg -x` leaves it. Documents are paragraphs that belong together, up to some 3,000
-characters, of essays, manuals, dictionaries and aphorisms; no source gives more than its share, and the documents are shuffled, so
-that any beginning of the file is a mix. The same packages give the same bytes. Standard library only.
+PACKAGES holds one folder per package, as `dpkg -x` leaves it. Documents are paragraphs that belong
+together, up to some 3,000 characters, of essays, manuals, dictionaries and aphorisms. No source
+gives more than its share, and the documents are shuffled, so that any beginning of the file is a
+mix. The same packages give the same bytes. Standard library only.
 """
 
 import gzip
@@ -90,7 +92,7 @@ def manual(pattern):
 
 
 def pod(root):
-    """Perl's manual without its markup; without tables of contents, of characters and of changes."""
+    """Perl's manual without markup, tables of contents, lists of characters and of changes."""
     for path in sorted(root.glob("usr/share/perl/*/pod/*.pod")):
         if re.search(r"delta|perltoc|perlapi|perlintern|uniprops|perlmodlib|perlebcdic|perldiag",
                      path.name):
@@ -111,7 +113,8 @@ def fortunes(root):
 
 
 def dictionary(name, every=1):
-    """Each `every`th entry of a dictd dictionary: word, offset and length in base 64, a line an entry."""
+    """Each `every`th entry of a dictd dictionary. Its index has one line per entry: word, offset,
+    and length in base 64."""
     digits = {
         character: i
         for i, character in enumerate(
@@ -163,9 +166,8 @@ def mix(packages):
     for package, (extract, share) in SOURCES.items():
         texts = [text for text in extract(packages / package) if len(text.strip()) >= 40]
         if not texts:
-            sys.exit(
-                f"mix_text.py: found no text in {packages / package}; is the package of another release?"
-            )
+            sys.exit(f"mix_text.py: found no text in {packages / package};"
+                     " is the package of another release?")
         shuffler.shuffle(texts)
         size, taken = 0, 0
         while taken < len(texts) and size < share:

@@ -1,4 +1,5 @@
-"""A tiny random Llama with a byte-level tokenizer, as GGUF and as model.pt, and a way to run the drivers."""
+"""A tiny random Llama with a byte-level tokenizer, as GGUF and as model.pt,
+and a way to run the drivers."""
 
 import json
 import os
@@ -14,7 +15,8 @@ from safetensors.numpy import save_file
 WIDTH, LAYERS, HEADS, KV_HEADS, FEED_FORWARD = 32, 3, 4, 2, 64
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CHAT_TEMPLATE = (
-    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content']"
+    " + '<|im_end|>' + '\n'}}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
 
 
@@ -31,7 +33,8 @@ def byte_tokens():
 
 
 def write_tiny_gguf(path, *, seed=0, width=WIDTH, tokenizer=True, spoil=None, lost_bytes=()):
-    """`spoil(name, array)` returns the weights to write instead; `lost_bytes` get a token that no text has."""
+    """`spoil(name, array)` returns the weights to write instead; `lost_bytes` get a token that no
+    text has."""
     random = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_name(f"Tiny {seed}")
@@ -136,7 +139,8 @@ class Drivers:
 
 @pytest.fixture
 def open_page(tmp_path):
-    """What Chromium makes of an HTML file: its document as text. Nothing may have been blocked or complained of."""
+    """What Chromium makes of an HTML file: its document as text. The page may not make it block
+    anything or complain."""
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("no chromium (third_party/debian-packages-test.txt)")
@@ -151,7 +155,8 @@ def open_page(tmp_path):
             **os.environ, "HOME": str(tmp_path)
         })
         assert result.returncode == 0, result.stderr
-        assert "CONSOLE" not in result.stderr and "Content Security Policy" not in result.stderr, result.stderr
+        assert "CONSOLE" not in result.stderr, result.stderr
+        assert "Content Security Policy" not in result.stderr, result.stderr
         return result.stdout
 
     return dom

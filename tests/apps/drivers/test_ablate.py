@@ -1,4 +1,5 @@
-"""Ablation runs: shared steps, failures that stay in their cells, kill -9, --verify, and experiment files that nobody should have written."""
+"""Ablation runs: shared steps, failures that stay in their cells, kill -9, --verify, and experiment
+files with mistakes."""
 
 import csv
 import json
@@ -27,10 +28,12 @@ coefficient = [1, 2]
 seed = [0, 1]
 [steps.vector]
 driver = "vector"
-options = {{model = "{{model}}", contrast = "{{pairs}}", method = "{{method}}", seed = "{{seed}}", out = "vector.gguf"}}
+options = {{model = "{{model}}", contrast = "{{pairs}}", method = "{{method}}", \
+seed = "{{seed}}", out = "vector.gguf"}}
 [steps.sweep]
 driver = "sweep"
-options = {{model = "{{model}}", vector = "{{steps.vector.out}}", pairs = "{{heldout}}", neutral = "{{neutral}}", coefficients = "{{coefficient}}"}}
+options = {{model = "{{model}}", vector = "{{steps.vector.out}}", pairs = "{{heldout}}", \
+neutral = "{{neutral}}", coefficients = "{{coefficient}}"}}
 [results]
 shift = "sweep.rows[coefficient={{coefficient}}].shift"
 kl = "sweep.rows[coefficient={{coefficient}}].kl_mean"
@@ -196,7 +199,8 @@ def test_a_cell_that_fails_is_recorded_and_the_rest_go_on(drivers, experiment, t
                 "vyx-vector: ") and "model.layers.7" in row["error"] and "\n" not in row["error"]
             assert str(tmp_path) not in row["error"]
     page = (tmp_path / "run" / "index.html").read_text()
-    assert "Cells that failed" in page and "Over coefficient" in page  # of the layers only one has results to draw
+    assert "Cells that failed" in page
+    assert "Over coefficient" in page  # of the layers only one has results to draw
     assert drivers.json("vyx-ablate", "--verify", tmp_path / "run")["identical"]  # failures too
     # What failed is tried again, what succeeded is not.
     again = json.loads(drivers.run("vyx-ablate", path, "--out", tmp_path / "run", "--json").stdout)
@@ -287,7 +291,8 @@ def test_verify_says_bit_identical_or_shows_the_first_cell_that_differs(
         json.dumps(row, separators=(",", ":")) + "\n" for row in table))
     result = drivers.run("vyx-ablate", "--verify", run)
     assert result.returncode == 1
-    assert f"first in cell 5 (coefficient=1 method=mean seed=1): results.kl was {value + 1e-12!r}, is {value!r} now" in result.stdout
+    assert ("first in cell 5 (coefficient=1 method=mean seed=1): "
+            f"results.kl was {value + 1e-12!r}, is {value!r} now") in result.stdout
 
 
 def test_verify_finds_files_that_changed_since(drivers, finished, experiment, tmp_path):
@@ -326,11 +331,11 @@ def test_variants_and_settings(drivers, experiment, tmp_path):
 
 @pytest.mark.parametrize("old, new, message", [
     ("coefficients =", "coeficients =",
-     "experiment.toml:17: steps.sweep: vyx-sweep has no option \"coeficients\"; did you mean coefficients?"
-     ),
+     "experiment.toml:17: steps.sweep: vyx-sweep has no option \"coeficients\"; "
+     "did you mean coefficients?"),
     ('driver = "sweep"', 'driver = "sweeep"',
-     "experiment.toml:16: steps.sweep: there is no driver \"sweeep\" beside this program; did you mean sweep?"
-     ),
+     "experiment.toml:16: steps.sweep: there is no driver \"sweeep\" beside this program; "
+     "did you mean sweep?"),
     ("[results]", "[resultz]",
      "experiment.toml:18: no such key \"resultz\"; did you mean results?"),
     ('"{steps.vector.out}"', '"{steps.vector.ou}"', "did you mean out?"),

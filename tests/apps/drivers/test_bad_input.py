@@ -15,7 +15,7 @@ def left_in(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-# --- GGUF (the directory's own hundred ways to be wrong are in tests/core/formats/gguf_hostile_test.cpp)
+# --- GGUF (tests/core/formats/gguf_hostile_test.cpp has many more damaged directories)
 
 
 @pytest.mark.parametrize("content, expected", [
@@ -204,7 +204,8 @@ def test_an_output_that_cannot_be_written(drivers, tiny_gguf, tiny_model, tiny_p
 @pytest.mark.parametrize("driver", ["vyx-import", "vyx-export"])
 def test_a_full_disk_leaves_the_old_file(drivers, tiny_gguf, tiny_model, tiny_pairs, tiny_vector,
                                          tmp_path, driver):
-    """A tmpfs of 64 KiB in a mount namespace of its own; without the right to make one, a file-size limit."""
+    """A tmpfs of 64 KiB in a mount namespace of its own; without the right to make one, a limit on
+    the size of files."""
     args = [str(arg) for arg in outputs(tiny_gguf, tiny_model, tiny_pairs, tiny_vector)[driver]]
     disk = tmp_path / "disk"
     disk.mkdir()

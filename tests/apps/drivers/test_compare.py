@@ -27,7 +27,8 @@ CHOICES = [{
     "choices": [str(n + 1), str(n + 2), str(n - 1)][:2 + n % 2],
     "answer": 0
 } for n in range(1, 9)]
-NEUTRAL = "A canal is an artificial waterway that carries boats between rivers, lakes and towns. " * 4
+CANAL = "A canal is an artificial waterway that carries boats between rivers, lakes and towns. "
+NEUTRAL = CANAL * 4
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +206,7 @@ def test_the_same_seed_gives_the_same_bytes(drivers, inputs, report, tmp_path):
 def test_the_page_stands_alone(report):
     page = (report / "compare.html").read_text()
     assert "default-src 'none'; style-src 'sha256-" in page
-    assert "<script" not in page and " style=" not in page and "http:" not in page and "https:" not in page
+    assert not any(part in page for part in ("<script", " style=", "http:", "https:"))
     assert "Be <b>" not in page and "Be &lt;b&gt;glad" in page
 
 
@@ -318,5 +319,6 @@ def test_too_few_pairs_to_split_are_named(drivers, inputs, tmp_path):
 def test_another_template_that_repeats_the_held_out_pairs_is_refused(drivers, inputs, tmp_path):
     message = drivers.error("vyx-compare", *arguments(inputs, ood=inputs["--heldout"]), "--out",
                             tmp_path / "out", "--quiet")
-    assert "8 pairs that all nearly repeat those of" in message and "expected another template" in message
+    assert "8 pairs that all nearly repeat those of" in message
+    assert "expected another template" in message
     assert not list((tmp_path / "out").glob("*"))

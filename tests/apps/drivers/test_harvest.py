@@ -17,8 +17,8 @@ SITE = "model.layers.1:output"
 
 
 def documents(count, seed=0):
-    words = "the a cat dog sat on mat and ran over hills while rain fell softly upon old grey stones".split(
-    )
+    text = "the a cat dog sat on mat and ran over hills while rain fell softly upon old grey stones"
+    words = text.split()
     choose = random.Random(seed)
     return [
         " ".join(choose.choice(words) for _ in range(choose.randint(3, 40))) for _ in range(count)
@@ -71,7 +71,8 @@ def test_a_store_holds_what_the_model_gives(drivers, tiny_model, tmp_path):
     assert manifest["shards"][0]["sha256"] == hashlib.sha256(
         (tmp_path / "store" / "shard-00000.safetensors").read_bytes()).hexdigest()
 
-    # The same through stock Python. A document that a row could not hold to its end goes on in the next, as another.
+    # The same through stock Python. What a row cannot hold of a document is a document of its own
+    # in the next row.
     model = torch.jit.load(tiny_model)
     stored = rows_of(tmp_path / "store")
     assert stored.shape == (report["rows"], 32)
@@ -160,8 +161,9 @@ def test_what_was_left_out_is_shown(drivers, tiny_model, tmp_path):
     sinks = manifest["left_out"]["sinks"]
     assert sinks > 0 and manifest["tokens"] == manifest["rows"] + sinks
     assert f"{sinks} attention sinks" in result.stdout
-    assert "30 sequences that are not UTF-8" in result.stderr and "30 NUL bytes" in result.stderr and "60 carriage returns" in result.stderr
-    assert "1 byte order marks" in result.stderr and "ended before the 1000000 tokens" in result.stderr
+    for words in ("30 sequences that are not UTF-8", "30 NUL bytes", "60 carriage returns",
+                  "1 byte order marks", "ended before the 1000000 tokens"):
+        assert words in result.stderr
 
 
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(drivers, tiny_model, text, tmp_path):

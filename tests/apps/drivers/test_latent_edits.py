@@ -1,4 +1,5 @@
-"""Latents changed in a tiny model: generated text, exports that stock Python runs, implicit vectors, and bad input."""
+"""Latents changed in a tiny model: generated text, exports that stock Python runs, implicit
+vectors, and bad input."""
 
 import json
 
@@ -245,7 +246,8 @@ def test_latents_that_cannot_be_changed(drivers, tiny_model, relu, trained, text
     assert "--latent without --sae" in error("--latent", "5=1", code=2)
     assert "--when without --latent" in error("--sae", relu, "--when", "5>1", code=2)
     line = error("--sae", relu, "--latent", "5=10x")
-    assert "latents.safetensors: not found" in line and "vyx-sae-eval --sae" in line and "--latents-out" in line
+    for words in ("latents.safetensors: not found", "vyx-sae-eval --sae", "--latents-out"):
+        assert words in line
     assert "sae/nothing" in error("--sae", "sae/nothing", "--latent", "5=1")
     assert "no site" in error("--sae", relu, "--sae-site", "model.layers.9", "--latent", "5=1")
     assert "expected one" in error("--sae", relu, "--sae-site", "model.layers.*", "--latent", "5=1")

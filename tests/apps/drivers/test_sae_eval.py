@@ -1,4 +1,5 @@
-"""vyx-sae-eval on a tiny model, a store harvested from it, and an autoencoder whose reconstruction is known."""
+"""vyx-sae-eval on a tiny model, a store harvested from it, and an autoencoder whose reconstruction
+is known."""
 
 import json
 

@@ -160,17 +160,18 @@ def test_two_processes_do_not_share_a_folder(drivers, store, tmp_path):
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(drivers, store, tmp_path):
-    """On a tmpfs of 1 MiB the second checkpoint has no room; what was saved goes on elsewhere to the same bits."""
+    """On a tmpfs of 1 MiB the second checkpoint has no room; what was saved goes on elsewhere to
+    the same bits."""
     base = options(store, "OUT", latents=900, steps=60)
     disk, saved, whole = tmp_path / "disk", tmp_path / "saved", tmp_path / "whole"
     disk.mkdir()
     if subprocess.run(["unshare", "-Urm", "mount", "-t", "tmpfs", "none",
                        str(disk)], capture_output=True).returncode != 0:
         pytest.skip(
-            "no right to mount a tmpfs; tests/sae/training/checkpoint_test.cpp fails each system call"
-        )
+            "no right to mount a tmpfs; tests/sae/training/checkpoint_test.cpp fails each call")
     with_out = lambda out: [str(out) if part == "OUT" else part for part in base]
-    script = f'mount -t tmpfs -o size=1m none "{disk}" && {{ "$@"; code=$?; cp -r "{disk}/sae" "{saved}"; exit $code; }}'
+    script = (f'mount -t tmpfs -o size=1m none "{disk}" && '
+              f'{{ "$@"; code=$?; cp -r "{disk}/sae" "{saved}"; exit $code; }}')
     result = subprocess.run([
         "unshare", "-Urm", "sh", "-c", script, "sh",
         str(drivers.folder / "vyx-sae-train"), *with_out(disk / "sae")
