@@ -88,14 +88,5 @@ TEST_CASE("[core.site_pattern] many stars cost no more than the product of the l
   CHECK_FALSE(matches(pattern + "b", path + "c"));
 }
 
-TEST_CASE("[core.site_pattern] nearest ranks by edit distance, ties by order") {
-  const std::vector<std::string> names{"model.layers.0", "model.layers.1", "model.norm", "lm_head"};
-  CHECK(nearest("model.layer.1", names, 1) == std::vector<std::string>{"model.layers.1"});
-  CHECK(nearest("model.layers.x", names, 2) ==
-        std::vector<std::string>{"model.layers.0", "model.layers.1"});
-  CHECK(nearest("x", names, 9).size() == 4);
-  CHECK(nearest("x", {}).empty());
-}
-
 }  // namespace
 }  // namespace vyx
