@@ -1,4 +1,5 @@
-"""./vyx bench: vyx beside Hugging Face transformers and repeng, in one run on one machine. Prints ratios; decides nothing."""
+"""./vyx bench: vyx beside Hugging Face transformers and repeng, in one run on one machine. Prints
+ratios; decides nothing."""
 
 import argparse
 import json

@@ -1,6 +1,7 @@
-"""What vyx and SAELens reach after the same number of tokens of the same activations, by the same schedule: TopK, explained variance and L0
-on rows that neither trained on. Each side has its own defaults for initialisation and AuxK. Run it with SAELens's environment on what
-./vyx demo has harvested; it decides nothing."""
+"""What vyx and SAELens reach after the same number of tokens of the same activations, by the same
+schedule: TopK, explained variance and L0 on rows that neither trained on. Each side has its own
+defaults for initialisation and AuxK. Run it with SAELens's environment on what ./vyx demo has
+harvested; it decides nothing."""
 
 import argparse
 import json
@@ -61,9 +62,8 @@ def main():
     site = json.loads(
         (options.store /
          "manifest.json").read_text())["sites"][0]["site"]  # SAELens's file does not say
-    print(
-        f"{len(x):,} rows of width {x.shape[1]}, {options.latents} latents, k {options.k}, {steps * options.batch:,} tokens; on held-out rows:"
-    )
+    print(f"{len(x):,} rows of width {x.shape[1]}, {options.latents} latents, k {options.k},"
+          f" {steps * options.batch:,} tokens; on held-out rows:")
     for learning_rate in options.learning_rates:
         with tempfile.TemporaryDirectory() as folder:
             ours, theirs = pathlib.Path(folder) / "vyx", pathlib.Path(folder) / "saelens"
@@ -77,7 +77,8 @@ def main():
                 metrics = drive("vyx-sae-eval", "--sae", sae, "--activations", options.heldout,
                                 "--site", site)["metrics"]
                 print(
-                    f"lr {learning_rate:g}  {name:<8} explained variance {metrics['explained_variance']:.4f}, L0 {metrics['l0']:.1f},"
+                    f"lr {learning_rate:g}  {name:<8} explained variance"
+                    f" {metrics['explained_variance']:.4f}, L0 {metrics['l0']:.1f},"
                     f" dead {metrics['dead_fraction']:.1%}", flush=True)
 
 

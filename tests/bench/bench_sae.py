@@ -1,8 +1,10 @@
-"""Training steps of vyx beside SAELens's, on the same weights and data, in one run: run it with SAELens's environment,
+"""Training steps of vyx beside SAELens's, on the same weights and data, in one run: run it with
+SAELens's environment,
 
     .deps/saelens/bin/python tests/bench/bench_sae.py
 
-Prints ratios beside the goals; decides nothing. --phases shows where vyx's time goes, --scaling what 4,096 to 65,536 latents cost."""
+Prints ratios beside the goals; decides nothing. --phases shows where vyx's time goes, --scaling
+what 4,096 to 65,536 latents cost."""
 
 import argparse
 import json
@@ -118,9 +120,8 @@ class Peer:
 
 
 def compare(options, root):
-    print(
-        f"{'training step, d 576, 9,216 latents, batch 4,096':<50} {'vyx':>12} {'SAELens':>12} {'ratio':>7}   goal"
-    )
+    print(f"{'training step, d 576, 9,216 latents, batch 4,096':<50}"
+          f" {'vyx':>12} {'SAELens':>12} {'ratio':>7}   goal")
     for architecture in options.architectures:
         folder = root / architecture
         tensors = write_case(folder, architecture, LATENTS)
@@ -131,16 +132,18 @@ def compare(options, root):
             case = json.loads((folder / "case.json").read_text())
             (folder / "case.json").write_text(json.dumps({**case, "bfloat16": bfloat16}))
             report = ours(options, folder, *(["--phases"] if options.phases else []))
-            label = f"{architecture}, {'bfloat16 encoder' if bfloat16 else 'float32'}, L0 {report['l0']:.0f} ({statistics.mean(l0):.0f})"
+            label = (f"{architecture}, {'bfloat16 encoder' if bfloat16 else 'float32'},"
+                     f" L0 {report['l0']:.0f} ({statistics.mean(l0):.0f})")
             rate, peer_rate = BATCH / min(report["steps"]), BATCH / min(theirs)
             print(
-                f"{label:<50} {rate:>6,.0f} tok/s {peer_rate:>6,.0f} tok/s {rate / peer_rate:>6.1f}x   >= {goal}x",
-                flush=True)
+                f"{label:<50} {rate:>6,.0f} tok/s {peer_rate:>6,.0f} tok/s"
+                f" {rate / peer_rate:>6.1f}x   >= {goal}x", flush=True)
             allowed = 4 * report["parameter_bytes"] + report["data_bytes"]
             print(
-                f"    peak {report['peak_bytes'] / 2**20:,.0f} MiB, of 4 x parameters + data {allowed / 2**20:,.0f} MiB;"
-                f" gradients {report['loss_and_gradients'] * 1e3:.0f} ms, Adam {report['update'] * 1e3:.0f} ms",
-                flush=True)
+                f"    peak {report['peak_bytes'] / 2**20:,.0f} MiB,"
+                f" of 4 x parameters + data {allowed / 2**20:,.0f} MiB;"
+                f" gradients {report['loss_and_gradients'] * 1e3:.0f} ms,"
+                f" Adam {report['update'] * 1e3:.0f} ms", flush=True)
             if options.phases:
                 print(
                     "    " + ", ".join(f"{name} {value * 1e3:.1f} ms"
@@ -153,10 +156,11 @@ def scaling(options, root):
         write_case(folder, "topk", latents, rows=BATCH)
         report = ours(options, folder, *(["--phases"] if options.phases else []))
         best = min(report["steps"])
+        allowed = 4 * report["parameter_bytes"] + report["data_bytes"]
         print(
-            f"topk, float32, {latents:>6,} latents: {BATCH / best:>7,.0f} tok/s, {best / latents * 1e6:.1f} us a latent,"
-            f" peak {report['peak_bytes'] / (4 * report['parameter_bytes'] + report['data_bytes']):.2f} x (4 x parameters + data)",
-            flush=True)
+            f"topk, float32, {latents:>6,} latents: {BATCH / best:>7,.0f} tok/s,"
+            f" {best / latents * 1e6:.1f} us per latent,"
+            f" peak {report['peak_bytes'] / allowed:.2f} x (4 x parameters + data)", flush=True)
 
 
 def main():

@@ -1,5 +1,6 @@
-"""A SynthSAEBench-like world: TopK autoencoders of vyx and of SAELens on the same rows by the same recipe, and what each found of the
-planted features. Runs in SAELens's virtual environment; decides nothing."""
+"""A SynthSAEBench-like world: TopK autoencoders of vyx and of SAELens on the same rows by the same
+recipe, and what each found of the planted features. Runs in SAELens's virtual environment; decides
+nothing."""
 
 import argparse
 import json
@@ -18,7 +19,8 @@ WIDTH, BATCH = 256, 1024  # as bench_synthetic.cpp has them
 
 
 def rows(binary, batches):
-    """The world's batches, as the C++ side makes them; the first twice, since SAELens takes the scale of its inputs from one of its own."""
+    """The world's batches, as the C++ side makes them; the first twice, since SAELens takes the
+    scale of its inputs from one of its own."""
     with subprocess.Popen([binary, "batches", str(batches)], stdout=subprocess.PIPE) as process:
         for step in range(batches):
             data = process.stdout.read(BATCH * WIDTH * 4)
@@ -64,9 +66,9 @@ def main():
         "mcc", "mmcs", "uniqueness", "precision", "recall", "f1", "explained_variance", "l0",
         "dead_fraction"
     ]
-    print(
-        f"4096 features in width {WIDTH}, {options.latents} latents, k {options.k}, {options.batches * BATCH:,} rows, "
-        f"learning rate {options.learning_rate:g}, true L0 {results['vyx']['true_l0']:.1f}")
+    print(f"4096 features in width {WIDTH}, {options.latents} latents, k {options.k}, "
+          f"{options.batches * BATCH:,} rows, learning rate {options.learning_rate:g}, "
+          f"true L0 {results['vyx']['true_l0']:.1f}")
     print(f"{'':<10}" + "".join(f"{name:>19}" for name in names))
     for side, figures in results.items():
         print(f"{side:<10}" + "".join(f"{figures[name]:>19.4f}" for name in names), flush=True)

@@ -1,6 +1,8 @@
-"""A control vector of 128 pairs at 29 blocks, vyx beside repeng: with the model loaded, and as whole processes.
+"""A control vector of 128 pairs at 29 blocks, vyx beside repeng: with the model loaded, and as
+whole processes.
 
-Both get the same prompts, the same float32 weights, each in its own file format, and the same number of threads.
+Both get the same prompts, the same float32 weights, each in its own file format, and the same
+number of threads.
 """
 
 import argparse
@@ -15,7 +17,8 @@ import warnings
 warnings.filterwarnings("ignore")
 GGUF = pathlib.Path(".deps/models/smollm2.gguf").resolve()
 DATA = pathlib.Path(__file__).resolve().parents[2] / "apps/data"
-PROMPT = "<|im_start|>user\nPretend you are {} person who talks about the world.<|im_end|>\n<|im_start|>assistant\n{}"
+PROMPT = ("<|im_start|>user\nPretend you are {} person who talks about the world.<|im_end|>\n"
+          "<|im_start|>assistant\n{}")
 PAIRS = 128
 METHODS = ("pca-center", "pca-diff")
 

@@ -1,5 +1,5 @@
-"""A TopK autoencoder trained by SAELens on rows that are given, by the schedule that vyx's recipe has (warm-up over a twentieth of the
-steps, decay over the last fifth)."""
+"""A TopK autoencoder trained by SAELens on rows that are given, by the schedule that vyx's recipe
+has (warm-up over a twentieth of the steps, decay over the last fifth)."""
 
 from sae_lens.config import SAETrainerConfig
 from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
@@ -7,7 +7,8 @@ from sae_lens.training.sae_trainer import SAETrainer
 
 
 def train_topk(data, *, d_in, latents, k, batches, batch, learning_rate, out):
-    """`data` yields batches [batch, d_in], one more than `batches`: SAELens takes the scale of its inputs from the first."""
+    """`data` yields batches [batch, d_in], one more than `batches`: SAELens takes the scale of its
+    inputs from the first."""
     sae = TopKTrainingSAE(
         TopKTrainingSAEConfig(d_in=d_in, d_sae=latents, k=k,
                               normalize_activations="expected_average_only_in"))

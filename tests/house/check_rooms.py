@@ -1,5 +1,5 @@
-"""A house with rooms: what a folder includes, its library links; every room has a README; the list of
-rooms in CONTRIBUTING.md is what the libraries link. Reads rooms.txt, which CMake writes."""
+"""A house with rooms: a library links what its folder includes, every room has a README, and the
+list of rooms in CONTRIBUTING.md is what the libraries link. Reads rooms.txt, which CMake writes."""
 import re
 import sys
 from pathlib import Path

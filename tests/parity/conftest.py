@@ -1,5 +1,5 @@
-"""What the parity tests share. VYX_BIN is the folder of the binaries, VYX_MODEL_GGUF the real model; both default to
-where `./vyx` puts them."""
+"""What the parity tests share. VYX_BIN is the folder of the binaries, VYX_MODEL_GGUF the real
+model; both default to where `./vyx` puts them."""
 
 import os
 import subprocess

@@ -1,7 +1,9 @@
 """Runs in SAELens's own environment (.deps/saelens), for test_sae_files.py.
 
-    saelens_files.py make FOLDER    autoencoders of every kind as SAELens saves them: FOLDER/<case>/sae, with inputs and results beside
-    saelens_files.py run FOLDER     loads FOLDER/<case>/vyx, which vyx wrote, and computes the same: f_vyx, y_vyx
+    saelens_files.py make FOLDER    autoencoders of every kind as SAELens saves them:
+                                    FOLDER/<case>/sae, with inputs and results beside it
+    saelens_files.py run FOLDER     loads FOLDER/<case>/vyx, which vyx wrote, and computes the same:
+                                    f_vyx, y_vyx
 """
 
 import json
@@ -77,7 +79,8 @@ CASES = {
         "k": 7.0,
         "matryoshka_widths": [8, 32, D_SAE]
     }, True),
-    # what SAELens leaves during training; the results are those of the inference model that it makes of them in the end
+    # what SAELens leaves during training; the results are those of the inference model that it
+    # makes of them in the end
     "checkpoint_topk": ("topk", {
         "k": 7
     }, True),

@@ -1,5 +1,6 @@
-"""saelens_objective.py FOLDER, in SAELens's own environment: makes an autoencoder of SAELens for each case of cases.json, writes weights and
-batch for vyx, and SAELens's losses and gradients, into a folder a case."""
+"""saelens_objective.py FOLDER, in SAELens's own environment: makes an autoencoder of SAELens for
+each case of cases.json, writes weights and batch for vyx, and SAELens's losses and gradients, into
+one folder per case."""
 
 import json
 import pathlib

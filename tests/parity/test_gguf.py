@@ -1,4 +1,5 @@
-"""GGUF against the Python package gguf: dequantisation bit for bit, and files that it reads back."""
+"""GGUF against the Python package gguf: dequantisation bit for bit, and files that it reads
+back."""
 
 import gguf
 import numpy as np
@@ -21,8 +22,8 @@ def bits(values):
 
 def assert_same_bits(actual, expected, kind):
     if kind == Type.Q4_1:
-        # scale * q + minimum: of two NaNs a sum returns either, by the order in which the compiler puts its operands.
-        # All else must agree, which values are NaN included.
+        # scale * q + minimum: of two NaNs a sum returns either, by the order in which the compiler
+        # puts its operands. All else must agree, which values are NaN included.
         actual, expected = (np.where(np.isnan(x.view(np.float32)), np.uint32(0x7FC00000), x)
                             for x in (actual, expected))
     np.testing.assert_array_equal(actual, expected)
@@ -71,7 +72,8 @@ def test_the_real_model(run, gguf_path):
     for tensor in tensors:
         by_type.setdefault(tensor.tensor_type, []).append(tensor)
     assert set(by_type) <= set(SUPPORTED)
-    # The first, a middle and the last tensor of each type; the largest, the embedding, is among them.
+    # The first, a middle and the last tensor of each type; the largest, the embedding, is among
+    # them.
     chosen = {t.name: t for ts in by_type.values() for t in (ts[0], ts[len(ts) // 2], ts[-1])}
     largest = max(tensors, key=lambda tensor: tensor.n_elements)
     chosen[largest.name] = largest

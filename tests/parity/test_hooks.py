@@ -1,5 +1,6 @@
-"""vyx::core's hooks against Python's register_forward_hook and register_forward_pre_hook: the same values at the same
-calls, edits with the same result, and baked modules that stock Python runs, all bit for bit."""
+"""vyx::core's hooks against Python's register_forward_hook and register_forward_pre_hook: the same
+values at the same calls, edits with the same result, and baked modules that stock Python runs, all
+bit for bit."""
 
 import math
 import os
@@ -200,9 +201,11 @@ CASES = {
     "branches": (Branches, (X, 3), "s"),
 }
 EXPORTS = [(name, way) for name, case in CASES.items() for way in case[2]]
-# Tracing loses what nobody uses, reorders what it passes, and credits a shared module's calls to one path.
+# Tracing loses what nobody uses, reorders what it passes, and credits a shared module's calls to
+# one path.
 TRACED_EXACTLY = {"gpt", "convolutional"}
-# In Python a submodule has one path; this is the one of those that the exported module knows by several.
+# In Python a submodule has one path; this is the one of those that the exported module knows by
+# several.
 PYTHON_PATH = {"a.shared": "shared", "b.shared": "shared"}
 
 
@@ -253,7 +256,8 @@ def export(tmp_path_factory):
 
 @pytest.fixture
 def vyx(run, tmp_path):
-    """vyx(command, archive, request, *sites): the tensors that parity-hooks wrote, or the archive that it baked."""
+    """vyx(command, archive, request, *sites): the tensors that parity-hooks wrote, or the archive
+    that it baked."""
     def call(command, archive, request, *sites):
         torch.save(request, tmp_path / "request.pkl")
         out = tmp_path / f"{command}.out"
@@ -278,7 +282,8 @@ def assert_same(actual, expected):
 
 
 def python_calls(module, args):
-    """(path, inputs, outputs) of every call, in order of their ends, and the outputs of the module."""
+    """(path, inputs, outputs) of every call, in order of their ends, and the outputs of the
+    module."""
     calls, pending, handles = [], {}, []
     for path, submodule in module.named_modules():
 
@@ -401,7 +406,7 @@ def test_edits_and_baked_edits_equal_python_hooks(export, vyx, name, sites, kind
         request = {"args": args, "kind": kind, "vector": vector, "coefficient": c}
         assert_same(outputs(vyx("edit", archive, request, *sites)), expected)
         if name == "interface":
-            continue  # nothing but the interface's methods can be called through one: bake() refuses (test below)
+            continue  # an interface has no other methods than its own: bake() refuses (test below)
         baked = torch.jit.load(str(vyx("bake", archive, request, *sites)))
         for _ in range(3):
             assert_same(flat(baked(*args)), expected)

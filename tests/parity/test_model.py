@@ -1,7 +1,9 @@
-"""The imported model against Hugging Face transformers on SmolLM2 itself, in float32: from stock Python and from C++ (parity_model.cpp).
+"""The imported model against Hugging Face transformers on SmolLM2 itself, in float32: from stock
+Python and from C++ (parity_model.cpp).
 
-Loading a GGUF takes transformers half a minute: what it says is kept in VYX_CACHE when that is set. transformers reads GGUF files by
-itself only where accelerate is installed; its conversion is called directly here, so that the reference needs torch and gguf alone."""
+Loading a GGUF takes transformers half a minute: what it says is kept in VYX_CACHE when that is set.
+transformers reads GGUF files by itself only where accelerate is installed; its conversion is called
+directly here, so that the reference needs torch and gguf alone."""
 
 import json
 import os
@@ -40,7 +42,8 @@ def cache_dir(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def reference(gguf_path, prompts, cache_dir):
-    """What transformers makes of each prompt: logits [seq, vocab], hidden states, 64 greedy tokens of the first."""
+    """What transformers makes of each prompt: logits [seq, vocab], hidden states, 64 greedy tokens
+    of the first."""
     file = cache_dir / "transformers-reference.pt"
     if file.is_file():
         return torch.load(file)

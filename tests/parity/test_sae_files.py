@@ -1,5 +1,5 @@
-"""Autoencoders in files, in both directions: with SAELens itself, and with files made by torch, numpy and safetensors in the layouts of
-the others, computed independently here."""
+"""Autoencoders in files, in both directions: with SAELens itself, and with files made by torch,
+numpy and safetensors in the layouts of the others, computed independently here."""
 
 import json
 import os
@@ -64,15 +64,17 @@ def saelens(*args):
     return result.stdout.decode().strip().splitlines()
 
 
-CASES = """standard standard_no_b_dec gated gated_no_b_dec topk topk_rescaled jumprelu token_norm layer_norm transcoder skip_transcoder
-jumprelu_transcoder jumprelu_skip_transcoder trained_standard trained_gated trained_topk trained_jumprelu trained_batchtopk
-trained_batchtopk_plain trained_matryoshka checkpoint_topk checkpoint_jumprelu checkpoint_batchtopk checkpoint_matryoshka checkpoint_scaled
-v3_standard v4_topk v5_jumprelu""".split()
+CASES = """standard standard_no_b_dec gated gated_no_b_dec topk topk_rescaled jumprelu token_norm
+layer_norm transcoder skip_transcoder jumprelu_transcoder jumprelu_skip_transcoder trained_standard
+trained_gated trained_topk trained_jumprelu trained_batchtopk trained_batchtopk_plain
+trained_matryoshka checkpoint_topk checkpoint_jumprelu checkpoint_batchtopk checkpoint_matryoshka
+checkpoint_scaled v3_standard v4_topk v5_jumprelu""".split()
 
 
 @pytest.fixture(scope="module")
 def exchange(run, tmp_path_factory):
-    """SAELens's autoencoders, what vyx makes of them, and what SAELens makes of that. {case: (vyx's architecture, SAELens's)}"""
+    """SAELens's autoencoders, what vyx makes of them, and what SAELens makes of that. {case: (vyx's
+    architecture, SAELens's)}"""
     if not SAELENS.exists():
         pytest.skip(f"{SAELENS}: not there; ./vyx test installs it")
     root = tmp_path_factory.mktemp("saelens")
@@ -150,7 +152,8 @@ def linear_state(w, bias):
 
 
 def dictionary_learning(name, w, tmp_path):
-    """Writes dictionary_learning's layout of class `name`; returns the latents and the reconstruction."""
+    """Writes dictionary_learning's layout of class `name`; returns the latents and the
+    reconstruction."""
     trainer = {
         "dict_class": name,
         "activation_dim": D,
@@ -200,8 +203,8 @@ def dictionary_learning(name, w, tmp_path):
     return f, f @ w["W_dec"] + w["b_dec"]
 
 
-DICTIONARIES = "AutoEncoder AutoEncoderNew GatedAutoEncoder JumpReluAutoEncoder AutoEncoderTopK BatchTopKSAE MatryoshkaBatchTopKSAE".split(
-)
+DICTIONARIES = """AutoEncoder AutoEncoderNew GatedAutoEncoder JumpReluAutoEncoder AutoEncoderTopK
+BatchTopKSAE MatryoshkaBatchTopKSAE""".split()
 
 
 @pytest.mark.parametrize("name", DICTIONARIES)

@@ -1,4 +1,5 @@
-"""Metrics of autoencoders beside SciPy's assignment and SAELens's evaluation (in its own virtual environment)."""
+"""Metrics of autoencoders beside SciPy's assignment and SAELens's evaluation (in its own virtual
+environment)."""
 
 import json
 import os
@@ -16,7 +17,8 @@ SAELENS = """
 import json, sys
 import numpy as np, torch
 from sae_lens.evals import ExplainedVarianceCalculator
-from sae_lens.synthetic.evals import compute_classification_metrics, feature_uniqueness, mean_correlation_coefficient
+from sae_lens.synthetic.evals import (compute_classification_metrics, feature_uniqueness,
+                                      mean_correlation_coefficient)
 data = {name: torch.from_numpy(array) for name, array in np.load(sys.argv[1]).items()}
 variance = ExplainedVarianceCalculator()
 for part in torch.arange(len(data["x"])).split(200):
@@ -71,7 +73,8 @@ def test_the_assignment_costs_what_scipys_costs(ours, rows, columns, kind):
 
 @pytest.fixture(scope="module")
 def data():
-    """A dictionary that found some features, some twice and some not, with latents that fire with theirs most of the time."""
+    """A dictionary that found some features, some twice and some not, with latents that fire with
+    theirs most of the time."""
     random = np.random.default_rng(5)
     features = random.standard_normal((FEATURES, WIDTH))
     found = random.integers(0, FEATURES, LATENTS)

@@ -1,6 +1,8 @@
-"""Losses and gradients against SAELens's own, on the same weights and batch. Where SAELens means something else, the test says so:
-- AuxK: SAELens scales by dead/k_aux instead of 1/Var(e), and lets latents below zero take part. Compared without dead latents, where neither
-  has a term; vyx's AuxK is held to autograd in tests/sae.
+"""Losses and gradients against SAELens's own, on the same weights and batch. Where SAELens means
+something else, the test says so:
+- AuxK: SAELens scales by dead/k_aux instead of 1/Var(e), and lets latents below zero take part.
+  Compared without dead latents, where neither has a term; vyx's AuxK is held to autograd in
+  tests/sae.
 - Its quadratic L0 loss is of each token's L0, vyx's of the batch's mean: not compared.
 - TopK rescales activations by decoder norms by default: turned off."""
 

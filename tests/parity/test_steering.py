@@ -1,4 +1,5 @@
-"""Control vectors against scikit-learn's PCA, the Python package gguf, and repeng on the real model."""
+"""Control vectors against scikit-learn's PCA, the Python package gguf, and repeng on the real
+model."""
 
 import json
 import warnings
@@ -29,7 +30,7 @@ def block(k):
     return f"model.layers.{k}:output"
 
 
-# --- Directions -------------------------------------------------------------------------------------------------------
+# --- Directions -----------------------------------------------------------------------------------
 
 
 def expected_direction(p, n, method):
@@ -72,7 +73,7 @@ def test_direction(steering, tmp_path, activations, shape, method):
         np.testing.assert_allclose(found["eigenvalues"][0], eigenvalue, rtol=1e-10)
 
 
-# --- Files ------------------------------------------------------------------------------------------------------------
+# --- Files ----------------------------------------------------------------------------------------
 
 
 def repeng_vector(blocks, width=16, seed=5):
@@ -134,12 +135,13 @@ def test_a_file_of_cvector_generator_warns(steering, tmp_path):
     assert "one block late" in found["warning"]
 
 
-# --- The real model ---------------------------------------------------------------------------------------------------
+# --- The real model -------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def hf(gguf_path):
-    """The same file as transformers reads it: model and tokenizer. Its own way to load GGUF wants accelerate; the conversion is the same."""
+    """The same file as transformers reads it: model and tokenizer. Its own way to load GGUF wants
+    accelerate; the conversion is the same."""
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
@@ -210,8 +212,9 @@ def test_the_vector_is_that_of_repeng_where_the_eigengap_is_large(ours, hf, pair
     theirs = repeng.ControlVector.train(model, tokenizer, dataset, method="pca_center")
     sites, _ = ours
     assert sites.keys() == {block(k) for k in BLOCKS} and set(theirs.directions) == set(BLOCKS)
-    # With a small gap repeng's randomised solver gives another direction each time. Of the last block repeng reads what comes behind the
-    # final norm, as transformers gives it, but adds before the norm; we read where we add.
+    # With a small gap repeng's randomised solver gives another direction each time. Of the last
+    # block repeng reads what comes behind the final norm, as transformers gives it, but adds before
+    # the norm; we read where we add.
     clear = [k for k in BLOCKS[:-1] if sites[block(k)]["eigengap"] > 0.5]
     assert len(clear) >= 15
     for k in clear:

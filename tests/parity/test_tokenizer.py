@@ -1,11 +1,13 @@
-"""The tokenizer against Python's `tokenizers`, token for token, on SmolLM2's vocabulary (parity_tokenizer.cpp has the protocol).
+"""The tokenizer against Python's `tokenizers`, token for token, on SmolLM2's vocabulary
+(parity_tokenizer.cpp has the protocol).
 
-SmolLM2's pre-tokenizer is Digits and then ByteLevel. 21 of the 256 bytes have no token; `tokenizers` leaves them out in silence,
-and so must we to be equal.
+SmolLM2's pre-tokenizer is Digits and then ByteLevel. 21 of the 256 bytes have no token;
+`tokenizers` leaves them out in silence, and so must we to be equal.
 
-Letters and digits are looked up in PCRE2's tables here (Debian 12: Unicode 14) and in newer ones there. They differ only at code
-points that Unicode 14 does not assign, so text is made of code points that Python's own tables (14.0 in Python 3.11) assign;
-test_every_code_point_alone leaves out none."""
+Letters and digits are looked up in PCRE2's tables here (Debian 12: Unicode 14) and in newer ones
+there. They differ only at code points that Unicode 14 does not assign, so text is made of code
+points that Python's own tables (14.0 in Python 3.11) assign; test_every_code_point_alone leaves out
+none."""
 
 import codecs
 import json
@@ -39,9 +41,8 @@ SMOLLM2 = {
         "individual_digits": True
     }, BYTE_LEVEL]
 }
-LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
+          r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
 
 def split(pattern, behavior="Isolated", invert=False, kind="Regex"):
@@ -144,7 +145,8 @@ class Pair:
         rows = self.ours(texts, *["--plain"] * plain)
         wrong = [(text, row[0], ids) for text, row, ids in zip(texts, rows, expected)
                  if row[0] != ids]
-        assert not wrong, f"{len(wrong)} of {len(texts)} differ; (text, ours, theirs): {ascii(wrong[0])}"
+        assert not wrong, (f"{len(wrong)} of {len(texts)} differ; "
+                           f"(text, ours, theirs): {ascii(wrong[0])}")
         return rows
 
 
@@ -153,11 +155,12 @@ def pair(run, tmp_path_factory):
     return lambda config: Pair(run, tmp_path_factory.mktemp("tokenizer"), config)
 
 
-# --- texts ------------------------------------------------------------------------------------------------------------
+# --- texts ----------------------------------------------------------------------------------------
 
 
 def library_text():
-    """Real text of any machine with Python: its own library, with its documentation and its tests of other scripts."""
+    """Real text of any machine with Python: its own library, with its documentation and its tests
+    of other scripts."""
     folder = Path(sysconfig.get_paths()["stdlib"])
     files = [
         path for path in sorted(folder.glob("**/*.py"))
@@ -167,7 +170,8 @@ def library_text():
 
 
 def by_script():
-    """Assigned characters by the first word of their name: LATIN, CJK, DEVANAGARI, …, with what is combined and punctuated."""
+    """Assigned characters by the first word of their name: LATIN, CJK, DEVANAGARI, …, with what is
+    combined and punctuated."""
     scripts = {}
     for c in ASSIGNED:
         scripts.setdefault(unicodedata.name(c, "CONTROL").split()[0], []).append(c)
@@ -233,7 +237,7 @@ def texts(count, seed):
     return ["".join(rng.choice(kinds)() for _ in range(rng.randrange(1, 6))) for _ in range(count)]
 
 
-# --- tests ------------------------------------------------------------------------------------------------------------
+# --- tests ----------------------------------------------------------------------------------------
 
 
 def test_ten_thousand_texts(pair, smollm2):
@@ -276,7 +280,8 @@ def test_other_pre_tokenizers(pair, smollm2, name):
 
 
 def test_any_merges(pair):
-    """Random merges, ranks in any order, pairs listed twice, several ways to one token, bytes without a token."""
+    """Random merges, ranks in any order, pairs listed twice, several ways to one token, bytes
+    without a token."""
     for seed in range(12):
         rng = random.Random(seed)
         missing = set(
@@ -349,7 +354,8 @@ def test_time_is_linear_in_the_longest_word(pair, smollm2, unit):
 
 
 def test_transformers_reading_the_gguf(pair, smollm2, gguf_path):
-    """transformers gives GGUF files of this kind GPT-2's pre-tokenizer, without SmolLM2's Digits: equal where no digit is."""
+    """transformers gives GGUF files of this kind GPT-2's pre-tokenizer, without SmolLM2's Digits:
+    equal where no digit is."""
     transformers = pytest.importorskip("transformers")
     theirs = transformers.AutoTokenizer.from_pretrained(gguf_path.parent, gguf_file=gguf_path.name)
     assert json.loads(theirs.backend_tokenizer.to_str())["pre_tokenizer"] == BYTE_LEVEL
@@ -360,7 +366,7 @@ def test_transformers_reading_the_gguf(pair, smollm2, gguf_path):
         assert ids == theirs(text, add_special_tokens=False)["input_ids"], ascii(text)
 
 
-# --- a reference for bytes that are not UTF-8 -------------------------------------------------------------------------
+# --- a reference for bytes that are not UTF-8 -----------------------------------------------------
 
 
 def byte_to_character():
@@ -390,8 +396,8 @@ def valid(text):
 
 
 def well_formed_and_not(text):
-    """The pieces of `text`, in order: str for what is UTF-8, bytes for each ill-formed sequence (Python finds the same maximal
-    subparts that it would replace)."""
+    """The pieces of `text`, in order: str for what is UTF-8, bytes for each ill-formed sequence
+    (Python finds the same maximal subparts that it would replace)."""
     pieces, done = [], 0
 
     def note(error):
