@@ -19,6 +19,21 @@ SAE_SITE = "model.layers.14"
 TEXT = ".deps/text/english.jsonl"
 HELDOUT = ".deps/text/heldout.jsonl"  # the same mix of documents; none is in both
 
+NEXT = f"""
+Now with a model of your own, as a GGUF file, and a concept of your own: change apps/data/happy.json
+and happy_heldout.jsonl (apps/data/README.md says how).
+
+$ PATH=$PWD/{BIN}:$PATH
+$ vyx-import your-model.gguf --out model.pt
+$ vyx-vector --model model.pt --template apps/data/happy.json --out concept.gguf
+$ vyx-sweep --model model.pt --vector concept.gguf --sites '{SITES}' \\
+    --pairs apps/data/happy_heldout.jsonl --neutral apps/data/neutral.txt --prompt '{PROMPT}'
+$ vyx-generate --model model.pt --vector concept.gguf=4 --sites '{SITES}' \\
+    --prompt '{PROMPT}'
+
+{SITES} is the middle of 30 blocks: take the middle of your model's (vyx-inspect
+model.pt shows them), and instead of 4 the coefficient that vyx-sweep chose."""
+
 
 def run(driver, *args):
     """Runs a driver, shows the command, and returns what it says in JSON."""
@@ -49,10 +64,10 @@ def main():
     swept = run("vyx-sweep", "--model", model, "--vector", vector, "--sites", SITES, "--pairs",
                 "apps/data/happy_heldout.jsonl", "--neutral", "apps/data/neutral.txt",
                 "--coefficients", 2, 4, 6, 8, "--prompt", PROMPT)
-    print("coefficient  shift (nats a token)  KL on neutral text (nats a token)")
+    print("coefficient  shift (nats per token)  KL on neutral text (nats per token)")
     rows = {row["coefficient"]: row for row in swept["rows"]}
     for row in swept["rows"]:
-        print(f"{row['coefficient']:>11g}  {row['shift']:>+20.3f}  {row['kl_mean']:>33.3f}")
+        print(f"{row['coefficient']:>11g}  {row['shift']:>+22.3f}  {row['kl_mean']:>35.3f}")
     if swept["chosen"] is None:
         sys.exit("no coefficient moved the mood within the accepted KL")
     print(f"\nUser: {PROMPT}")
@@ -78,6 +93,7 @@ def main():
     (OUT / "demo.json").write_text(json.dumps(report, indent=2) + "\n")
     print(f"\nDone in {report['seconds']:.0f} s. {OUT} holds smollm2.pt, happy.gguf, steered.pt,"
           " store, sae, compare and demo.json.")
+    print(NEXT)
 
 
 def train_autoencoder(model):
@@ -126,13 +142,13 @@ def compare(model):
                    "apps/data/neutral.txt", "--neutral-tokens", 512, "--candidates", 6, "--k", 3,
                    "--kl", "0.3", "--sample-tokens", 24, "--nulls", 1, "--out", OUT / "compare")
     print(
-        "at 0.3 nats (95th percentile of KL)  effect (nats a token)  95 % interval     wrong sign "
-        " detection (AUROC)")
+        "at 0.3 nats (95th percentile of KL)  effect (nats per token)  95 % interval     wrong sign"
+        "  detection (AUROC)")
     for method in compared["methods"]:
         level = next(level for level in method["levels"]
                      if level["level"] == compared["headline_kl"])
         low, high = level["interval"]
-        print(f"{method['name']:<35}  {level['effect']:>+21.3f}  [{low:+.3f}, {high:+.3f}]"
+        print(f"{method['name']:<35}  {level['effect']:>+23.3f}  [{low:+.3f}, {high:+.3f}]"
               f"  {method['wrong_sign']:>+10.3f}  {method['detection']['auroc']:>17.3f}")
     for sentence in compared["answer"]:
         print(sentence)
@@ -146,6 +162,7 @@ def run_in_python(path, coefficient):
     import warnings
 
     warnings.filterwarnings("ignore", category=DeprecationWarning)  # torch.jit is in maintenance
+    warnings.filterwarnings("ignore", message="Failed to initialize NumPy")  # nothing here needs it
     import torch
 
     print(f"\n$ python -c 'import torch; m = torch.jit.load(\"{path}\"); …'")

@@ -85,7 +85,7 @@ std::string digest_of_weights(const vyx::sae::Autoencoder& sae) {
 Comparison run(Subject& subject, const vyx::sae::Autoencoder& sae, Options& options,
                const vyx::apps::CommonOptions& common) {
   const Plan planned = plan(subject, options.compare);
-  if (common.progress())
+  if (!common.json && !common.quiet)
     fmt::print(stderr, "plan: about {} tokens through the model, and {} for {} null draws a kind\n",
                vyx::with_commas(planned.methods), vyx::with_commas(planned.nulls),
                options.compare.nulls);

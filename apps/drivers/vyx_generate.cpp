@@ -85,7 +85,7 @@ int main(int argc, char** argv) {
     if (latents && statistics.generated_tokens > 1) latents->require_fired();
 
     if (!common.json) fmt::print("\n");
-    if (common.progress())
+    if (!common.json && !common.quiet)
       fmt::print(stderr, "[{} tokens, {:.1f} tokens/s, ended by {}]\n", statistics.generated_tokens,
                  statistics.tokens_per_second(), rows[0].stop_reason);
     return {{"prompt", prompt},

@@ -82,9 +82,13 @@ int main(int argc, char** argv) {
     if (!common.json)
       fmt::print("{:>11} {:>10} {:>9} {:>9} {:>9}\n", "coefficient", "shift", "moved", "KL mean",
                  "KL p95");
+    std::optional<Progress> progress(std::in_place, "Sweeping", 2 * options.coefficients.size() + 1,
+                                     "coefficients", common.progress() && common.json);
     const Sweep result = sweep(model, vectors, meter, options, [&](const SweepRow& row) {
+      progress->advance(1);
       if (!common.json) print_row(row);
     });
+    progress.reset();
     if (!result.chosen)
       common.warn(fmt::format("no coefficient moves the preference both ways with a KL within {}",
                               options.max_kl));

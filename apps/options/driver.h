@@ -26,7 +26,7 @@ struct CommonOptions {
 
   c10::Device torch_device()
       const;  // throws UsageError for a name that is none, Error for a device that is not there
-  bool progress() const { return !quiet && !json; }
+  bool progress() const { return !quiet; }      // goes to stderr, with --json too
   void warn(const std::string& message) const;  // one line on stderr
 };
 

@@ -43,11 +43,14 @@ std::string progress_line(std::string_view label, uint64_t done, uint64_t total,
   return line;
 }
 
-Progress::Progress(std::string label, uint64_t total, std::string unit, bool enabled)
+Progress::Progress(std::string label, uint64_t total, std::string unit, bool enabled,
+                   milliseconds log_interval)
     : label_(std::move(label)),
       unit_(std::move(unit)),
       total_(total),
-      enabled_(enabled && ::isatty(STDERR_FILENO) == 1),
+      enabled_(enabled),
+      terminal_(::isatty(STDERR_FILENO) == 1),
+      log_interval_(log_interval),
       start_(steady_clock::now()),
       last_drawn_(start_) {}
 
@@ -59,7 +62,8 @@ void Progress::advance(uint64_t units) {
   done_ += units;
   if (!enabled_) return;
   const auto now = steady_clock::now();
-  if (now - start_ < kQuietTime || now - last_drawn_ < kRedrawInterval) return;
+  if (now - last_drawn_ < (terminal_ ? kRedrawInterval : log_interval_)) return;
+  if (terminal_ && now - start_ < kQuietTime) return;
   last_drawn_ = now;
   draw();
 }
@@ -69,12 +73,11 @@ double Progress::seconds() const {
 }
 
 void Progress::draw() {
-  shown_ = true;
+  shown_ = terminal_;
+  const std::string line = progress_line(label_, done_, total_, unit_, seconds());
   // One write, so that lines of other threads do not fall in between; \x1b[K clears what a longer
   // line left.
-  std::fputs(
-      fmt::format("\r{}\x1b[K", progress_line(label_, done_, total_, unit_, seconds())).c_str(),
-      stderr);
+  std::fputs((terminal_ ? fmt::format("\r{}\x1b[K", line) : line + '\n').c_str(), stderr);
 }
 
 }  // namespace vyx

@@ -1,5 +1,5 @@
-// A progress line on stderr: only on a terminal, only after two seconds, with a rate and the time
-// left.
+// A progress line on stderr, with a rate and the time left. A terminal sees one line that changes,
+// after two seconds; a log gets a line per minute.
 #pragma once
 #include <chrono>
 #include <cstdint>
@@ -11,10 +11,12 @@ namespace vyx {
 class Progress {
  public:
   /// `total` in `unit`s ("tokens", "tensors"); 0: unknown. `enabled` false (--quiet) shows nothing.
-  Progress(std::string label, uint64_t total, std::string unit, bool enabled = true);
+  /// Where stderr is no terminal, a line is written each `log_interval`.
+  Progress(std::string label, uint64_t total, std::string unit, bool enabled = true,
+           std::chrono::milliseconds log_interval = std::chrono::minutes(1));
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
-  ~Progress();  // clears the line
+  ~Progress();  // clears the line of a terminal
 
   void advance(uint64_t units);
   uint64_t done() const { return done_; }
@@ -25,7 +27,8 @@ class Progress {
 
   std::string label_, unit_;
   uint64_t total_, done_ = 0;
-  bool enabled_, shown_ = false;
+  bool enabled_, terminal_, shown_ = false;
+  std::chrono::milliseconds log_interval_;
   std::chrono::steady_clock::time_point start_, last_drawn_;
 };
 
