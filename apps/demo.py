@@ -32,7 +32,7 @@ $ vyx-generate --model model.pt --vector concept.gguf=4 --sites '{SITES}' \\
     --prompt '{PROMPT}'
 
 {SITES} is the middle of 30 blocks: take the middle of your model's (vyx-inspect
-model.pt shows them), and instead of 4 the coefficient that vyx-sweep chose."""
+model.pt shows num_hidden_layers), and instead of 4 the coefficient that vyx-sweep chose."""
 
 
 def run(driver, *args):

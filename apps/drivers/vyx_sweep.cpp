@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <limits>
 #include <optional>
 
 #include "apps/options/driver.h"
@@ -76,8 +78,11 @@ int main(int argc, char** argv) {
     auto model = models::LanguageModel::load(model_path, common.torch_device());
     const auto vectors = vector_options.read(model, common);
     const bool chat = !model.config().chat_format.empty();
+    int64_t first_block = std::numeric_limits<int64_t>::max();  // what stands before it runs once
+    for (const SiteEdit& edit : make_edits(model, vectors, options.steer))
+      first_block = std::min(first_block, model.block_of(edit.site));
     EffectMeter meter(model, read_continuation_pairs(pairs_path), read_text_file(neutral_path),
-                      {.chat = chat});
+                      {.chat = chat, .first_block = first_block});
 
     if (!common.json)
       fmt::print("{:>11} {:>10} {:>9} {:>9} {:>9}\n", "coefficient", "shift", "moved", "KL mean",

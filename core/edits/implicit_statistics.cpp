@@ -1,6 +1,7 @@
 #include "core/edits/implicit_statistics.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
