@@ -44,7 +44,7 @@ at::Tensor activations_of(models::LanguageModel& model, const Site& site,
         return std::nullopt;
       });
   for (const auto& window : windows)
-    model.harvest(at::tensor(window, at::kLong).unsqueeze(0).to(model.device()), {});
+    model.harvest({.ids = at::tensor(window, at::kLong).unsqueeze(0)});
   const at::Tensor all = at::cat(rows);       // [tokens, d]
   const at::Tensor norms = all.norm(2, {1});  // [tokens]
   return all.index({norms <= kSink * norms.median()}).contiguous();

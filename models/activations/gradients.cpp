@@ -37,14 +37,9 @@ Recorded record(LanguageModel& model, const Batch& batch, const Site& site) {
         recorded.x = found->detach().clone().requires_grad_(true);
         return with_activation(value, recorded.x);
       });
-  const at::Tensor mask = batch.mask.defined() ? batch.mask.to(model.device()) : at::Tensor();
-  const TokenMaskScope tokens({.real = mask, .generated = {}});
-  const torch::List<at::Tensor> no_cache;
-  recorded.hidden = model.module()
-                        .run("hidden", {batch.ids.to(model.device()),
-                                        mask.defined() ? c10::IValue(mask) : c10::IValue(),
-                                        no_cache, no_cache, int64_t{0}})
-                        .toTensor();
+  ForwardCall call = model.call({.ids = batch.ids, .real = batch.mask});
+  const TokenMaskScope tokens(call.tokens);
+  recorded.hidden = model.module().run(call.method, std::move(call.arguments)).toTensor();
   if (!recorded.x.defined()) fail("{}: the model's forward never reached this site", site.name());
   return recorded;
 }

@@ -44,7 +44,7 @@ class TextInput : public HarvestInput {
   std::optional<Rows> run() override {
     const auto batch = packer_.next(rows_);
     if (!batch) return std::nullopt;
-    model_.harvest(batch->ids, batch->segments);
+    model_.harvest({.ids = batch->ids, .segments = batch->segments});
     Rows rows{.real = {}, .special = batch->special, .tokens = batch->ids};
     if (batch->segments.defined()) rows.real = batch->segments != 0;
     return rows;

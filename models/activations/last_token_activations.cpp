@@ -35,7 +35,7 @@ class Harvester {
            const std::vector<int64_t>& rows) {
     last_ = last_positions(batch).to(model.device());
     rows_ = at::tensor(rows, at::kLong).to(model.device());
-    model.harvest(cache, batch);
+    model.harvest({.ids = batch.ids, .real = batch.mask, .cache = &cache});
     rows_.reset();
   }
 
@@ -107,7 +107,7 @@ std::vector<at::Tensor> last_token_activations(LanguageModel& model,
     if (prefix_length > 0) {
       const std::vector<TokenId>& any = prompts[members[0]];
       const std::array row{std::vector<TokenId>(any.begin(), any.begin() + prefix_length)};
-      model.harvest(prefix, make_batch(row, Padding::right, pad));
+      model.harvest({.ids = make_batch(row, Padding::right, pad).ids, .cache = &prefix});
     }
     std::vector<std::vector<TokenId>> rests;
     std::vector<int64_t> lengths;
@@ -125,8 +125,8 @@ std::vector<at::Tensor> last_token_activations(LanguageModel& model,
         done += prompts[members[row]].size();
       }
       const Batch batch = make_batch(tokens, Padding::right, pad);
-      KvCache cache = model.repeat(prefix, static_cast<int64_t>(rows.size()),
-                                   prefix_length + batch.ids.size(1));
+      KvCache cache =
+          repeat_rows(prefix, static_cast<int64_t>(rows.size()), prefix_length + batch.ids.size(1));
       harvester.run(model, cache, batch, indices);
       if (options.on_tokens) options.on_tokens(done);
     }

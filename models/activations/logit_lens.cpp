@@ -27,10 +27,8 @@ at::Tensor logit_lens(LanguageModel& model, const at::Tensor& vectors) {
             value, vectors.unsqueeze(1).to(activation_of(value)->options()));  // [n, 1, d_model]
       });
   const int64_t count = vectors.size(0);
-  KvCache cache = model.make_cache(count, 1);
-  const at::Tensor hidden = model.extend(
-      cache,
-      {.ids = at::full({count, 1}, model.pad_token(), at::kLong), .mask = {}});  // [n, 1, d_model]
+  const at::Tensor hidden =
+      model.run({.ids = at::full({count, 1}, model.pad_token(), at::kLong)});  // [n, 1, d_model]
   return model.head(hidden.squeeze(1)).cpu();
 }
 

@@ -29,7 +29,7 @@ class Reader {
     shape_ = batch.ids.sizes().vec();
     seen_.reset();
     listening_ = true;
-    model_.harvest(batch.ids, batch.mask.defined() ? batch.mask.to(at::kLong) : at::Tensor());
+    model_.harvest({.ids = batch.ids, .real = batch.mask});
     listening_ = false;
     if (!seen_.defined()) fail("{}: the model's forward never reached this site", site_.name());
     return seen_;

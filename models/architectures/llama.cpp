@@ -77,51 +77,59 @@ def forward(self, hidden: Tensor, cos: Tensor, sin: Tensor, bias: Optional[Tenso
     return hidden + self.mlp.forward(self.post_attention_layernorm.forward(hidden))
 )";
 
-// A mask is bool or 0 and 1, real or padding, or has the number of each token's segment: tokens
-// then see their own segment alone, and positions begin anew in each. Positions count real tokens
-// only, so that padding on either side changes nothing. A padding token sees itself: with nothing
-// to see its softmax would be NaN. Without padding no bias is needed for a prompt (causal) or one
-// token (sees all).
+// A mask says which tokens are real; segments have the number of each token's document, 0 at
+// padding. Tokens see their own segment alone, and positions begin anew in each. Positions count
+// real tokens only, so that padding on either side changes nothing. A padding token sees itself:
+// with nothing to see its softmax would be NaN. Without padding no bias is needed for a prompt
+// (causal) or one token (sees all).
 constexpr const char* kModel = R"(
-def is_segmented(self, attention_mask: Optional[Tensor]) -> bool:
+def real_tokens(self, attention_mask: Optional[Tensor], segments: Optional[Tensor]) -> Optional[Tensor]:
+    if segments is not None:
+        assert attention_mask is None, "found attention_mask and segments, expected one of them"
+        return segments != 0
     if attention_mask is None:
-        return False
-    return attention_mask.dtype != 11 and bool((attention_mask > 1).any())
+        return None
+    if attention_mask.dtype != 11:
+        assert not bool((attention_mask > 1).any()), \
+            "found attention_mask above 1, expected 0 and 1; number documents in segments"
+    return attention_mask.to(11)
 
-def attention_bias(self, hidden: Tensor, attention_mask: Optional[Tensor], past: int, segmented: bool) -> Optional[Tensor]:
+def attention_bias(self, hidden: Tensor, real: Optional[Tensor], segments: Optional[Tensor], past: int) -> Optional[Tensor]:
     seq = hidden.size(1)
-    if attention_mask is None and (past == 0 or seq == 1):
+    if real is None and (past == 0 or seq == 1):
         return None
     seen = torch.ones([seq, past + seq], dtype=11, device=hidden.device).tril(past)
-    if attention_mask is not None:
+    if real is not None:
         itself = torch.eye(past + seq, dtype=11, device=hidden.device).narrow(0, past, seq)
-        real = attention_mask.to(11).unsqueeze(1)
-        if segmented:
-            real = torch.logical_and(real, attention_mask.unsqueeze(1) == attention_mask.narrow(1, past, seq).unsqueeze(2))
-        seen = torch.logical_or(torch.logical_and(seen, real), itself).unsqueeze(1)
+        visible = real.unsqueeze(1)
+        if segments is not None:
+            own = segments.unsqueeze(1) == segments.narrow(1, past, seq).unsqueeze(2)
+            visible = torch.logical_and(visible, own)
+        seen = torch.logical_or(torch.logical_and(seen, visible), itself).unsqueeze(1)
     bias = torch.zeros([1], dtype=hidden.dtype, device=hidden.device).expand(seen.shape)
     return bias.masked_fill(torch.logical_not(seen), float("-inf"))
 
-def positions(self, hidden: Tensor, attention_mask: Optional[Tensor], past: int, segmented: bool) -> Tensor:
+def positions(self, hidden: Tensor, real: Optional[Tensor], segments: Optional[Tensor], past: int) -> Tensor:
     seq = hidden.size(1)
     end = past + seq
-    if attention_mask is None:
-        return torch.arange(past, end, device=hidden.device).unsqueeze(0)
-    if not segmented:
-        return (attention_mask.to(4).cumsum(-1) - 1).clamp_min(0).narrow(1, past, seq)
-    place = torch.arange(0, end, device=hidden.device)
-    before = torch.cat([attention_mask.narrow(1, 0, 1), attention_mask.narrow(1, 0, end - 1)], -1)
-    starts = (place * (attention_mask != before)).cummax(-1)[0]
-    return (place - starts).narrow(1, past, seq)
+    if segments is not None:
+        place = torch.arange(0, end, device=hidden.device)
+        before = torch.cat([segments.narrow(1, 0, 1), segments.narrow(1, 0, end - 1)], -1)
+        starts = (place * (segments != before)).cummax(-1)[0]
+        return (place - starts).narrow(1, past, seq)
+    if real is not None:
+        return (real.to(4).cumsum(-1) - 1).clamp_min(0).narrow(1, past, seq)
+    return torch.arange(past, end, device=hidden.device).unsqueeze(0)
 
-def forward(self, ids: Tensor, attention_mask: Optional[Tensor], keys: List[Tensor], values: List[Tensor], past: int) -> Tensor:
-    return self.resume(self.embed_tokens.forward(ids), 0, attention_mask, keys, values, past)
+def forward(self, ids: Tensor, attention_mask: Optional[Tensor], keys: List[Tensor], values: List[Tensor], past: int, segments: Optional[Tensor]) -> Tensor:
+    hidden = self.embed_tokens.forward(ids)
+    return self.resume(hidden, 0, attention_mask, keys, values, past, segments)
 
-def resume(self, hidden: Tensor, block: int, attention_mask: Optional[Tensor], keys: List[Tensor], values: List[Tensor], past: int) -> Tensor:
-    segmented = self.is_segmented(attention_mask)
-    positions = self.positions(hidden, attention_mask, past, segmented)
+def resume(self, hidden: Tensor, block: int, attention_mask: Optional[Tensor], keys: List[Tensor], values: List[Tensor], past: int, segments: Optional[Tensor]) -> Tensor:
+    real = self.real_tokens(attention_mask, segments)
+    positions = self.positions(hidden, real, segments, past)
     cos, sin = self.rotary_emb.forward(positions, hidden.dtype)
-    bias = self.attention_bias(hidden, attention_mask, past, segmented)
+    bias = self.attention_bias(hidden, real, segments, past)
 )";  // then two lines a block: a loop over submodules is not to be had here
 constexpr const char* kModelBlock = R"(
     if block <= {0}:
@@ -131,18 +139,18 @@ constexpr const char* kModelEnd = R"(
 )";
 
 constexpr const char* kRoot = R"(
-def hidden(self, input_ids: Tensor, attention_mask: Optional[Tensor], keys: List[Tensor], values: List[Tensor], past: int) -> Tensor:
-    return self.model.forward(input_ids, attention_mask, keys, values, past)
+def hidden(self, input_ids: Tensor, attention_mask: Optional[Tensor], keys: List[Tensor], values: List[Tensor], past: int, segments: Optional[Tensor] = None) -> Tensor:
+    return self.model.forward(input_ids, attention_mask, keys, values, past, segments)
 
-def resume(self, hidden: Tensor, block: int, attention_mask: Optional[Tensor], keys: List[Tensor], values: List[Tensor], past: int) -> Tensor:
-    return self.model.resume(hidden, block, attention_mask, keys, values, past)
+def resume(self, hidden: Tensor, block: int, attention_mask: Optional[Tensor], keys: List[Tensor], values: List[Tensor], past: int, segments: Optional[Tensor] = None) -> Tensor:
+    return self.model.resume(hidden, block, attention_mask, keys, values, past, segments)
 
 def logits(self, hidden: Tensor) -> Tensor:
     return self.lm_head.forward(hidden)
 
-def forward(self, input_ids: Tensor, attention_mask: Optional[Tensor] = None) -> Tensor:
+def forward(self, input_ids: Tensor, attention_mask: Optional[Tensor] = None, segments: Optional[Tensor] = None) -> Tensor:
     none: List[Tensor] = []
-    return self.logits(self.hidden(input_ids, attention_mask, none, none, 0))
+    return self.logits(self.hidden(input_ids, attention_mask, none, none, 0, segments))
 )";
 
 /// Makes the objects of the model, one class a kind.

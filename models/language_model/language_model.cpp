@@ -2,9 +2,7 @@
 
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/core/grad_mode.h>
 #include <c10/core/ScalarType.h>
-#include <torch/csrc/jit/runtime/graph_executor.h>
 
 #include <array>
 #include <charconv>
@@ -14,6 +12,7 @@
 #include "core/hooks/activation.h"
 #include "core/hooks/script_archive.h"
 #include "core/hooks/token_mask.h"
+#include "models/language_model/forward_scope.h"
 #include "models/tokenizer/chat_format.h"
 
 namespace vyx::models {
@@ -22,18 +21,33 @@ namespace {
 constexpr const char* kConfigFile = "config.json";
 constexpr const char* kTokenizerFile = "tokenizer.json";
 
-/// What every forward runs under: no gradients, and the graphs as they were written. TorchScript's
-/// optimiser profiles and respecialises a whole model for each new shape of its inputs, seconds
-/// each time, and makes decoding no faster.
-struct ForwardScope {
-  at::NoGradGuard no_grad;
-  torch::jit::GraphOptimizerEnabledGuard unoptimized{false};
-};
-
 torch::List<at::Tensor> as_list(const std::vector<at::Tensor>& tensors) {
   torch::List<at::Tensor> list;
   for (const at::Tensor& tensor : tensors) list.push_back(tensor);
   return list;
+}
+
+/// TorchScript's None for a tensor that is undefined.
+c10::IValue optional(const at::Tensor& tensor) {
+  return tensor.defined() ? c10::IValue(tensor) : c10::IValue();
+}
+
+/// Throws Error unless the cache has room for the tokens, and keys of what they are to see.
+void require_fit(const KvCache& cache, const Forward& forward, bool harvest, int64_t rows,
+                 int64_t seq) {
+  if (rows != cache.batch)
+    fail("a batch of {} rows behind a cache of {}; expected as many", rows, cache.batch);
+  if (cache.length + seq > cache.capacity)
+    fail("{} tokens behind the {} of a cache exceed its capacity of {}; make it larger", seq,
+         cache.length, cache.capacity);
+  if (forward.segments.defined())
+    fail("found segments of tokens behind a cache, expected none; run them without one");
+  if (cache.length == 0) return;
+  if (forward.from_block < cache.from_block)
+    fail("a forward from block {} behind a cache from block {} on; expected that block or later",
+         forward.from_block, cache.from_block);
+  if (!cache.to_last_block && !harvest)
+    fail("a forward behind a cache of harvests, which stop early; expected a cache of whole ones");
 }
 
 }  // namespace
@@ -111,12 +125,9 @@ std::vector<TokenId> LanguageModel::encode_prompt(std::string_view text, bool ch
 
 at::Tensor LanguageModel::logits(const Batch& batch) {
   const ForwardScope scope;
-  const at::Tensor mask = batch.mask.defined() ? batch.mask.to(device_) : at::Tensor();
-  const TokenMaskScope tokens({.real = mask, .generated = {}});
-  return module_
-      .forward({batch.ids.to(device_), mask.defined() ? c10::IValue(mask) : c10::IValue()})
-      .toTensor()
-      .to(at::kFloat);
+  const at::Tensor real = batch.mask.defined() ? batch.mask.to(device_) : at::Tensor();
+  const TokenMaskScope tokens({.real = real, .generated = {}});
+  return module_.forward({batch.ids.to(device_), optional(real)}).toTensor().to(at::kFloat);
 }
 
 at::Tensor LanguageModel::token_log_probabilities(const Batch& batch) {
@@ -135,8 +146,7 @@ at::Tensor LanguageModel::token_log_probabilities(const Batch& batch) {
 }
 
 KvCache LanguageModel::make_cache(int64_t batch, int64_t capacity) const {
-  KvCache cache{
-      .keys = {}, .values = {}, .mask = {}, .length = 0, .capacity = capacity, .batch = batch};
+  KvCache cache{.capacity = capacity, .batch = batch};
   const auto options = at::TensorOptions().dtype(dtype_).device(device_);
   const std::array<int64_t, 4> shape{batch, config_.kv_heads, capacity, config_.head_dim};
   for (int64_t block = 0; block < config_.layers; ++block) {
@@ -146,102 +156,131 @@ KvCache LanguageModel::make_cache(int64_t batch, int64_t capacity) const {
   return cache;
 }
 
-KvCache LanguageModel::repeat(const KvCache& cache, int64_t times, int64_t capacity) const {
-  if (capacity < cache.length)
-    fail("a cache of {} tokens does not fit a capacity of {}", cache.length, capacity);
-  const at::NoGradGuard no_grad;
-  KvCache result = make_cache(cache.batch * times, capacity);
-  result.length = cache.length;
-  const auto copy_rows = [&](const at::Tensor& from, at::Tensor& to, int64_t tokens) {
-    to.unflatten(0, {cache.batch, times})
-        .narrow(tokens + 1, 0, cache.length)
-        .copy_(from.unsqueeze(1).narrow(tokens + 1, 0, cache.length));
-  };
-  for (size_t block = 0; block < cache.keys.size(); ++block) {
-    copy_rows(cache.keys[block], result.keys[block], 2);
-    copy_rows(cache.values[block], result.values[block], 2);
+/// A call, and what the cache becomes when it has succeeded.
+struct LanguageModel::Prepared {
+  ForwardCall call;
+  KvCache* cache = nullptr;
+  at::Tensor real;  // [batch, length] bool; undefined: no token is padding
+  int64_t length = 0, from_block = 0;
+  bool to_last_block = true;
+
+  void succeed() const {
+    if (!cache) return;
+    cache->real = real;
+    cache->length = length;
+    cache->from_block = from_block;
+    cache->to_last_block = to_last_block;
   }
-  if (cache.mask.defined()) {
-    result.mask = at::ones({result.batch, capacity}, cache.mask.options());
-    copy_rows(cache.mask, result.mask, 1);
+};
+
+LanguageModel::Prepared LanguageModel::prepare(const Forward& forward, bool harvest) const {
+  if (forward.ids.defined() == forward.hidden.defined())
+    fail("a forward of {}; expected tokens or hidden states",
+         forward.ids.defined() ? "tokens and hidden states" : "nothing");
+  if (forward.real.defined() && forward.segments.defined())
+    fail("a forward with a mask and segments; expected one of them, for segments are 0 at padding");
+  const bool resumes = forward.hidden.defined();
+  if (!resumes && forward.from_block != 0)
+    fail("a forward of tokens from block {} on; expected hidden states", forward.from_block);
+  if (forward.from_block < 0 || forward.from_block >= config_.layers)
+    fail("{}: found block {}, expected 0 to {}", config_.name, forward.from_block,
+         config_.layers - 1);
+  if (resumes && !can_resume())
+    fail("{}: found no method resume, expected one; run the model from its tokens", config_.name);
+  const at::Tensor input = (resumes ? forward.hidden : forward.ids).to(device_);
+  const int64_t rows = input.size(0), seq = input.size(1);
+  const auto here = [&](const at::Tensor& mask) {
+    return mask.defined() ? mask.to(device_) : at::Tensor();
+  };
+  const at::Tensor real = here(forward.real), segments = here(forward.segments);  // [batch, seq]
+
+  Prepared result{.call = {.method = resumes ? "resume" : "hidden", .arguments = {}, .tokens = {}}};
+  result.call.tokens.real = segments.defined() ? segments != 0 : real;
+  if (forward.generated)
+    result.call.tokens.generated = at::ones({rows, seq}, input.options().dtype(at::kBool));
+
+  result.real = real;
+  int64_t past = 0;
+  std::vector<at::Tensor> keys, values;
+  if (KvCache* cache = forward.cache) {
+    require_fit(*cache, forward, harvest, rows, seq);
+    past = cache->length;
+    if (past > 0 && (real.defined() || cache->real.defined())) {
+      const auto all_real = [&](const at::Tensor& mask, int64_t tokens) {
+        return mask.defined() ? mask : at::ones({rows, tokens}, input.options().dtype(at::kBool));
+      };
+      result.real = at::cat({all_real(cache->real, past), all_real(real, seq)}, 1);
+    }
+    result.cache = cache;
+    result.length = past + seq;
+    result.from_block = forward.from_block;
+    result.to_last_block = !harvest;
+    keys = cache->keys;
+    values = cache->values;
+  }
+  Arguments& arguments = result.call.arguments;
+  arguments = {input};
+  if (resumes) arguments.emplace_back(forward.from_block);
+  arguments.insert(arguments.end(), {optional(result.real), as_list(keys), as_list(values), past});
+  if (segments.defined()) {
+    const auto method = module_.module().get_method(result.call.method);
+    if (!method.function().getSchema().argumentIndexWithName("segments"))
+      fail("{}: found a model whose {} takes no segments, made by an earlier vyx; import it again",
+           config_.name, result.call.method);
+    arguments.emplace_back(segments);
   }
   return result;
 }
 
-/// The arguments of hidden() for tokens behind a cache, and the mask that its hooks see.
-struct LanguageModel::Step {
-  Arguments arguments;
-  TokenMask tokens;
-};
+at::Tensor LanguageModel::run(const Forward& forward) {
+  const ForwardScope scope;
+  Prepared prepared = prepare(forward, /*harvest=*/false);
+  const TokenMaskScope tokens(prepared.call.tokens);
+  at::Tensor hidden =
+      module_.run(prepared.call.method, std::move(prepared.call.arguments)).toTensor();
+  prepared.succeed();
+  return hidden;
+}
 
-LanguageModel::Step LanguageModel::step(KvCache& cache, const Batch& batch, bool generated) const {
-  const int64_t rows = batch.ids.size(0), seq = batch.ids.size(1), end = cache.length + seq;
-  if (rows != cache.batch)
-    fail("a batch of {} rows behind a cache of {}; expected as many", rows, cache.batch);
-  if (end > cache.capacity)
-    fail("{} tokens behind the {} of a cache exceed its capacity of {}; make it larger", seq,
-         cache.length, cache.capacity);
-  const at::Tensor ids = batch.ids.to(device_);
-  Step step;
-  if (batch.mask.defined()) step.tokens.real = batch.mask.to(device_);
-  if (generated) step.tokens.generated = at::ones_like(ids, at::kBool);
-  if (batch.mask.defined() && !cache.mask.defined())
-    cache.mask = at::ones({cache.batch, cache.capacity}, step.tokens.real.options());
-  if (cache.mask.defined()) {
-    if (batch.mask.defined()) {
-      cache.mask.narrow(1, cache.length, seq).copy_(step.tokens.real);
-    } else {
-      cache.mask.narrow(1, cache.length, seq).fill_(true);
-    }
-  }
-  step.arguments = {
-      ids, cache.mask.defined() ? c10::IValue(cache.mask.narrow(1, 0, end)) : c10::IValue(),
-      as_list(cache.keys), as_list(cache.values), cache.length};
-  cache.length = end;
-  return step;
+void LanguageModel::harvest(const Forward& forward) {
+  const ForwardScope scope;
+  Prepared prepared = prepare(forward, /*harvest=*/true);
+  const TokenMaskScope tokens(prepared.call.tokens);
+  module_.harvest(prepared.call.method, std::move(prepared.call.arguments));
+  prepared.succeed();
+}
+
+ForwardCall LanguageModel::call(const Forward& forward) const {
+  return prepare(forward, /*harvest=*/false).call;
+}
+
+bool LanguageModel::can_resume() const {
+  return module_.module().find_method("resume").has_value();
 }
 
 at::Tensor LanguageModel::extend(KvCache& cache, const Batch& batch, bool generated) {
-  const ForwardScope scope;
-  Step step = this->step(cache, batch, generated);
-  const TokenMaskScope tokens(step.tokens);
-  return module_.run("hidden", std::move(step.arguments)).toTensor();
+  return run({.ids = batch.ids, .real = batch.mask, .cache = &cache, .generated = generated});
 }
 
-at::Tensor LanguageModel::extend_from(int64_t block, at::Tensor& entering, KvCache& cache,
-                                      const Batch& batch, bool generated) {
-  if (block == 0 || !module_.module().find_method("resume")) return extend(cache, batch, generated);
-  if (!entering.defined()) {
-    const Site before = block_output(block - 1);
-    const HookHandle handle =
-        module_.hook(std::span(&before, 1), [&](const Site&, const c10::IValue& value) {
-          entering =
-              activation_of(value)->clone();  // [batch, seq, d_model]; the block may write into it
-          return std::nullopt;
-        });
-    return extend(cache, batch, generated);
-  }
-  const ForwardScope scope;
-  Step step = this->step(cache, batch, generated);
-  const TokenMaskScope tokens(step.tokens);
-  step.arguments[0] = entering;
-  step.arguments.insert(step.arguments.begin() + 1, block);
-  return module_.run("resume", std::move(step.arguments)).toTensor();
-}
-
-void LanguageModel::harvest(KvCache& cache, const Batch& batch) {
-  const ForwardScope scope;
-  Step step = this->step(cache, batch, false);
-  const TokenMaskScope tokens(step.tokens);
-  module_.harvest("hidden", std::move(step.arguments));
-}
-
-void LanguageModel::harvest(const at::Tensor& ids, const at::Tensor& segments) {
-  const ForwardScope scope;
-  const at::Tensor mask = segments.defined() ? segments.to(device_) : at::Tensor();
-  const TokenMaskScope tokens({.real = mask.defined() ? mask != 0 : mask, .generated = {}});
-  module_.harvest("hidden", {ids.to(device_), mask.defined() ? c10::IValue(mask) : c10::IValue(),
-                             as_list({}), as_list({}), int64_t{0}});
+at::Tensor LanguageModel::extend_from(BlockInput& input, KvCache& cache, const Batch& batch,
+                                      bool generated) {
+  if (input.block == 0 || !can_resume()) return extend(cache, batch, generated);
+  if (input.hidden.defined())
+    return run({.hidden = input.hidden,
+                .from_block = input.block,
+                .real = batch.mask,
+                .cache = &cache,
+                .generated = generated});
+  const Site before = block_output(input.block - 1);
+  at::Tensor entering;  // [batch, seq, d_model]; a copy, since the block may write into it
+  const HookHandle handle =
+      module_.hook(std::span(&before, 1), [&](const Site&, const c10::IValue& value) {
+        entering = activation_of(value)->clone();
+        return std::nullopt;
+      });
+  at::Tensor hidden = extend(cache, batch, generated);
+  input.hidden = entering;
+  return hidden;
 }
 
 at::Tensor LanguageModel::head(const at::Tensor& hidden) {

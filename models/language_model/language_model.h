@@ -2,15 +2,17 @@
 // key-value cache.
 //
 // The TorchScript in the archive has these methods, which every architecture of ours defines
-// (README.md of this folder):
-//   forward(input_ids [batch, seq], attention_mask: Optional [batch, seq] = None) -> logits [batch,
-//   seq, vocabulary] hidden(input_ids [batch, seq], attention_mask: Optional [batch, past + seq],
-//   keys, values: List[Tensor], past: int)
-//     -> [batch, seq, d_model]
-//   resume(hidden [batch, seq, d_model], block: int, attention_mask, keys, values, past): what
-//   hidden() does from a block on; may be missing logits(hidden [.., d_model]) -> [.., vocabulary]
-// keys and values hold one [batch, kv_heads, capacity, head_dim] a block, written in place at past
-// … past + seq.
+// (README.md of models/):
+//   forward(input_ids [batch, seq], attention_mask: Optional [batch, seq] = None,
+//           segments: Optional [batch, seq] = None) -> logits [batch, seq, vocabulary]
+//   hidden(input_ids [batch, seq], attention_mask: Optional [batch, past + seq],
+//          keys, values: List[Tensor], past: int,
+//          segments: Optional [batch, past + seq] = None) -> [batch, seq, d_model]
+//   resume(hidden [batch, seq, d_model], block: int, attention_mask, keys, values, past, segments):
+//          what hidden() does from a block on; may be missing
+//   logits(hidden [.., d_model]) -> [.., vocabulary]
+// keys and values hold one [batch, kv_heads, capacity, head_dim] per block, written in place at
+// past … past + seq. Forward (forward.h) says what the arguments mean.
 #pragma once
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
@@ -23,19 +25,11 @@
 
 #include "core/hooks/hooked_module.h"
 #include "models/language_model/batch.h"
+#include "models/language_model/forward.h"
 #include "models/language_model/language_model_config.h"
 #include "models/tokenizer/tokenizer.h"
 
 namespace vyx::models {
-
-/// Keys and values of the tokens so far, with room for more.
-struct KvCache {
-  std::vector<at::Tensor> keys, values;  // a block: [batch, kv_heads, capacity, head_dim]
-  at::Tensor mask;     // [batch, capacity] bool, true = real; undefined while no row is padded
-  int64_t length = 0;  // tokens held, padding included
-  int64_t capacity = 0;
-  int64_t batch = 0;
-};
 
 class LanguageModel {
  public:
@@ -66,33 +60,32 @@ class LanguageModel {
   /// Log-probability of every token given those before it: [batch, seq − 1] float32; 0 at padding.
   at::Tensor token_log_probabilities(const Batch& batch);
 
-  KvCache make_cache(int64_t batch, int64_t capacity) const;
-  /// The cache's rows, each `times` times in a row, with room for `capacity` tokens.
-  KvCache repeat(const KvCache& cache, int64_t times, int64_t capacity) const;
+  /// Runs a forward. Returns the last block's normalised output [batch, seq, d_model]. Throws Error
+  /// for a cache that is too small, of another batch, or without keys of a block that is to run.
+  at::Tensor run(const Forward& forward);
+  /// As run(), for the hooks alone: stops after the last hooked site. A cache is then good for
+  /// further harvests of the same sites alone.
+  void harvest(const Forward& forward);
+  /// What run() calls: nothing runs and the cache is as it was. For those who run module()
+  /// themselves, inside a TokenMaskScope of `tokens` and a ForwardScope or with gradients.
+  ForwardCall call(const Forward& forward) const;
+  /// Whether a forward may begin with `hidden`. Archives of other programs may lack resume().
+  bool can_resume() const;
 
-  /// Runs the batch's tokens behind those in the cache; `generated` says that they are the model's
-  /// own (Positions::generated). Returns the last block's normalised output [batch, seq, d_model].
+  KvCache make_cache(int64_t batch, int64_t capacity) const;
+  /// Runs the batch's tokens behind those in the cache; `generated` as Forward::generated.
   at::Tensor extend(KvCache& cache, const Batch& batch, bool generated = false);
-  /// As extend(), for tokens that are run again and again while nothing before block `block` is
-  /// hooked: what enters that block is computed once. `entering` keeps it [batch, seq, d_model]:
-  /// undefined, the first run fills it; the others begin with it. The cache then has no keys of
-  /// earlier blocks: it is good for further runs from the same block. A model without resume() runs
-  /// whole each time.
-  at::Tensor extend_from(int64_t block, at::Tensor& entering, KvCache& cache, const Batch& batch,
+  /// As extend(), where nothing before block `input.block` is hooked: what enters that block is
+  /// computed once. From the second run on, the cache has no keys of earlier blocks. A model
+  /// without resume() runs whole each time.
+  at::Tensor extend_from(BlockInput& input, KvCache& cache, const Batch& batch,
                          bool generated = false);
-  /// As extend(), for the hooks alone: stops after the last hooked site. Blocks behind it have no
-  /// keys then, so that the cache is good for further harvests of the same sites and nothing else.
-  void harvest(KvCache& cache, const Batch& batch);
-  /// Packed rows [batch, seq] int64 without a cache, for the hooks alone. `segments` [batch, seq]
-  /// int64 has the number of each token's document in its row, from 1, and 0 for padding: documents
-  /// neither see each other nor count each other's positions. Undefined: each row is one document.
-  void harvest(const at::Tensor& ids, const at::Tensor& segments);
   /// Logits of hidden states: [.., vocabulary] in float32.
   at::Tensor head(const at::Tensor& hidden);
 
  private:
-  struct Step;
-  Step step(KvCache& cache, const Batch& batch, bool generated) const;
+  struct Prepared;
+  Prepared prepare(const Forward& forward, bool harvest) const;
 
   HookedModule module_;
   LanguageModelConfig config_;

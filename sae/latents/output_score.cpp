@@ -58,7 +58,7 @@ at::Tensor output_scores(models::LanguageModel& model, const Autoencoder& sae, c
     const AttachedEdit raised =
         attach(model.module(), site, Edit(std::move(terms)),
                {.coefficients = (at::eye(rows) * amount).to(model.device())});
-    models::KvCache cache = model.repeat(prefix, rows, length);
+    models::KvCache cache = models::repeat_rows(prefix, rows, length);
     const at::Tensor hidden = model.extend(
         cache,
         {.ids = at::full({rows, 1}, prompt.back(), at::kLong), .mask = {}});  // [rows, 1, d_model]

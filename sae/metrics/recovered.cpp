@@ -163,7 +163,6 @@ int64_t add_losses(models::LanguageModel& model, Replacer& replacer, const Part&
                    std::array<Recovered::Loss*, 4> losses) {
   constexpr std::array kReplacements = {Replace::nothing, Replace::reconstruction, Replace::zero,
                                         Replace::mean};
-  const int64_t batch = part.batch.ids.size(0), seq = part.batch.ids.size(1);
   const at::Tensor predicted =
       part.real.slice(1, 1) & part.real.slice(1, 0, -1);  // [batch, seq − 1]
   const at::Tensor targets =
@@ -171,9 +170,9 @@ int64_t add_losses(models::LanguageModel& model, Replacer& replacer, const Part&
   std::array<at::Tensor, 4> hidden;  // [tokens, d_model]
   for (size_t i = 0; i < hidden.size(); ++i) {
     replacer.start(kReplacements[i], part.eligible.to(model.device()));
-    models::KvCache cache = model.make_cache(batch, seq);
-    hidden[i] =
-        model.extend(cache, part.batch).slice(1, 0, -1).index({predicted.to(model.device())});
+    hidden[i] = model.run({.ids = part.batch.ids, .real = part.batch.mask})
+                    .slice(1, 0, -1)
+                    .index({predicted.to(model.device())});
   }
   replacer.start(Replace::nothing, {});
   for (int64_t first = 0; first < targets.size(0); first += kHeadTokens) {
@@ -215,9 +214,7 @@ Recovered measure_recovered(models::LanguageModel& model, const Autoencoder& sae
   const auto survey = [&](Replace what, size_t tokens) {
     for (size_t i = 0, seen = 0; i < parts.size() && seen < tokens; ++i) {
       replacer.start(what, parts[i].eligible.to(model.device()));
-      models::KvCache cache =
-          model.make_cache(parts[i].batch.ids.size(0), parts[i].batch.ids.size(1));
-      model.harvest(cache, parts[i].batch);
+      model.harvest({.ids = parts[i].batch.ids, .real = parts[i].batch.mask});
       seen += static_cast<size_t>(parts[i].real.sum().item<int64_t>());
     }
   };

@@ -97,7 +97,7 @@ std::vector<std::vector<models::TokenId>> neutral_windows(const models::Tokenize
 
 NeutralMeter::NeutralMeter(models::LanguageModel& model,
                            std::vector<std::vector<models::TokenId>> windows, int64_t first_block)
-    : model_(model), first_block_(first_block), windows_(std::move(windows)) {
+    : model_(model), windows_(std::move(windows)) {
   if (windows_.empty())
     fail("there is no neutral text to measure the side effect with; give some plain prose");
   std::map<size_t, std::vector<size_t>> of_length;
@@ -108,6 +108,7 @@ NeutralMeter::NeutralMeter(models::LanguageModel& model,
     const size_t rows = std::max<size_t>(1, kBatchTokens / length);
     for (size_t first = 0; first < members.size(); first += rows) {
       WindowBatch& batch = batches_.emplace_back();
+      batch.input.block = first_block;
       std::vector<std::vector<models::TokenId>> tokens;
       for (size_t i = first; i < std::min(members.size(), first + rows); ++i) {
         batch.windows.push_back(members[i]);
@@ -134,8 +135,7 @@ at::Tensor NeutralMeter::hidden(WindowBatch& batch, std::span<const models::Toke
                 before = static_cast<int64_t>(prefix.size());
   models::KvCache cache = model_.make_cache(rows, before + seq);
   if (prefix.empty())
-    return model_
-        .extend_from(first_block_, batch.entering, cache, {batch.ids, {}}, /*generated=*/true)
+    return model_.extend_from(batch.input, cache, {batch.ids, {}}, /*generated=*/true)
         .flatten(0, 1);
   const std::vector<models::TokenId> tokens(prefix.begin(), prefix.end());
   const at::Tensor ids = at::cat({at::tensor(tokens, at::kLong).expand({rows, before}), batch.ids},

@@ -92,7 +92,7 @@ class NeutralMeter {
   struct WindowBatch {
     std::vector<size_t> windows;  // of one length
     at::Tensor ids;               // [windows, seq]
-    at::Tensor entering;          // the first block's input [windows, seq, d], once it was computed
+    models::BlockInput input;     // of the first block [windows, seq, d]
     at::Tensor
         unsteered;  // log-probabilities of the unsteered model [windows · seq, vocabulary] float32
   };
@@ -102,7 +102,6 @@ class NeutralMeter {
                std::vector<NeutralEffect>& effects);
 
   models::LanguageModel& model_;
-  int64_t first_block_;
   std::vector<std::vector<models::TokenId>> windows_;
   std::vector<WindowBatch> batches_;
 };

@@ -15,21 +15,24 @@ ContinuationBatch::ContinuationBatch(const models::LanguageModel& model,
                                      std::span<const std::vector<models::TokenId>> prompts,
                                      std::span<const std::vector<models::TokenId>> continuations,
                                      int64_t first_block)
-    : first_block_(first_block),
-      each_(static_cast<int64_t>(continuations.size() / prompts.size())),
+    : each_(static_cast<int64_t>(continuations.size() / prompts.size())),
       prompt_(models::make_batch(prompts, models::Padding::left, model.pad_token())),
-      continuation_(models::make_batch(continuations, models::Padding::right, model.pad_token())) {}
+      continuation_(models::make_batch(continuations, models::Padding::right, model.pad_token())),
+      prompt_input_{.block = first_block},
+      continuation_input_{.block = first_block} {}
 
 at::Tensor ContinuationBatch::log_likelihoods(models::LanguageModel& model) {
   const at::NoGradGuard no_grad;
   const int64_t rows = prompt_.ids.size(0), length = prompt_.ids.size(1);
   models::KvCache cache = model.make_cache(rows, length);
-  const at::Tensor before = model.extend_from(first_block_, prompt_entering_, cache, prompt_)
-                                .slice(1, -1);  // [prompts, 1, d]
-  models::KvCache all = model.repeat(cache, each_, length + continuation_.ids.size(1));
-  const at::Tensor after =
-      model.extend_from(first_block_, continuation_entering_, all, continuation_,
-                        /*generated=*/true);  // [continuations, seq, d]
+  // After a measurement that failed between the two, both begin anew: whole continuations need keys
+  // of all blocks.
+  if (!continuation_input_.hidden.defined()) prompt_input_.hidden.reset();
+  const at::Tensor before =
+      model.extend_from(prompt_input_, cache, prompt_).slice(1, -1);  // [prompts, 1, d]
+  models::KvCache all = models::repeat_rows(cache, each_, length + continuation_.ids.size(1));
+  const at::Tensor after = model.extend_from(continuation_input_, all, continuation_,
+                                             /*generated=*/true);  // [continuations, seq, d]
 
   // Token j is predicted from what stands before it.
   const at::Tensor hidden = at::cat({before.repeat_interleave(each_, 0), after.slice(1, 0, -1)},

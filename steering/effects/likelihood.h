@@ -31,12 +31,11 @@ class ContinuationBatch {
   at::Tensor log_likelihoods(models::LanguageModel& model);
 
  private:
-  int64_t first_block_, each_;  // continuations a prompt
+  int64_t each_;  // continuations per prompt
   models::Batch
       prompt_;  // [prompts, seq], padded on the left, so that the last token of each stands last
   models::Batch continuation_;  // [continuations, seq], padded on the right
-  at::Tensor prompt_entering_,
-      continuation_entering_;  // the first block's input [rows, seq, d], once it was computed
+  models::BlockInput prompt_input_, continuation_input_;  // of the first block [rows, seq, d]
 };
 
 /// Calls `use` with the logits of `hidden` [tokens, d], a part at a time: the place of its first

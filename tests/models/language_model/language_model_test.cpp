@@ -5,6 +5,7 @@
 #include "core/hooks/activation.h"
 #include "core/hooks/script_archive.h"
 #include "core/io/files.h"
+#include "models/importers/gguf_tokenizer.h"
 #include "models/language_model/language_model.h"
 #include "tests/models/tiny_model.h"
 
@@ -65,9 +66,10 @@ TEST_CASE("[models.language_model] segments of a row give what each gives alone"
     segments.push_back(0);
   }
   const at::Tensor packed_ids = at::tensor(ids, at::kLong).repeat({2, 1}),
-                   mask = at::tensor(segments, at::kLong).repeat({2, 1});  // [2, seq]
-  const at::Tensor logits =
-      model.module().forward({packed_ids, mask}).toTensor();  // [2, seq, vocabulary]
+                   segments_of = at::tensor(segments, at::kLong).repeat({2, 1});  // [2, seq]
+  const at::Tensor logits = model.module()
+                                .forward({packed_ids, c10::IValue(), segments_of})
+                                .toTensor();  // [2, seq, vocabulary]
   CHECK(logits.isfinite().all().item<bool>());
   int64_t begin = 0;
   for (const auto& row : kRows) {
@@ -88,10 +90,10 @@ TEST_CASE("[models.language_model] segments of a row give what each gives alone"
   };
   {
     const HookHandle handle = model.module().hook(site.name(), keep_into(seen));
-    model.harvest(packed_ids, mask);
+    model.harvest({.ids = packed_ids, .segments = segments_of});
   }
   const HookHandle handle = model.module().hook(site.name(), keep_into(expected));
-  model.module().forward({packed_ids, mask});
+  model.module().forward({packed_ids, c10::IValue(), segments_of});
   CHECK(at::equal(seen, expected));
 }
 
@@ -148,7 +150,7 @@ TEST_CASE("[models.language_model] a repeated cache continues each row as the or
   LanguageModel model = tiny_model({.seed = 4});
   KvCache cache = model.make_cache(1, 7);
   model.extend(cache, one(kRows[0]));
-  KvCache repeated = model.repeat(cache, 3, 20);
+  KvCache repeated = repeat_rows(cache, 3, 20);
   CHECK(repeated.batch == 3);
   CHECK(repeated.length == 7);
   const Rows rests = {{1, 2, 3}, {4, 5}, {6, 7, 8}};
@@ -173,7 +175,7 @@ TEST_CASE(
   const int64_t block = model.block_of(site);
   REQUIRE(block == 1);
   const auto rows = static_cast<int64_t>(kRows.size());
-  at::Tensor entering[2];
+  BlockInput input[] = {{.block = block}, {.block = block}};
   for (const double coefficient : {0.0, 1.0, -3.0}) {
     CAPTURE(coefficient);
     const AttachedEdit edit = attach(model.module(), site, Edit({add(vector)}),
@@ -186,12 +188,125 @@ TEST_CASE(
           ++early;
           return std::nullopt;
         });
-    const bool first = !entering[0].defined();
-    CHECK(at::equal(model.extend_from(block, entering[0], part, head), expected[0]));
-    CHECK(at::equal(model.extend_from(block, entering[1], part, tail, true), expected[1]));
+    const bool first = !input[0].hidden.defined();
+    CHECK(at::equal(model.extend_from(input[0], part, head), expected[0]));
+    CHECK(at::equal(model.extend_from(input[1], part, tail, true), expected[1]));
     CHECK(early == (first ? 2 : 0));
     CHECK(part.length == whole.length);
   }
+}
+
+TEST_CASE(
+    "[models.language_model] a forward that fails leaves the cache and a block's input as they "
+    "were") {
+  LanguageModel model = tiny_model({.seed = 8});
+  const Batch head = make_batch(kRows, Padding::left, 2);
+  const Batch tail = make_batch(Rows{{1, 2}, {3}, {4, 5, 6}, {7}}, Padding::right, 2);
+  const auto rows = static_cast<int64_t>(kRows.size());
+  KvCache undisturbed = model.make_cache(rows, 14), cache = model.make_cache(rows, 14);
+  const at::Tensor expected[] = {model.extend(undisturbed, head), model.extend(undisturbed, tail)};
+  BlockInput input{.block = 1};
+  bool fails = true;
+  const HookHandle handle = model.module().hook(
+      "model.layers.2", [&](const Site&, const c10::IValue&) -> std::optional<c10::IValue> {
+        if (fails) fail("the disk is full");
+        return std::nullopt;
+      });
+  for (const Batch* batch : {&head, &tail}) {
+    fails = true;
+    const int64_t length = cache.length;
+    CHECK(contains(error_of([&] { model.extend(cache, *batch); }), "the disk is full"));
+    CHECK(contains(error_of([&] { model.extend_from(input, cache, *batch); }), "disk"));
+    CHECK(contains(error_of([&] { model.harvest({.ids = batch->ids, .cache = &cache}); }), "disk"));
+    CHECK(cache.length == length);
+    CHECK_FALSE(input.hidden.defined());
+    fails = false;
+    CHECK(at::equal(model.extend(cache, *batch), expected[batch == &tail]));
+  }
+  CHECK(cache.length == undisturbed.length);
+  CHECK(at::equal(cache.real, undisturbed.real));
+}
+
+TEST_CASE("[models.language_model] a cache is not read for blocks of which it has no keys") {
+  LanguageModel model = tiny_model({.seed = 9});
+  const Batch batch = one(kRows[0]);
+  const at::Tensor entering =
+      capture(model.module(), "model.layers.1:input", {batch.ids}).begin()->second[0];
+  KvCache cache = model.make_cache(1, 32);
+  model.run({.hidden = entering, .from_block = 1, .cache = &cache});
+  CHECK(cache.from_block == 1);
+  CHECK(contains(error_of([&] { model.extend(cache, batch); }), "from block 1 on"));
+  KvCache repeated = repeat_rows(cache, 1, 40);
+  CHECK(contains(error_of([&] { model.extend(repeated, batch); }), "from block 1 on"));
+  model.run({.hidden = entering, .from_block = 2, .cache = &cache});
+  CHECK(
+      contains(error_of([&] { model.run({.hidden = entering, .from_block = 1, .cache = &cache}); }),
+               "from block 2 on"));
+
+  KvCache harvested = model.make_cache(1, 32);
+  model.harvest({.ids = batch.ids, .cache = &harvested});
+  model.harvest({.ids = batch.ids, .cache = &harvested});
+  CHECK(contains(error_of([&] { model.extend(harvested, batch); }), "cache of harvests"));
+}
+
+TEST_CASE("[models.language_model] a call can be had without a run, and does what the run does") {
+  LanguageModel model = tiny_model({.seed = 10});
+  const Batch batch = make_batch(kRows, Padding::left, 2);
+  KvCache cache = model.make_cache(static_cast<int64_t>(kRows.size()), 11);
+  const ForwardCall call =
+      model.call({.ids = batch.ids, .real = batch.mask, .cache = &cache, .generated = true});
+  CHECK(cache.length == 0);
+  CHECK(at::equal(call.tokens.real, batch.mask));
+  CHECK(call.tokens.generated.all().item<bool>());
+  const at::Tensor hidden = model.module().run(call.method, call.arguments).toTensor();
+  CHECK(at::equal(hidden, model.extend(cache, batch)));
+
+  const at::Tensor segments = batch.mask.to(at::kLong);
+  CHECK(at::equal(model.call({.ids = batch.ids, .segments = segments}).tokens.real, batch.mask));
+}
+
+TEST_CASE("[models.language_model] forwards that mean nothing, or two things, are refused") {
+  LanguageModel model = tiny_model();
+  const Batch batch = make_batch(kRows, Padding::left, 2);
+  const at::Tensor segments = batch.mask.to(at::kLong), hidden = at::zeros({4, 11, 32});
+  KvCache cache = model.make_cache(static_cast<int64_t>(kRows.size()), 11);
+  const auto refusal = [&](const Forward& forward) {
+    return error_of([&] { model.call(forward); });
+  };
+  CHECK(contains(refusal({}), "nothing"));
+  CHECK(contains(refusal({.ids = batch.ids, .hidden = hidden}), "tokens and hidden states"));
+  CHECK(contains(refusal({.ids = batch.ids, .from_block = 1}), "from block 1 on"));
+  CHECK(contains(refusal({.hidden = hidden, .from_block = 3}), "expected 0 to 2"));
+  CHECK(contains(refusal({.ids = batch.ids, .real = batch.mask, .segments = segments}),
+                 "one of them"));
+  CHECK(contains(refusal({.ids = batch.ids, .segments = segments, .cache = &cache}), "segments"));
+}
+
+TEST_CASE("[models.language_model] numbers above 1 are segments, and no attention mask") {
+  LanguageModel model = tiny_model();
+  const at::Tensor ids = one(kRows[0]).ids, numbers = at::full({1, 7}, 2, at::kLong);
+  CHECK(contains(error_of([&] { model.module().forward({ids, numbers}); }), "segments"));
+  CHECK(contains(error_of([&] {
+                   model.module().forward({ids, at::ones({1, 7}, at::kLong), numbers});
+                 }),
+                 "one of them"));
+}
+
+TEST_CASE("[models.language_model] a model that takes no segments says so") {
+  const std::string bytes = gguf_bytes(test::TinyGguf().metadata, {});
+  const Gguf gguf = Gguf::parse(std::as_bytes(std::span(bytes)), "tiny.gguf");
+  torch::jit::Module old("vyx.Old");
+  old.define(R"(
+def hidden(self, input_ids: Tensor, attention_mask: Optional[Tensor], keys: List[Tensor], values: List[Tensor], past: int) -> Tensor:
+    return input_ids
+)");
+  const LanguageModel model(old, tiny_model().config(),
+                            Tokenizer::from_json(tokenizer_json_from_gguf(gguf), "tiny.gguf"));
+  const at::Tensor ids = one(kRows[0]).ids;
+  CHECK(model.call({.ids = ids}).arguments.size() == 5);
+  CHECK_FALSE(model.can_resume());
+  CHECK(contains(error_of([&] { model.call({.ids = ids, .segments = at::ones_like(ids)}); }),
+                 "import it again"));
 }
 
 TEST_CASE(
