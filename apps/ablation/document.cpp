@@ -23,8 +23,8 @@ constexpr int kMaxParts = 16;     // of a dotted key
 constexpr int kMaxBrackets = 32;  // open at once
 constexpr size_t kMaxIncludes = 64;
 
-// What toml++ is not asked to bear: a dotted key of 500,000 parts is as many tables in each other,
-// and they are destroyed by recursion. Looks at the text without strings and comments.
+// Refuses what toml++ cannot bear: a dotted key of 500,000 parts becomes as many nested tables,
+// which are destroyed by recursion. Looks at the text without strings and comments.
 void check_depth(std::string_view text, const std::string& file) {
   int line = 1, brackets = 0, parts = 0;
   const auto refuse = [&](const char* what, int limit) {

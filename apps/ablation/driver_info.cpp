@@ -15,7 +15,7 @@ namespace {
 using Type = DriverOption::Type;
 constexpr std::array<std::string_view, 4> kTypes{"switch", "integer", "number",
                                                  "text"};              // in the order of Type
-constexpr std::array<std::string_view, 2> kReserved{"json", "quiet"};  // ours: results come as JSON
+constexpr std::array<std::string_view, 2> kReserved{"json", "quiet"};  // vyx-ablate's own
 
 Type type_from_name(const std::string& name, std::string_view source) {
   const auto found = std::find(kTypes.begin(), kTypes.end(), name);
@@ -91,7 +91,7 @@ std::vector<std::string> command_line(const DriverInfo& driver, const OrderedJso
       fail("{}: {}: found a list, expected one value", place, name);
     for (const OrderedJson& element : value.is_array() ? value : OrderedJson::array({value}))
       arguments.push_back(fmt::format(
-          "--{}={}", name, checked(option, element, place)));  // in one, so that "-2" is no option
+          "--{}={}", name, checked(option, element, place)));  // one word: "-2" is no option
   }
   for (const DriverOption& option : driver.options)
     if (option.required && !options.contains(option.name))

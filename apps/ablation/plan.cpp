@@ -112,8 +112,8 @@ class Planner {
         {"seed", experiment.seed}, {"threads", experiment.threads}, {"device", experiment.device}};
   }
 
-  // A path that refers to nothing is one that the step writes, in its own folder; inputs have to be
-  // known, so that they can be digested.
+  // A path without a reference is one that the step writes, in its own folder. Inputs must be
+  // references, so that they can be digested.
   static void check_own_path(const OrderedJson& written, const OrderedJson& value,
                              const std::string& name, const std::string& place) {
     if (!references(written).empty()) return;
@@ -153,8 +153,8 @@ class Planner {
   struct Request {
     Context& context;
     const std::string& place;  // begins its messages
-    std::set<std::string>*
-        needs;  // gathers the ids of the steps that it refers to; without it, steps are refused
+    // Gets the ids of the steps that the value refers to; null: such references are refused.
+    std::set<std::string>* needs;
   };
 
   Resolved resolve(Context& context, const OrderedJson& value, const std::string& place,

@@ -47,7 +47,7 @@ struct Child {
   pid_t parent;
 };
 
-// Between fork and exec: only what is safe after a signal.
+// Runs between fork and exec: calls only what a signal handler may call.
 [[noreturn]] void become(const Child& child) {
   const auto give_up = [&] {
     const int error = errno;

@@ -38,7 +38,7 @@ class Runner {
       : plan_(plan), folder_(std::move(folder)), options_(options) {}
   Runner(const Runner&) = delete;
   Runner& operator=(const Runner&) = delete;
-  ~Runner() {  // only after an exception is anything left
+  ~Runner() {  // processes are left only after an exception
     for (const Running& running : running_) {
       ::kill(-running.process, SIGKILL);
       ::waitpid(running.process, nullptr, 0);
@@ -89,7 +89,7 @@ class Runner {
     result_.records.emplace(id, std::move(record));
   }
 
-  // What a message says of this run's own folder is the same wherever that is.
+  // Messages do not name this run's folder, so that they are the same wherever it lies.
   std::string without_folder(std::string text) const {
     const std::string prefix = folder_.string() + "/";
     for (size_t at = text.find(prefix); at != std::string::npos; at = text.find(prefix, at))

@@ -34,7 +34,7 @@ std::optional<StepRecord> read_step(const std::filesystem::path& folder, const P
   try {
     record =
         parse_record(parse_json(read_text_file(path, kMaxBytes), path.string()), path.string());
-  } catch (const Json::exception&) {  // something else's file: the step has to run
+  } catch (const Json::exception&) {  // not a record: the step runs again
     return std::nullopt;
   } catch (const Error&) {
     return std::nullopt;

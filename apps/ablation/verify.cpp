@@ -77,7 +77,7 @@ Difference difference_of(const Json& before, const Json& after, size_t index) {
   return difference;
 }
 
-// That inputs are what they were, and that nobody touched what the run wrote.
+// Checks that the inputs are what they were, and that nobody changed what the run wrote.
 void require_unchanged(const std::filesystem::path& run, const Manifest& manifest,
                        const Plan& plan) {
   for (const auto& [path, digest] : manifest.inputs) {

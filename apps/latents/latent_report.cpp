@@ -18,7 +18,7 @@ namespace vyx::apps {
 namespace {
 
 constexpr size_t kColumns = 120;
-constexpr int64_t kBest = 10;  // of either ranking, whose overlap is told
+constexpr int64_t kBest = 10;  // of each ranking; how many are in both is shown
 
 /// Cut to `columns` characters.
 std::string clipped(std::string_view text, size_t columns) {
@@ -193,7 +193,7 @@ void append_summary(const LatentStudy& study, std::string& out) {
     };
     const int64_t latent = *std::ranges::max_element(study.measured, largest);
     out += fmt::format(
-        "of the {} measured, {} shifts most: {:+.3f} nats a token, at a KL of {:.3f} on neutral "
+        "of the {} measured, {} shifts most: {:+.3f} nats per token, at a KL of {:.3f} on neutral "
         "text\n",
         study.measured.size(), described(study, latent), value_of(study, Score::shift, latent),
         study.kl[latent].item<double>());

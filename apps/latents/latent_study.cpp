@@ -92,8 +92,8 @@ class Study {
  private:
   at::Tensor& score(Score which) { return result_.scores.at(which); }
   std::vector<int64_t> order(Score which) const {
-    const bool is_auroc =
-        which == Score::auroc;  // many latents may tell the sides apart without fail
+    // Many latents may have the AUROC 1: the difference orders them.
+    const bool is_auroc = which == Score::auroc;
     return sae::descending(result_.scores.at(which),
                            is_auroc ? result_.scores.at(Score::difference) : at::Tensor());
   }
@@ -130,7 +130,7 @@ class Study {
     result_.scores[Score::predicted] = at::mv(directions.to(at::kDouble), slope) * added_norm();
   }
 
-  /// Of what is added to measure a shift.
+  /// The norm of the vector that is added to measure a shift.
   double added_norm() const { return options_.dose * result_.median_norm; }
 
   /// The first of every ranking that there is for all latents.

@@ -80,8 +80,8 @@ class GuardedBuilder final : public nlohmann::json_sax<Json> {
     const size_t cut = std::min(reason.find("; last read: '"), reason.find(" parsing '"));
     std::string brief(reason.substr(0, cut));
     if (cut != std::string_view::npos) brief += reason.substr(reason.rfind('\'') + 1);
-    const size_t at =
-        position == 0 ? 0 : position - 1;  // nlohmann has counted the offending character
+    // nlohmann has counted the wrong character already.
+    const size_t at = position == 0 ? 0 : position - 1;
     fail("{}: at byte {}: found {}: {}", source_, at,
          at < text_.size() ? quote(text_.substr(at, 1)) : "the end of the text", brief);
   }

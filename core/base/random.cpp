@@ -8,9 +8,9 @@
 namespace vyx {
 namespace {
 
-constexpr uint64_t kGolden =
-    0x9e3779b97f4a7c15;          // 2⁶⁴ / golden ratio: distinct, well-spread offsets
-constexpr uint64_t kRounds = 6;  // four suffice for large halves; small ones mix less a round
+// 2⁶⁴ / golden ratio: distinct, well-spread offsets.
+constexpr uint64_t kGolden = 0x9e3779b97f4a7c15;
+constexpr uint64_t kRounds = 6;  // four are enough for large halves; small ones mix less per round
 
 /// Stafford's 13th variant of MurmurHash3's finaliser, as in SplitMix64 (Steele, Lea and Flood
 /// 2014): a bijection.

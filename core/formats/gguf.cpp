@@ -23,11 +23,11 @@ constexpr uint64_t kMaxKeyLength = 1u << 16;
 constexpr uint64_t kMaxNameLength = 63;  // ggml's field has 64 bytes with its NUL
 constexpr uint64_t kMaxDimensions = 4;
 constexpr uint64_t kMaxAlignment = 1u << 16;
-constexpr uint64_t kMaxBytes =
-    (uint64_t{1} << 63) - 1 - kMaxAlignment;      // of data: sums of two cannot wrap
+// Of data: a sum of two such numbers does not wrap.
+constexpr uint64_t kMaxBytes = (uint64_t{1} << 63) - 1 - kMaxAlignment;
 constexpr uint64_t kMinKeyBytes = 8 + 1 + 4 + 1;  // length, key, type, value
-constexpr uint64_t kMinTensorBytes =
-    8 + 1 + 4 + 8 + 4 + 8;  // length, name, rank, dimension, type, offset
+// Length, name, rank, dimension, type, offset.
+constexpr uint64_t kMinTensorBytes = 8 + 1 + 4 + 8 + 4 + 8;
 
 constexpr uint32_t kStringType = 8;
 constexpr uint32_t kArrayType = 9;

@@ -11,7 +11,7 @@ namespace {
 constexpr size_t kAlignment = 32;
 constexpr uint32_t kArrayType = 9;
 
-// GGUF numbers its types in the order of our variants, but for the array, which it has in the
+// GGUF numbers its types in the order of our variants; only the array stands elsewhere, in the
 // middle.
 uint32_t type_number(size_t index) {
   return static_cast<uint32_t>(index < kArrayType ? index : index + 1);

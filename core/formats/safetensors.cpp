@@ -22,14 +22,14 @@ constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // as safetensors has it
 constexpr uint64_t kMaxTensors = 1u << 18;
 constexpr size_t kMaxDimensions = 8;
 constexpr const char* kMetadata = "__metadata__";
-// The object, a tensor's object, its arrays; and a tensor has some seven values.
+// Depth: the object, an object per tensor, its arrays. A tensor has some seven values.
 constexpr JsonLimits kHeaderLimits = {
     .max_bytes = kMaxHeaderBytes, .max_depth = 3, .max_values = 8 * kMaxTensors};
 
 struct Header {
   SafetensorsMetadata metadata;
-  std::vector<SafetensorsEntry>
-      entries;  // in the order of their data, which follow one another from the first byte on
+  // In the order of their data, which follow one another from the first byte on.
+  std::vector<SafetensorsEntry> entries;
   uint64_t data_size = 0;
 };
 
@@ -168,7 +168,7 @@ Header parse_header(std::string_view text, std::string_view source) {
     const auto [begin, end] = reader.range(entry);
     placed.push_back({begin, end, std::move(entry)});
   }
-  // A tensor of no bytes stands before the one that begins where it does.
+  // An empty tensor comes before the tensor that begins at the same byte.
   std::sort(placed.begin(), placed.end(), [](const Placed& a, const Placed& b) {
     return std::tie(a.begin, a.end, a.entry.name) < std::tie(b.begin, b.end, b.entry.name);
   });
@@ -270,7 +270,7 @@ SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
                                      const SafetensorsMetadata& metadata, FileSystem& fs)
     : path_(path.string()), file_(path, fs) {
   const std::string bytes = header_bytes(entries, metadata, path_);
-  // The parser itself checks what we write: it can be read.
+  // The parser checks what we write: what is written can be read.
   missing_ = parse_header(std::string_view(bytes).substr(kLengthBytes), path_).data_size;
   file_.write(bytes);
 }

@@ -35,7 +35,7 @@ constexpr std::pair<ElementType, at::ScalarType> kTypes[] = {
     {ElementType::f8_e4m3, at::kFloat8_e4m3fn},
     {ElementType::f8_e5m2, at::kFloat8_e5m2}};
 
-/// A copy: data in a file may begin at any byte, and their file may go.
+/// A copy, since data in a file may begin at any byte, and the file may be closed.
 at::Tensor copy(ElementType type, at::IntArrayRef shape, std::span<const std::byte> data,
                 std::string_view source, std::string_view name) {
   const std::optional<at::ScalarType> scalar_type = scalar_type_of(type);

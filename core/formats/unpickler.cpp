@@ -89,7 +89,7 @@ class Unpickler {
 
   std::string_view take_text(uint64_t size) {
     if (size > bytes_.size() - at_)
-      refuse(fmt::format("the end of the file before {} bytes", size), "them");
+      refuse("the end of the file", fmt::format("{} more bytes", size));
     const std::string_view text(reinterpret_cast<const char*>(bytes_.data()) + at_, size);
     at_ += size;
     return text;
@@ -117,7 +117,7 @@ class Unpickler {
   }
   void push_integer(int64_t integer) { push({.kind = Kind::integer, .integer = integer}); }
 
-  // What may be popped: nothing from before the last mark.
+  // What may be popped: only what was pushed after the last mark.
   size_t available() const { return stack_.size() - (marks_.empty() ? 0 : marks_.back()); }
   std::vector<Ref> pop(size_t count) {
     if (available() < count) refuse("an empty stack", "a value");
@@ -213,7 +213,7 @@ class Unpickler {
         return push_global();
       case kReduce:
         return reduce();
-      case kBuild: {  // attributes of an OrderedDict: a state_dict's _metadata, which nobody needs
+      case kBuild: {  // attributes of an OrderedDict: a state_dict's _metadata, which is not needed
         pop(1);
         top(Kind::dictionary);
         return;

@@ -24,13 +24,13 @@ constexpr uint32_t kLocal = 0x04034b50, kCentral = 0x02014b50, kEnd = 0x06054b50
                    kEnd64 = 0x06064b50, kLocator64 = 0x07064b50;
 constexpr uint64_t kLocalBytes = 30, kCentralBytes = 46, kEndBytes = 22, kEnd64Bytes = 56,
                    kLocator64Bytes = 20;
-constexpr uint32_t kIn64 = 0xFFFFFFFF;  // a size or an offset that stands elsewhere, in 64 bits
+constexpr uint32_t kIn64 = 0xFFFFFFFF;  // another field holds the size or the offset, in 64 bits
 constexpr uint16_t kEntriesIn64 = 0xFFFF;
 constexpr uint16_t kEncrypted = 1 << 0, kSizesFollow = 1 << 3, kUtf8 = 1 << 11;
 constexpr uint16_t kStored = 0, kDeflated = 8;
 constexpr uint16_t kExtra64 = 1;
-constexpr uint64_t kMaxDescriptor =
-    24;  // signature, CRC and two sizes behind the data of an entry whose sizes follow
+// Signature, CRC and two sizes behind the data of an entry whose sizes follow.
+constexpr uint64_t kMaxDescriptor = 24;
 constexpr uint64_t kAlignment = 64;
 constexpr uint16_t kExtraPadding = 0x4246;  // "FB", as PyTorch pads
 

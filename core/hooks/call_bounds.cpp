@@ -63,8 +63,8 @@ CallBounds::Calls CallBounds::calls_in(torch::jit::Block& block) {
 
 const CallBounds::Calls& CallBounds::calls_of(torch::jit::Function& function) {
   if (const auto known = known_.find(&function); known != known_.end()) return known->second;
-  const auto* graph =
-      torch::jit::tryToGraphFunction(function);  // nullptr: a builtin, which calls no module
+  // nullptr: a builtin, which calls no module.
+  const auto* graph = torch::jit::tryToGraphFunction(function);
   Calls calls = graph ? calls_in(*graph->graph()->block()) : Calls();
   return known_.emplace(&function, std::move(calls)).first->second;
 }

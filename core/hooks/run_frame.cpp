@@ -7,8 +7,8 @@
 namespace vyx {
 namespace {
 
-// The kind that libtorch sets aside for programs that run models; who else uses it is told apart by
-// type.
+// The kind that libtorch sets aside for programs that run models. Frames of other users have
+// another type.
 const c10::DebugInfoKind kFrameKind = c10::DebugInfoKind::INFERENCE_CONTEXT;
 
 /// A copy of the current frame, to be changed and put on top.

@@ -11,8 +11,8 @@
 namespace vyx {
 namespace {
 
-constexpr size_t kMaxAlternatives =
-    4096;  // of one pattern: more is a slip of the pen, not a choice of sites
+// Of one pattern: more is a typing error, not a choice of sites.
+constexpr size_t kMaxAlternatives = 4096;
 
 /// "path:port" taken apart.
 std::pair<std::string_view, Port> split_port(std::string_view text) {
@@ -56,8 +56,8 @@ std::vector<std::string> expand(std::string_view text, std::string_view pattern)
   if (open == std::string_view::npos) return {std::string(text)};
   if (text[open] == '}') fail("pattern '{}': found '}}' without '{{'", pattern);
 
-  std::vector<std::string_view>
-      parts;  // what stands between the braces, cut at the commas of this level
+  // What stands between the braces, cut at the commas of this level.
+  std::vector<std::string_view> parts;
   size_t depth = 1, start = open + 1, close = start;
   for (; close < text.size(); ++close) {
     const char c = text[close];

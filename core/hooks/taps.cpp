@@ -44,7 +44,7 @@ c10::intrusive_ptr<HookSlot> slot_of(const Node* tap) {
 // Note [Idle taps]
 // A tap's inputs are its outputs, so that an idle one leaves the stack as it is and costs one load
 // and the interpreter's moves. Both operators take any number of values: for such an operator the
-// interpreter makes a kernel a node, which has its slot at hand, where those of a fixed schema
+// interpreter makes one kernel per node, which has its slot at hand; operators of a fixed schema
 // share one kernel and would have to be told an id through the stack. The arguments are packed into
 // a tuple only for hooks.
 Operation input_tap(const Node* tap) {

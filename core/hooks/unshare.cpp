@@ -91,8 +91,8 @@ class Unsharing {
     return to;
   }
 
-  /// Gives values that are modules their new classes; all follow from self, which has its own
-  /// already.
+  /// Gives values that are modules their new classes. They all follow from self, which has its
+  /// new class already.
   void renew_types(Block& block) {
     for (Node* node : block.nodes()) {
       const bool from_module =

@@ -19,7 +19,7 @@ namespace {
 
 constexpr size_t kBufferSize = 1 << 20;
 
-// A system call again and again while a signal interrupts it.
+// Repeats a system call while a signal interrupts it.
 template <class Call>
 auto retry(Call&& call) {
   auto result = call();

@@ -29,7 +29,7 @@ FolderLock::~FolderLock() {
 }
 
 void FolderLock::remove_leftovers() const {
-  std::error_code ignored;  // what cannot be removed is in nobody's way
+  std::error_code ignored;  // a file that stays does no harm
   for (const auto& entry : std::filesystem::directory_iterator(folder_))
     if (entry.path().filename().string().starts_with(".tmp-"))
       std::filesystem::remove(entry.path(), ignored);

@@ -75,7 +75,7 @@ class LineReader::Inflater {
     } else if (is_gzip(rest_)) {
       inflateReset(&stream_);
     } else {
-      fail("{}: found {} bytes behind the gzip data that are none; expected the end of the file",
+      fail("{}: found {} bytes after the gzip data that are not gzip, expected the end of the file",
            path_.string(), rest_.size());
     }
   }
@@ -106,7 +106,7 @@ bool LineReader::next_plain(std::string_view& line) {
   const std::string_view text(reinterpret_cast<const char*>(file_.bytes().data()),
                               file_.bytes().size());
   if (offset_ >= text.size()) return false;
-  line = text.substr(offset_, max_line_ + 1);  // no further: a huge file may hold no line end
+  line = text.substr(offset_, max_line_ + 1);  // a huge file may have no line end
   if (const size_t end = line.find('\n'); end != std::string_view::npos)
     line = line.substr(0, end + 1);
   offset_ += line.size();

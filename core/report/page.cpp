@@ -16,18 +16,25 @@
 namespace vyx {
 namespace {
 
-constexpr size_t kMaxPoints = 200;  // of a curve: more than the pixels can tell apart
+constexpr size_t kMaxPoints = 200;  // of a curve: more could not be told apart
 
 // Colours are Okabe and Ito's, which colour-blind readers can tell apart; text keeps a contrast
 // above 4.5:1 in both themes.
 constexpr std::string_view kStyle = R"(
-:root{color-scheme:light dark;--page:#fff;--ink:#1b1f24;--dim:#57606a;--line:#d0d7de;--c0:#0072b2;--c1:#b8500a;--c2:#00795a;--c3:#a5447f;--c4:#5b3fa8;--c5:#7a6000;--c6:#50575e;--c7:#b3261e}
-@media(prefers-color-scheme:dark){:root{--page:#14171b;--ink:#e6e9ed;--dim:#9aa4af;--line:#333b44;--c0:#56b4e9;--c1:#e69f00;--c2:#2fc79c;--c3:#e39ac4;--c4:#b39ddb;--c5:#d4c04a;--c6:#aeb6be;--c7:#ff8a80}}
-body{margin:2rem auto;max-width:72rem;padding:0 1rem;background:var(--page);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
+:root{color-scheme:light dark;--page:#fff;--ink:#1b1f24;--dim:#57606a;--line:#d0d7de;
+--c0:#0072b2;--c1:#b8500a;--c2:#00795a;--c3:#a5447f;
+--c4:#5b3fa8;--c5:#7a6000;--c6:#50575e;--c7:#b3261e}
+@media(prefers-color-scheme:dark){
+:root{--page:#14171b;--ink:#e6e9ed;--dim:#9aa4af;--line:#333b44;
+--c0:#56b4e9;--c1:#e69f00;--c2:#2fc79c;--c3:#e39ac4;
+--c4:#b39ddb;--c5:#d4c04a;--c6:#aeb6be;--c7:#ff8a80}}
+body{margin:2rem auto;max-width:72rem;padding:0 1rem;background:var(--page);color:var(--ink);
+font:15px/1.5 system-ui,sans-serif}
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}
 p{max-width:46rem}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-th,td{padding:.2rem .8rem .2rem 0;text-align:left;border-bottom:1px solid var(--line);overflow-wrap:anywhere}
+th,td{padding:.2rem .8rem .2rem 0;text-align:left;border-bottom:1px solid var(--line);
+overflow-wrap:anywhere}
 th{font-weight:600;color:var(--dim)}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(22rem,1fr));gap:1.5rem}
 figure{margin:0;min-width:0}figcaption{font-weight:600}
@@ -41,8 +48,10 @@ svg text{fill:var(--dim);font-size:14px}
 .s4,.s5,.s6,.s7{stroke-dasharray:6 3}
 svg .l0{fill:var(--c0)}svg .l1{fill:var(--c1)}svg .l2{fill:var(--c2)}svg .l3{fill:var(--c3)}
 .legend{font-size:.85rem;margin:.2rem 0}.legend span{margin-right:1rem;white-space:nowrap}
-.legend .l0{color:var(--c0)}.legend .l1{color:var(--c1)}.legend .l2{color:var(--c2)}.legend .l3{color:var(--c3)}
-.legend .l4{color:var(--c4)}.legend .l5{color:var(--c5)}.legend .l6{color:var(--c6)}.legend .l7{color:var(--c7)}
+.legend .l0{color:var(--c0)}.legend .l1{color:var(--c1)}
+.legend .l2{color:var(--c2)}.legend .l3{color:var(--c3)}
+.legend .l4{color:var(--c4)}.legend .l5{color:var(--c5)}
+.legend .l6{color:var(--c6)}.legend .l7{color:var(--c7)}
 .wide{max-width:56rem;margin:1rem 0}
 svg .name{fill:var(--ink)}
 .zero{stroke:var(--ink);stroke-width:1}
@@ -98,7 +107,7 @@ std::string number_text(double value) {
   return fmt::format("{:.4g}", value);
 }
 
-// A value's way to the drawing: an axis from `low` to `high`, with ticks at round numbers.
+// Maps values to the drawing: an axis from `low` to `high`, with ticks at round numbers.
 struct Axis {
   double low = 0, high = 1;
   bool logarithmic = false;
@@ -234,10 +243,10 @@ class Drawing {
           fmt::format("{}{:.1f} {:.1f}", pen_down ? 'L' : 'M', at_x(curve.x[i]), at_y(curve.y[i]));
       pen_down = true;
       // A point shows its numbers to a mouse, without a script.
-      points += fmt::format(
-          R"(<circle class="point" cx="{:.1f}" cy="{:.1f}" r="4"><title>{}: {} at {}</title></circle>)",
-          at_x(curve.x[i]), at_y(curve.y[i]), escape_html(curve.name), number_text(curve.y[i]),
-          number_text(curve.x[i]));
+      points += fmt::format(R"(<circle class="point" cx="{:.1f}" cy="{:.1f}" r="4">)"
+                            R"(<title>{}: {} at {}</title></circle>)",
+                            at_x(curve.x[i]), at_y(curve.y[i]), escape_html(curve.name),
+                            number_text(curve.y[i]), number_text(curve.x[i]));
     }
     out += fmt::format(R"(<path class="curve s{}" d="{}"/>{})", colour, path, points);
   }
@@ -294,28 +303,29 @@ std::string interval_svg(const IntervalChart& chart) {
   std::string out = fmt::format(R"(<svg viewBox="0 0 {} {}" role="img" aria-label="{}">)", kWidth,
                                 height, escape_html(chart.title));
   for (const double tick : axis.ticks)
-    out += fmt::format(
-        R"(<line class="{}" x1="{:.1f}" y1="{}" x2="{:.1f}" y2="{}"/><text x="{:.1f}" y="{}" text-anchor="middle">{}</text>)",
-        tick == 0 ? "zero" : "grid", at(tick), kTop, at(tick), height - kBottom, at(tick),
-        height - 6, number_text(tick));
+    out += fmt::format(R"(<line class="{}" x1="{:.1f}" y1="{}" x2="{:.1f}" y2="{}"/>)"
+                       R"(<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>)",
+                       tick == 0 ? "zero" : "grid", at(tick), kTop, at(tick), height - kBottom,
+                       at(tick), height - 6, number_text(tick));
   for (size_t i = 0; i < chart.rows.size(); ++i) {
     const auto& row = chart.rows[i];
     const int y = kTop + kRow * static_cast<int>(i) + kRow / 2;
     out += fmt::format(R"(<text class="name" x="{}" y="{}" text-anchor="end">{}</text>)",
                        kLeft - 10, y + 5, escape_html(row.name));
     if (std::isfinite(row.band_low) && std::isfinite(row.band_high))
-      out += fmt::format(
-          R"(<rect class="band" x="{:.1f}" y="{}" width="{:.1f}" height="{}"><title>{} to {}</title></rect>)",
-          at(row.band_low), y - 9, std::max(1.0, at(row.band_high) - at(row.band_low)), 18,
-          number_text(row.band_low), number_text(row.band_high));
+      out +=
+          fmt::format(R"(<rect class="band" x="{:.1f}" y="{}" width="{:.1f}" height="{}">)"
+                      R"(<title>{} to {}</title></rect>)",
+                      at(row.band_low), y - 9, std::max(1.0, at(row.band_high) - at(row.band_low)),
+                      18, number_text(row.band_low), number_text(row.band_high));
     if (std::isfinite(row.low) && std::isfinite(row.high))
       out += fmt::format(R"(<line class="range" x1="{:.1f}" y1="{}" x2="{:.1f}" y2="{}"/>)",
                          at(row.low), y, at(row.high), y);
     if (std::isfinite(row.value))
-      out += fmt::format(
-          R"(<circle class="dot" cx="{:.1f}" cy="{}" r="5"><title>{}: {} [{}, {}]</title></circle>)",
-          at(row.value), y, escape_html(row.name), number_text(row.value), number_text(row.low),
-          number_text(row.high));
+      out += fmt::format(R"(<circle class="dot" cx="{:.1f}" cy="{}" r="5">)"
+                         R"(<title>{}: {} [{}, {}]</title></circle>)",
+                         at(row.value), y, escape_html(row.name), number_text(row.value),
+                         number_text(row.low), number_text(row.high));
   }
   return out + "</svg>";
 }

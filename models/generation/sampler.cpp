@@ -86,7 +86,7 @@ std::span<const float> Sampler::penalize(std::span<const float> logits,
   const auto penalty = static_cast<float>(options_.repetition_penalty);
   for (const TokenId token : seen) {
     if (token < 0 || static_cast<size_t>(token) >= logits.size()) continue;
-    // From the logit itself, not from what an earlier sight of the token made of it.
+    // From the original logit: a token that was seen twice is penalised once.
     const float logit = logits[static_cast<size_t>(token)];
     penalized_[static_cast<size_t>(token)] = logit > 0 ? logit / penalty : logit * penalty;
   }
@@ -100,7 +100,7 @@ void Sampler::keep_top_k() {
                    candidates_.end(), before);
   candidates_.resize(k);
   std::sort(candidates_.begin(), candidates_.end(),
-            before);  // one order, whatever the library's nth_element leaves
+            before);  // a fixed order: nth_element's depends on the library
 }
 
 void Sampler::keep_top_p() {

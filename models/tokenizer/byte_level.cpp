@@ -5,8 +5,8 @@
 namespace vyx::models {
 namespace {
 
-constexpr int kCharacters =
-    256 + 68;  // the highest is U+0143; 68 bytes have no printable Latin-1 character
+// The highest is U+0143; 68 bytes have no printable Latin-1 character.
+constexpr int kCharacters = 256 + 68;
 
 struct Alphabet {
   std::array<int, 256> character{};     // byte -> code point
@@ -16,8 +16,8 @@ struct Alphabet {
 constexpr Alphabet make_alphabet() {
   Alphabet alphabet;
   alphabet.byte.fill(-1);
-  int next =
-      256;  // bytes without a printable character take the code points from U+0100 on, in order
+  // Bytes without a printable character take the code points from U+0100 on, in order.
+  int next = 256;
   for (int byte = 0; byte < 256; ++byte) {
     const bool printable =
         (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xFF && byte != 0xAD);

@@ -20,8 +20,9 @@ constexpr size_t kMatchLimit = 100'000,
                  kMatchLimitPerByte = 4;  // \s*[\r\n]+ gives back a run of blanks one by one
 constexpr uint32_t kDepthLimit = 10'000, kHeapLimitKib = 16u << 10;
 constexpr size_t kJitStackMin = 32u << 10, kJitStackMax = 1u << 20;
-constexpr int64_t kBudget = 500'000'000, kBudgetPerByte = 1'000;  // ns; text takes about 50 a byte
-constexpr size_t kWindow = 64;  // starts of a match tried between two looks at the clock
+constexpr int64_t kBudget = 500'000'000,
+                  kBudgetPerByte = 1'000;  // ns; text takes about 50 per byte
+constexpr size_t kWindow = 64;             // starts of a match tried between two looks at the clock
 
 /// A pattern, or a part of it, for a message: as it is, since quote() would escape each of its
 /// backslashes.
@@ -158,7 +159,7 @@ std::string message_of(int code) {
   return reinterpret_cast<const char*>(text.data());
 }
 
-/// JIT-compiled code runs on a stack of ours, one a thread.
+/// JIT-compiled code runs on a stack of ours, one per thread.
 pcre2_jit_stack* thread_jit_stack(void*) {
   struct Free {
     void operator()(pcre2_jit_stack* stack) const { pcre2_jit_stack_free(stack); }
@@ -180,7 +181,8 @@ SearchBudget::SearchBudget(size_t text_bytes)
     : end_(thread_nanoseconds() + kBudget + kBudgetPerByte * static_cast<int64_t>(text_bytes)) {}
 
 bool SearchBudget::spent() {
-  return ++calls_ % 16 == 0 && thread_nanoseconds() > end_;  // a look costs as much as a match
+  return ++calls_ % 16 == 0 &&
+         thread_nanoseconds() > end_;  // reading the clock costs as much as a match
 }
 
 Regex::Regex(std::string_view pattern, uint32_t options, std::string_view source)

@@ -41,7 +41,7 @@ std::string type_of(const Json& part, const char* key, std::string_view source) 
 void check_post_processor(const Json& part, std::string_view source) {
   const std::string type = type_of(part, "post_processor", source);
   if (type.empty() || type == "ByteLevel")
-    return;  // ByteLevel's changes offsets, which vyx does not report
+    return;  // ByteLevel changes offsets, which vyx does not report
   if (type == "Sequence" && member(part, "processors").is_array()) {
     for (const Json& processor : part["processors"]) check_post_processor(processor, source);
     return;
@@ -87,7 +87,7 @@ std::vector<AddedToken> with_normalized(const std::vector<AddedToken>& tokens, b
   return chosen;
 }
 
-/// Every token by its id. Ids may not repeat, nor be so sparse that a table by id is a bomb.
+/// Every token by its id. Ids may not repeat, nor be so sparse that a table by id would be huge.
 std::vector<Entry> table_by_id(const Bpe& bpe, const std::vector<AddedToken>& added,
                                std::string_view source) {
   const size_t count = bpe.vocabulary().size() + added.size(), limit = 4 * count + 1024;
@@ -104,8 +104,8 @@ std::vector<Entry> table_by_id(const Bpe& bpe, const std::vector<AddedToken>& ad
     entry.known = true;
     table[index] = std::move(entry);
   };
-  // A token with characters that stand for no byte ("<｜end｜>") is only ever an added token, or
-  // never made: its own text.
+  // Characters that stand for no byte ("<｜end｜>") are found in added tokens, and in tokens that
+  // encode() never makes: these are their own text.
   for (const auto& [token, id] : bpe.vocabulary()) {
     put(id, token, {.bytes = from_byte_level(token).value_or(token)});
   }
@@ -182,8 +182,8 @@ class Tokenizer::Impl::Encoding {
           add_word(word);
         text.remove_prefix(length);
       } else {
-        const size_t broken =
-            utf8_step(text).length;  // each ill-formed sequence is a word of its own
+        // Each ill-formed sequence is a word of its own.
+        const size_t broken = utf8_step(text).length;
         add_word(text.substr(0, broken));
         text.remove_prefix(broken);
       }

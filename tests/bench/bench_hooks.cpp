@@ -1,6 +1,8 @@
 // What hooks cost, in one interleaved run: an idle tap, hooks, and an instrumented forward beside a
 // plain one.
+//
 //     bench-hooks [--json]
+//
 // One thread, and its processor time: ratios near 1 would drown in what else runs on the machine.
 #include <ATen/Parallel.h>
 #include <torch/script.h>

@@ -1,6 +1,8 @@
 // What changing a latent costs beside encoding all of them, editing and decoding, on the same
 // random autoencoders, in turns.
+//
 //     bench-latent-edit [--json]
+//
 // One thread, and its processor time: an edit of a token takes less than waking a second one.
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>

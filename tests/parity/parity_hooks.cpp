@@ -1,9 +1,13 @@
 // vyx::core's side of test_hooks.py: runs a module with hooks or edits and writes what it saw as a
 // pickle of tensors.
-//     parity-hooks capture MODULE ARGS OUT          all sites, as "output|i" and "call|i|path|in or
-//     out|j", in order of calls parity-hooks edit MODULE ARGS OUT SITE…       "output|i" with the
-//     edit of ARGS["edit"] attached at each site parity-hooks bake MODULE ARGS ARCHIVE SITE…   the
-//     same edit baked
+//
+//     parity-hooks capture MODULE ARGS OUT
+//         all sites, as "output|i" and "call|i|path|in or out|j", in order of calls
+//     parity-hooks edit MODULE ARGS OUT SITE…
+//         "output|i", with the edit of ARGS["edit"] attached at each site
+//     parity-hooks bake MODULE ARGS ARCHIVE SITE…
+//         the same edit baked
+//
 // ARGS is a pickled dict: "args" (a list), and for an edit "kind", "vector" [d] and "coefficient".
 #include <torch/csrc/jit/serialization/pickle.h>
 #include <torch/script.h>

@@ -13,8 +13,8 @@ using test::contains;
 using test::error_of;
 
 TEST_CASE("[ablation.rows] a path leads through members, indices and chosen elements") {
-  const Json json = Json::parse(
-      R"({"rows": [{"c": -4, "site": "l.1:output", "x": 1}, {"c": 4.5, "site": "l.2:output", "x": 2}], "chosen": null})");
+  const Json json = Json::parse(R"({"rows": [{"c": -4, "site": "l.1:output", "x": 1},)"
+                                R"( {"c": 4.5, "site": "l.2:output", "x": 2}], "chosen": null})");
   CHECK(select(json, "rows.1.x") == 2);
   CHECK(select(json, "rows[c=-4].x") == 1);
   CHECK(select(json, "rows[c=4.5].x") == 2);

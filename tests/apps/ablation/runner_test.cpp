@@ -18,7 +18,11 @@ constexpr const char* kScript = R"(#!/bin/sh
 echo run >> "$(dirname "$0")/count"
 k=0
 for word; do case $word in --k=*) k=${word#--k=};; esac; done
-if [ "$k" = 2 ]; then echo "warning: not this" >&2; echo "vyx-make: $(pwd)/v: two is no number" >&2; exit 1; fi
+if [ "$k" = 2 ]; then
+  echo "warning: not this" >&2
+  echo "vyx-make: $(pwd)/v: two is no number" >&2
+  exit 1
+fi
 if [ "$k" = 3 ]; then kill -9 $$; fi
 if [ "$k" = 4 ]; then echo "no JSON"; exit 0; fi
 echo "$k" > v

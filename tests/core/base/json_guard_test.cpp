@@ -33,7 +33,8 @@ std::string repeat(std::string_view part, size_t times) {
 TEST_CASE("[core.json_guard] the tree is the one that nlohmann builds") {
   const std::string text =
       R"( {"a": [1, -2, 3.5, 1e3, true, false, null, "é\u00e9\u0000\ud83d\ude00"],
-      "b": {"c": {}, "d": [], "e": [[], {"f": [{}]}]}, "": 18446744073709551615, "min": -9223372036854775808} )";
+      "b": {"c": {}, "d": [], "e": [[], {"f": [{}]}]},
+      "": 18446744073709551615, "min": -9223372036854775808} )";
   CHECK(parse_json(text, "x.json") == Json::parse(text));
   CHECK(parse_json("7", "x.json") == 7);
   CHECK(parse_json("\"\"", "x.json") == "");
@@ -98,7 +99,8 @@ TEST_CASE("[core.json_guard] text must be UTF-8, and escapes whole characters") 
 
 TEST_CASE("[core.json_guard] getters take exactly their type") {
   const Json object = parse_json(
-      R"({"s": "text", "i": 7, "n": -1, "f": 3.5, "one": 1.0, "big": 18446744073709551615, "b": true, "z": null, "l": [1, 2]})",
+      R"({"s": "text", "i": 7, "n": -1, "f": 3.5, "one": 1.0, "big": 18446744073709551615,)"
+      R"( "b": true, "z": null, "l": [1, 2]})",
       "x.json");
   CHECK(json_string(object, "s", "x.json") == "text");
   CHECK(json_integer(object, "i", "x.json", 0, 7) == 7);

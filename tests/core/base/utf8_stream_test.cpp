@@ -11,7 +11,7 @@ const std::string kReplacement = "\uFFFD";
 
 }  // namespace
 
-TEST_CASE("[models.utf8_stream] a character cut at any byte comes out whole and once") {
+TEST_CASE("[core.utf8_stream] a character cut at any byte comes out whole and once") {
   const std::string text = "aé€😀z";
   for (size_t cut = 0; cut <= text.size(); ++cut) {
     CAPTURE(cut);
@@ -24,7 +24,7 @@ TEST_CASE("[models.utf8_stream] a character cut at any byte comes out whole and 
   }
 }
 
-TEST_CASE("[models.utf8_stream] text is given on as soon as it is whole") {
+TEST_CASE("[core.utf8_stream] text is given on as soon as it is whole") {
   Utf8Stream stream;
   CHECK(stream.push("a\xF0\x9F") == "a");
   CHECK(stream.push("\x98") == "");
@@ -32,7 +32,7 @@ TEST_CASE("[models.utf8_stream] text is given on as soon as it is whole") {
   CHECK(stream.finish() == "");
 }
 
-TEST_CASE("[models.utf8_stream] bytes that can't go on become U+FFFD as soon as that is certain") {
+TEST_CASE("[core.utf8_stream] bytes that can't go on become U+FFFD as soon as that is certain") {
   Utf8Stream stream;
   CHECK(stream.push("\xFF") == kReplacement);
   CHECK(stream.push("\xE2\x82") == "");
@@ -42,7 +42,7 @@ TEST_CASE("[models.utf8_stream] bytes that can't go on become U+FFFD as soon as 
   CHECK(stream.push("y") == "y");
 }
 
-TEST_CASE("[models.utf8_stream] ill-formed sequences are replaced by maximal subparts") {
+TEST_CASE("[core.utf8_stream] ill-formed sequences are replaced by maximal subparts") {
   // Unicode 15, section 3.9, tables 3-8 to 3-11: how many U+FFFD stand for them.
   const auto replaced = [](std::string_view bytes) {
     const std::string text = valid_utf8(bytes);
@@ -59,7 +59,7 @@ TEST_CASE("[models.utf8_stream] ill-formed sequences are replaced by maximal sub
   CHECK(valid_utf8("\xF4\x8F\xBF\xBF\xEF\xBF\xBF\x7F") == "\xF4\x8F\xBF\xBF\xEF\xBF\xBF\x7F");
 }
 
-TEST_CASE("[models.utf8_stream] the well-formed prefix ends before the first ill-formed byte") {
+TEST_CASE("[core.utf8_stream] the well-formed prefix ends before the first ill-formed byte") {
   CHECK(well_formed_prefix("") == 0);
   CHECK(well_formed_prefix("aé\xE2\x82") == 3);
   CHECK(well_formed_prefix("\x80") == 0);

@@ -144,11 +144,10 @@ TEST_CASE("[core.safetensors.hostile] S3, S4, S5: headers that are not JSON obje
 }
 
 TEST_CASE("[core.safetensors.hostile] S6, S7, S8: fields") {
-  CHECK(contains(
-      refusal(file_of(
-          R"({"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"w":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
-          2)),
-      "key \"w\" again"));
+  CHECK(contains(refusal(file_of(R"({"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+                                 R"("w":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
+                                 2)),
+                 "key \"w\" again"));
   CHECK(contains(refusal(one(R"({"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]})", 1)),
                  "key \"dtype\" again"));
   CHECK(contains(refusal(one(R"({"dtype":"U8","shape":[1],"data_offsets":[0,1],"x":1})", 1)),
@@ -198,11 +197,10 @@ TEST_CASE(
 
 TEST_CASE("[core.safetensors.hostile] S11, S12, S13: every byte belongs to exactly one tensor") {
   const auto two = [](int a, int b, int c, int d, size_t data) {
-    return file_of(
-        fmt::format(
-            R"({{"a":{{"dtype":"U8","shape":[{}],"data_offsets":[{},{}]}},"b":{{"dtype":"U8","shape":[{}],"data_offsets":[{},{}]}}}})",
-            b - a, a, b, d - c, c, d),
-        data);
+    return file_of(fmt::format(R"({{"a":{{"dtype":"U8","shape":[{}],"data_offsets":[{},{}]}},)"
+                               R"("b":{{"dtype":"U8","shape":[{}],"data_offsets":[{},{}]}}}})",
+                               b - a, a, b, d - c, c, d),
+                   data);
   };
   CHECK(parse(two(0, 2, 2, 4, 4)).tensors().size() == 2);
   CHECK(parse(two(2, 4, 0, 2, 4)).tensors()[0].name == "b");
@@ -239,9 +237,9 @@ TEST_CASE(
 TEST_CASE(
     "[core.safetensors.hostile] a file cut at any byte, or with any byte changed, is refused or "
     "read within its bounds") {
-  const std::string good = file_of(
-      R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"BF16","shape":[1,1],"data_offsets":[8,10]}})",
-      10);
+  const std::string good = file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
+                                   R"("b":{"dtype":"BF16","shape":[1,1],"data_offsets":[8,10]}})",
+                                   10);
   for (size_t size = 0; size < good.size(); ++size)
     CHECK_FALSE(refusal(good.substr(0, size)).empty());
   for (size_t at = 0; at < good.size(); ++at)

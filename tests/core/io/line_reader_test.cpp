@@ -113,7 +113,7 @@ TEST_CASE("[core.line_reader] damaged, cut and padded gzip data are refused by n
       contains(error_of([&] { lines_of(folder / "bad.gz"); }), "bad.gz: found damaged gzip data"));
   write_file(folder / "tail.gz", packed + "tail");
   CHECK(contains(error_of([&] { lines_of(folder / "tail.gz"); }),
-                 "tail.gz: found 4 bytes behind the gzip data"));
+                 "tail.gz: found 4 bytes after the gzip data"));
 }
 
 TEST_CASE("[core.line_reader] what is no regular file is refused") {

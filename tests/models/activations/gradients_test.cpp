@@ -23,7 +23,7 @@ std::vector<Continuation> continuations_of(const LanguageModel& model) {
   return rows;
 }
 
-/// Mean log-probability a token of a row's text while `change` [seq, d] is added at the site.
+/// Mean log-probability per token of a row's text while `change` [seq, d] is added at the site.
 double likelihood(LanguageModel& model, const Continuation& row, const at::Tensor& change) {
   const auto hook = model.module().hook(
       kEditedSite, [&](const Site&, const c10::IValue& value) -> std::optional<c10::IValue> {

@@ -24,7 +24,7 @@ std::unique_ptr<HarvestInput> input_of(LanguageModel& model, const std::filesyst
   return text_input(model, TextSource({file}, {.separator = "%"}), options);
 }
 
-/// All rows [rows, d] a site.
+/// All rows, [rows, d] per site.
 std::vector<at::Tensor> all(Harvest& harvest) {
   std::vector<std::vector<at::Tensor>> parts(harvest.sites().size());
   while (auto rows = harvest.next())

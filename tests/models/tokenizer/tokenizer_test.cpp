@@ -235,8 +235,8 @@ TEST_CASE("[models.tokenizer] Split isolates or removes, by pattern or text") {
     return Json{{"type", "Sequence"}, {"pretokenizers", {step, plain}}};
   };
   // Llama 3's pattern, case-insensitive contractions and numbers of up to three digits among it.
-  const Json llama = split(
-      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)");
+  const Json llama = split(R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|)"
+                           R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)");
   const std::vector<std::string> pieces = {"It",  "'S",  " ",   "123", "45",
                                            " ok", "!\n", " \n", "  ",  " x"};
   CHECK(words(sequence(llama), pieces) == pieces);

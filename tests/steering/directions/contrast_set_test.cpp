@@ -27,7 +27,8 @@ struct Files {
 };
 
 constexpr std::string_view kGoodTemplate =
-    R"({"prompt": "Be {persona}.", "positive": ["glad", "merry"], "negative": ["sad", "gloomy"], "beginnings": "beginnings.txt"})";
+    R"({"prompt": "Be {persona}.", "positive": ["glad", "merry"], "negative": ["sad", "gloomy"],)"
+    R"( "beginnings": "beginnings.txt"})";
 
 }  // namespace
 
@@ -98,7 +99,8 @@ TEST_CASE("[steering.contrast_set] a persona may stand in the prompt more than o
   files.write("beginnings.txt", "I");
   const auto path = files.write(
       "template.json",
-      R"({"prompt": "{persona}, {persona}", "positive": ["a {persona}"], "negative": ["b"], "beginnings": "beginnings.txt"})");
+      R"({"prompt": "{persona}, {persona}", "positive": ["a {persona}"], "negative": ["b"],)"
+      R"( "beginnings": "beginnings.txt"})");
   CHECK(read_contrast_template(path, "").pairs.at(0).positive == "a {persona}, a {persona}\n\nI");
 }
 

@@ -22,7 +22,7 @@ const std::vector<ChoiceItem> kItems = {
     {"Tell me of the long road home.", {"we wept on", "we", "WE SANG", "THE END é"}, 2},
     {"And", {"b", "B", "c"}, 1}};
 
-/// Log-probability a byte of `choice` behind `question`, from the whole sequence alone.
+/// Log-probability per byte of `choice` behind `question`, from the whole sequence alone.
 double score(LanguageModel& model, const std::string& question, const std::string& choice,
              bool chat) {
   std::vector<vyx::models::TokenId> tokens = model.encode_prompt(question, chat);

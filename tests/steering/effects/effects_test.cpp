@@ -31,7 +31,7 @@ Steering towards_capitals(LanguageModel& model, double coefficient,
   return steer(model, vectors, options);
 }
 
-/// Mean log-probability a token of `continuation` behind `prompt`, from the whole sequence alone.
+/// Mean log-probability per token of `continuation` behind `prompt`, from the whole sequence alone.
 double likelihood(LanguageModel& model, const std::string& prompt, const std::string& continuation,
                   bool chat) {
   std::vector<vyx::models::TokenId> tokens = model.encode_prompt(prompt, chat);
