@@ -1,4 +1,4 @@
-// A TOML file as JSON, its keys in the order they were written in and each with its line, and the
+// A TOML file as JSON, with the keys in the order of the file and the line of each, and with the
 // files that it includes merged into it.
 #pragma once
 #include <filesystem>
@@ -41,8 +41,7 @@ Document part_of(const Document& document, const std::string& pointer);
 /// relative to the working directory; one value for a grid key is a list of one. Throws UsageError.
 void set_value(Document& document, const std::string& assignment);
 
-/// "; did you mean sweep?" with the nearest of `known`, or those that there are when nothing is
-/// known.
+/// "; did you mean sweep?" with the nearest of `known`; "; there are none" when it is empty.
 std::string did_you_mean(std::string_view name, std::span<const std::string> known);
 
 }  // namespace vyx::ablation

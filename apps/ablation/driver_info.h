@@ -1,4 +1,4 @@
-// What a driver can be asked: its options, as `vyx-vector --help --json` lists them.
+// The options of a driver, as `vyx-vector --help --json` lists them.
 #pragma once
 #include <filesystem>
 #include <string>

@@ -22,19 +22,19 @@ struct Result {
 };
 
 struct Condition {
-  OrderedJson values;  // grid key → the value, or a list of the values, that it applies to
+  OrderedJson values;  // grid key → the value, or the list of values, that it holds for
 };
 
 struct Experiment {
   std::string title, description;
-  int threads = 1;  // of each driver; part of every step, since sums are rounded in another order
-                    // with another number
+  /// Of each driver. Part of every step: another number rounds sums in another order.
+  int threads = 1;
   uint64_t seed = 0;
   std::string device = "cpu";
   OrderedJson values = OrderedJson::object();  // names for references
   OrderedJson files = OrderedJson::object();   // names of input files and folders, absolute
-  std::vector<std::pair<std::string, OrderedJson>>
-      grid;                              // key → list of values; a table among them has a name
+  // key → list of values; a table among them has a name.
+  std::vector<std::pair<std::string, OrderedJson>> grid;
   std::vector<Condition> only, exclude;  // cells that are kept, and that are not
   std::vector<Step> steps;
   std::vector<Result> results;

@@ -8,8 +8,8 @@ namespace vyx::ablation {
 
 struct Machine {
   std::string cpu;  // "" where /proc does not say
-  std::vector<std::string>
-      flags;  // of those that kernels are chosen by: avx2, avx512_bf16, amx_tile, …
+  // Those by which kernels are chosen: avx2, avx512_bf16, amx_tile, …
+  std::vector<std::string> flags;
   unsigned cores = 0;
 };
 

@@ -13,11 +13,12 @@
 namespace vyx::ablation {
 
 struct PlannedStep {
-  std::string
-      id;  // "sweep-3fa9c2d1e0b4a7c8": its driver and the beginning of its identity's SHA-256
+  // "sweep-3fa9c2d1e0b4a7c8": its driver and the beginning of its identity's SHA-256.
+  std::string id;
   const DriverInfo* driver = nullptr;
-  OrderedJson identity;  // driver, version, options with files as their digests and steps as their
-                         // ids: what decides its outputs
+  /// What decides its outputs: driver, version, options, with files as their digests and steps as
+  /// their ids.
+  OrderedJson identity;
   std::vector<std::string> arguments;  // without the program
   std::vector<std::string> needs;      // ids of steps
   bool resumes = false;
@@ -36,10 +37,10 @@ struct Cell {
 };
 
 struct Plan {
-  std::vector<Cell> cells;                   // in the grid's order
-  std::map<std::string, PlannedStep> steps;  // by id
-  std::vector<std::string> order;            // of the ids: a step stands behind those that it needs
-  std::map<std::string, std::string> inputs;   // path → SHA-256
+  std::vector<Cell> cells;                    // in the grid's order
+  std::map<std::string, PlannedStep> steps;   // by id
+  std::vector<std::string> order;             // of the ids: a step stands after those that it needs
+  std::map<std::string, std::string> inputs;  // path → SHA-256
   std::map<std::string, std::string> drivers;  // name → SHA-256
 };
 

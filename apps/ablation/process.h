@@ -29,8 +29,8 @@ struct Exit {
 /// How the process ended; nullopt while it runs.
 std::optional<Exit> poll_process(pid_t process);
 
-/// Runs a process to its end and returns its stdout. Throws Error when it fails; its stderr is
-/// ours.
+/// Runs a process to its end and returns its stdout. Its stderr is ours. Throws Error when it
+/// fails.
 std::string output_of(const std::filesystem::path& program,
                       const std::vector<std::string>& arguments);
 

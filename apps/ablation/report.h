@@ -9,8 +9,8 @@
 
 namespace vyx::ablation {
 
-/// The same bytes for the same results: no clock, no machine's speed. `folder` is what the command
-/// that runs it again names.
+/// The same results give the same bytes: no time of day, no speed of a machine. `folder` is the
+/// run's name in the command that runs it again.
 std::string report_page(const Plan& plan, const RunResult& result, const Manifest& manifest,
                         const std::string& folder);
 

@@ -1,4 +1,4 @@
-// The results of a run: a row a cell, picked from what the steps printed, and their means over
+// The results of a run: one row per cell, picked from what the steps printed, and their means over
 // seeds.
 #pragma once
 #include <map>
@@ -23,8 +23,8 @@ struct Row {
   size_t cell = 0;
   std::string variant;
   std::vector<std::pair<std::string, OrderedJson>> key;  // grid key → label
-  std::vector<std::pair<std::string, OrderedJson>>
-      results;        // name → number, text, true, false or null
+  // name → number, text, true, false or null.
+  std::vector<std::pair<std::string, OrderedJson>> results;
   std::string error;  // one line, when there are no results
 };
 
@@ -41,8 +41,8 @@ std::string to_csv(std::span<const Row> rows);
 struct Interval {
   size_t count = 0;
   double mean = 0;
-  std::optional<double>
-      half_width;  // of the 95 % confidence interval by Student's t; none of fewer than two values
+  // Of the 95 % confidence interval by Student's t; nullopt for fewer than two values.
+  std::optional<double> half_width;
 };
 Interval mean_of(std::span<const double> values);  // at least one
 

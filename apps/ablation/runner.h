@@ -26,7 +26,7 @@ struct RunOptions {
 struct RunResult {
   std::vector<Row> rows;                      // of the cells that are done, in the grid's order
   std::map<std::string, StepRecord> records;  // of the steps that succeeded, by id
-  size_t steps_run = 0, steps_found = 0;      // now, and before
+  size_t steps_run = 0, steps_found = 0;      // in this run, and in runs before it
   bool stopped = false;
   size_t failed() const;
 };

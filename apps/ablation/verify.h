@@ -17,7 +17,7 @@ struct Difference {
 };
 
 /// The first row, and in it the first key, that differs between two results.jsonl. Throws Error for
-/// lines that are no rows.
+/// a line that is not a row.
 std::optional<Difference> first_difference(const std::string& before, const std::string& after,
                                            const std::string& source);
 
@@ -25,8 +25,8 @@ struct Verification {
   size_t cells = 0;
   std::optional<Difference> difference;  // none: all rows are bit-identical
   size_t files = 0;
-  std::vector<std::string>
-      other_files;  // that steps wrote with other bytes this time, such as logs with timings
+  // Files that steps wrote with other bytes this time, such as logs with timings.
+  std::vector<std::string> other_files;
   bool stopped = false;
 };
 

@@ -19,13 +19,13 @@ namespace vyx::apps {
 enum class Score {
   auroc,        // that a positive prompt's latent is above a negative one's
   difference,   // mean latent of the positive prompts − that of the negative ones
-  attribution,  // nats a token: how much of the preference for positive continuations is due to it,
-                // to first order (sae/latents/attribution.h)
+  attribution,  // nats per token: how much of the preference for positive continuations is due to
+                // it, to first order (sae/latents/attribution.h)
   cosine,       // of its decoder row with a control vector
-  predicted,    // nats a token: the shift below, to first order
+  predicted,    // nats per token: the shift below, to first order
   output,       // output score (sae/latents/output_score.h)
-  shift,  // nats a token: how much more the model prefers positive continuations when it is turned
-          // up (steering/effects/effects.h)
+  shift,        // nats per token: how much more the model prefers positive continuations when it
+                // is turned up (steering/effects/effects.h)
 };
 std::string_view name_of(Score score);
 Score score_from_name(std::string_view name);  // throws UsageError listing them
@@ -35,8 +35,8 @@ struct LatentStudyInput {
   std::vector<steering::ContinuationPair> heldout;  // empty: no attribution, predicted, shift
   std::string neutral;                              // empty: no shift
   at::Tensor vector;  // a control vector's direction at the site [d]; undefined: no cosine
-  std::vector<std::vector<models::TokenId>>
-      text;  // where contexts are looked for; empty: in the prompts of the contrast set
+  // Where contexts are looked for; empty: the prompts of the contrast set.
+  std::vector<std::vector<models::TokenId>> text;
 };
 
 struct LatentStudyOptions {
@@ -46,11 +46,12 @@ struct LatentStudyOptions {
   Score by = Score::auroc;       // the order in which latents are shown
   int64_t top = 10;              // shown
   std::vector<int64_t> latents;  // shown as well, whatever their place
-  int64_t candidates =
-      3;  // of each ranking, that many latents' output effects are measured too, beside those shown
+  // Besides those shown, the output effects of this many latents of each ranking are measured.
+  int64_t candidates = 3;
   std::string prompt = "In my experience,";  // neutral, for the output score
-  double dose = 0.1;  // of predicted and shift: the norm of what is added at every token, in median
-                      // norms of the site's activations
+  /// Of predicted and shift: the norm of what is added at every token, in median norms of the
+  /// site's activations.
+  double dose = 0.1;
   int64_t contexts = 3,
           window = 10;  // a latent's strongest tokens, with as many tokens before them
   bool progress = false;
@@ -74,7 +75,7 @@ struct LatentStudy {
   std::string site;
   double median_norm = 0;              // of the site's activations
   std::map<Score, at::Tensor> scores;  // [latents] float64; NaN: not measured for this latent
-  at::Tensor kl;  // [latents] float64: mean KL on neutral text that goes with shift, nats a token
+  at::Tensor kl;  // [latents] float64: mean KL on neutral text that goes with shift, nats per token
   Score reads = Score::auroc, writes = Score::output;  // the scores by which latents read and write
   std::vector<int64_t> read_place, write_place;        // [latents] from 1; 0: not measured
   std::vector<int64_t> measured;  // the latents whose output effects were measured

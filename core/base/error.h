@@ -21,8 +21,9 @@ class UsageError : public Error {
   using Error::Error;
 };
 
-/// Throws Error with a formatted message: `fail("{}: found version {}, expected 2 or 3", path,
-/// version)`.
+/// Throws Error with a formatted message:
+///
+///     fail("{}: found version {}, expected 2 or 3", path, version);
 template <class... Args>
 [[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) {
   throw Error(fmt::format(format, std::forward<Args>(args)...));

@@ -32,8 +32,8 @@ int64_t json_integer(const Json& object, const char* key, std::string_view sourc
 double json_number(const Json& object, const char* key, std::string_view source);
 bool json_bool(const Json& object, const char* key, std::string_view source);
 
-/// A key of two objects whose values differ (one that only one of them has counts): of `first`, in
-/// that order, or the first of the others.
+/// A key whose values differ in two objects; a key that only one of them has differs too. The keys
+/// of `first` are looked at first, in that order.
 std::optional<std::string> differing_key(const Json& a, const Json& b,
                                          std::initializer_list<std::string> first = {});
 

@@ -1,4 +1,4 @@
-// "Did you mean": the known names that are most like an unknown one.
+// "Did you mean": the known names nearest to an unknown one.
 #pragma once
 #include <cstddef>
 #include <span>
@@ -8,7 +8,7 @@
 
 namespace vyx {
 
-/// Those of `names` that are most like `name`, by edit distance: for "did you mean".
+/// The `count` of `names` nearest to `name` by edit distance, the nearest first.
 std::vector<std::string> nearest(std::string_view name, std::span<const std::string> names,
                                  size_t count = 3);
 

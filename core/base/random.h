@@ -1,5 +1,5 @@
-// Randomness that is computed, not stored: every value is a function of a seed and an index, so
-// that a run that resumes at step t needs only t.
+// Randomness that is computed, not stored: every value is a function of a seed and an index. A run
+// that resumes at step t needs only t.
 #pragma once
 #include <cstdint>
 

@@ -1,5 +1,5 @@
-// One step through bytes that should be UTF-8: a well-formed character, or the ill-formed sequence
-// that stands in its place.
+// Bytes that should be UTF-8, step by step: a step is a well-formed character or an ill-formed
+// sequence.
 #pragma once
 #include <cstddef>
 #include <string_view>

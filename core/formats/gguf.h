@@ -21,10 +21,11 @@ namespace vyx {
 /// `can_dequantize` says which vyx reads.
 // clang-format off
 enum class GgmlType : uint32_t {
-  f32 = 0, f16 = 1, q4_0 = 2, q4_1 = 3, q5_0 = 6, q5_1 = 7, q8_0 = 8, q8_1 = 9, q2_k = 10, q3_k = 11, q4_k = 12,
-  q5_k = 13, q6_k = 14, q8_k = 15, iq2_xxs = 16, iq2_xs = 17, iq3_xxs = 18, iq1_s = 19, iq4_nl = 20, iq3_s = 21,
-  iq2_s = 22, iq4_xs = 23, i8 = 24, i16 = 25, i32 = 26, i64 = 27, f64 = 28, iq1_m = 29, bf16 = 30, tq1_0 = 34,
-  tq2_0 = 35, mxfp4 = 39, nvfp4 = 40, q1_0 = 41,
+  f32 = 0, f16 = 1, q4_0 = 2, q4_1 = 3, q5_0 = 6, q5_1 = 7, q8_0 = 8, q8_1 = 9, q2_k = 10,
+  q3_k = 11, q4_k = 12, q5_k = 13, q6_k = 14, q8_k = 15, iq2_xxs = 16, iq2_xs = 17, iq3_xxs = 18,
+  iq1_s = 19, iq4_nl = 20, iq3_s = 21, iq2_s = 22, iq4_xs = 23, i8 = 24, i16 = 25, i32 = 26,
+  i64 = 27, f64 = 28, iq1_m = 29, bf16 = 30, tq1_0 = 34, tq2_0 = 35, mxfp4 = 39, nvfp4 = 40,
+  q1_0 = 41,
 };
 // clang-format on
 
@@ -32,8 +33,8 @@ std::string_view name_of(GgmlType type);  // "Q4_1"
 struct GgmlBlock {
   uint64_t elements, bytes;
 };
-std::optional<GgmlBlock> block_of(
-    uint32_t type);  // nullopt: no such type (or one that ggml removed)
+// nullopt: no such type (or one that ggml removed).
+std::optional<GgmlBlock> block_of(uint32_t type);
 bool can_dequantize(GgmlType type);
 
 /// Expands `data` of `type` to `out` (data.size() == out.size() / block elements × block bytes, or
@@ -87,8 +88,9 @@ class Gguf {
   std::string string(std::string_view key) const;
   uint64_t unsigned_integer(std::string_view key, uint64_t min, uint64_t max) const;
   double number(std::string_view key) const;  // finite
+  // Exactly that element type.
   template <class T>
-  const std::vector<T>& array(std::string_view key) const;  // exactly that element type
+  const std::vector<T>& array(std::string_view key) const;
 
  private:
   std::string source_;

@@ -18,8 +18,8 @@ struct NpyArray {
   std::span<const std::byte> data;  // in the bytes that it was parsed from
 };
 
-/// Throws Error naming `source` for anything else: big-endian numbers, Fortran order, objects, data
-/// that the shape does not take.
+/// Throws Error naming `source` for anything else: big-endian numbers, Fortran order, objects, more
+/// or fewer data than the shape says.
 NpyArray parse_npy(std::span<const std::byte> bytes, std::string_view source);
 
 /// The header of an array, whose data follow: float16, float32, float64, integers or booleans.

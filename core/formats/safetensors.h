@@ -41,9 +41,8 @@ class Safetensors {
 
   const std::string& source() const { return source_; }
   const SafetensorsMetadata& metadata() const { return metadata_; }
-  const std::vector<SafetensorsTensor>& tensors() const {
-    return tensors_;
-  }  // in the order of their data
+  /// In the order of their data.
+  const std::vector<SafetensorsTensor>& tensors() const { return tensors_; }
   const SafetensorsTensor* find(std::string_view name) const;
   const SafetensorsTensor& tensor(std::string_view name) const;  // throws Error naming it
 

@@ -18,7 +18,7 @@ namespace vyx {
 /// By name. Tensors that are read are on the CPU, contiguous, and own their memory.
 using TensorMap = std::map<std::string, at::Tensor>;
 
-/// nullopt: the other side has no such type.
+/// nullopt: there is no such type on the other side.
 std::optional<at::ScalarType> scalar_type_of(ElementType type);
 std::optional<ElementType> element_type_of(at::ScalarType type);
 
@@ -41,7 +41,7 @@ void write_npz(const std::filesystem::path& path, const TensorMap& tensors);
 
 struct TorchContent {
   TensorMap tensors;             // by path: core/formats/torch_archive.h
-  Json values = Json::object();  // what is no tensor
+  Json values = Json::object();  // everything that is not a tensor
 };
 /// A file of torch.save: a state_dict or another dictionary.
 TorchContent read_torch(const std::filesystem::path& path);

@@ -1,7 +1,7 @@
 // Files of Python's torch.save (.pt, .pth) that hold tensors and plain values, such as a
-// state_dict. They are pickles in a zip archive; the few opcodes and names that such files are made
-// of are read here, and nothing is ever run or made that they name. LibTorch's own unpickler
-// neither reads the state_dict of a module nor checks what a file claims about the sizes of its
+// state_dict. They are pickles in a zip archive. Only the few opcodes and names that such files
+// need are read here; nothing that a file names is run or made. LibTorch's own unpickler does not
+// read the state_dict of a module, and does not check what a file says about the sizes of its
 // tensors.
 #pragma once
 #include <cstddef>
@@ -17,8 +17,8 @@
 
 namespace vyx {
 
-/// A view of a storage: element i of the shape stands at offset + Σ i_k·strides_k, which is inside.
-/// No two elements share a place.
+/// A view of a storage: the element with the indices i stands at offset + Σ_k i_k·strides_k, which
+/// is inside the storage. No two elements share a place.
 struct TorchTensor {
   ElementType type = ElementType::f32;
   std::vector<int64_t> shape, strides;  // in elements
@@ -27,10 +27,10 @@ struct TorchTensor {
 };
 
 struct TorchArchive {
-  std::map<std::string, TorchTensor>
-      tensors;  // by their keys, joined with dots where dictionaries nest
-  Json values =
-      Json::object();  // everything else in the dictionary: numbers, texts, lists, dictionaries
+  // By their keys, joined with dots where dictionaries nest.
+  std::map<std::string, TorchTensor> tensors;
+  // Everything else in the dictionary: numbers, texts, lists, dictionaries.
+  Json values = Json::object();
 };
 
 /// `bytes` of a file of torch.save with a dictionary in it; storages stay in them. Throws Error

@@ -1,6 +1,6 @@
-// Zip archives, as NumPy's .npz and PyTorch's .pt are: read without trust, and written. Of what a
-// zip file can be, only what these writers make is read: one disk, no encryption, no comment,
-// nothing in front, between or behind the entries.
+// Zip archives, as NumPy's .npz and PyTorch's .pt are: read without trust, and written. Only what
+// these two write is read: one disk, no encryption, no comment, and nothing before, between or
+// after the entries.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -37,9 +37,8 @@ class ZipArchive {
   static ZipArchive parse(std::span<const std::byte> bytes, std::string source);
 
   const std::string& source() const { return source_; }
-  const std::vector<ZipEntry>& entries() const {
-    return entries_;
-  }  // in the order of the directory
+  /// In the order of the directory.
+  const std::vector<ZipEntry>& entries() const { return entries_; }
   const ZipEntry* find(std::string_view name) const;
 
   /// The content, its CRC-32 checked. Throws Error for a damaged one, and for one that would grow

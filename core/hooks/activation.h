@@ -1,6 +1,6 @@
 // The activation in a module's value. A module may take and return tensors, tuples, lists, dicts
-// and optionals of them; its activation is the first tensor in it, depth first (a block that
-// returns (hidden, cache) has activation `hidden`).
+// and optionals of them. The activation is the first tensor in the value, depth first: of a block
+// that returns (hidden, cache) it is `hidden`.
 #pragma once
 #include <ATen/core/ivalue.h>
 

@@ -16,8 +16,8 @@ class CallBounds {
 
  private:
   struct Calls {
-    std::unordered_map<const torch::jit::Function*, int>
-        at_most;           // 1 or 2; those that are not here are not called
+    // 1 or 2; a function that is not here is not called.
+    std::unordered_map<const torch::jit::Function*, int> at_most;
     bool unknown = false;  // something is called, but not known what
 
     void add(const Calls& other, int times);

@@ -34,7 +34,7 @@ class HookSlot final : public torch::CustomClassHolder {
   c10::TypePtr type_;
   std::atomic<bool> hooked_ = false;   // all that an idle tap looks at
   std::mutex mutex_;                   // of hooks_, not of what it points to
-  std::shared_ptr<const List> hooks_;  // copied on write: a run goes on with the list that it found
+  std::shared_ptr<const List> hooks_;  // copied on write: a run keeps the list that it began with
 };
 
 struct HookHandle::Registration {

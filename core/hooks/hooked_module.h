@@ -46,9 +46,9 @@ class HookedModule {
   }
   c10::IValue run(const std::string& method, Arguments args, const KeywordArguments& kwargs = {});
 
-  /// Runs a method for its hooks alone: it stops once every hooked site has had its only call. A
-  /// site that the method may reach more than once (a shared submodule, a loop, a fork) is never
-  /// cut short: then it runs to the end. When nobody listens it does not run at all.
+  /// Runs a method for its hooks alone: it stops when every hooked site has had its only call. With
+  /// a site that the method may reach more than once (a shared submodule, a loop, a fork) it runs
+  /// to the end. Without hooks it does not run at all.
   void harvest(const std::string& method, Arguments args, const KeywordArguments& kwargs = {});
 
   /// At most how often `method` calls the submodule at `site`: 0, 1, or 2 for "perhaps more than

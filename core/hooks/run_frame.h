@@ -33,9 +33,9 @@ class Run {
   /// its end.
   explicit Run(std::unordered_set<const HookSlot*> awaited = {}) : awaited_(std::move(awaited)) {}
 
-  /// Keeps what a hook threw and returns what to throw through the interpreter, which would turn
-  /// anything else into text (and hang when it comes from a forked branch and is no
-  /// std::exception).
+  /// Keeps what a hook threw, and returns what to throw through the interpreter instead. The
+  /// interpreter turns exceptions into text, and hangs when a forked branch throws something that
+  /// is not a std::exception.
   std::runtime_error keep(std::exception_ptr thrown);
   /// What keep() kept, when it is what became `message`; else nullptr.
   std::exception_ptr kept(std::string_view message) const;

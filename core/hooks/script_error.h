@@ -1,4 +1,4 @@
-// One line of what TorchScript says in a page. Internal to core.
+// TorchScript says in a page what fits on one line. Internal to core.
 #pragma once
 #include <exception>
 #include <string>

@@ -1,10 +1,13 @@
 // Sites and the patterns that choose them.
 //
 // A site is written `path:output` or `path:input`; without a port, `:output` is meant. The root
-// module's path is empty (`:output`). Patterns: `*` any part of one path segment, `**` any number
-// of segments, a leading `*.` any prefix, `?` one character,
-// `{a,b}` alternatives, `{8..20}` a range of numbers. So `model.layers.{8..20}`, `*.mlp:input`,
-// `**.q_proj`.
+// module's path is empty (`:output`). In a pattern
+//
+//   - `*` is any part of one path segment, and `?` one character of it;
+//   - `**` is any number of segments, and a leading `*.` any prefix;
+//   - `{a,b}` are alternatives, and `{8..20}` is a range of numbers.
+//
+// Examples: `model.layers.{8..20}`, `*.mlp:input`, `**.q_proj`.
 #pragma once
 #include <string>
 #include <string_view>
@@ -25,8 +28,8 @@ struct Site {
 
 class SitePattern {
  public:
-  explicit SitePattern(
-      std::string_view pattern);  // throws Error for unbalanced braces or a range too wide
+  // Throws Error for unbalanced braces or a range too wide.
+  explicit SitePattern(std::string_view pattern);
   bool matches(const Site& site) const;
   const std::string& text() const { return text_; }
 

@@ -10,9 +10,11 @@
 
 namespace vyx {
 
-/// A method that is called in a forward pass: forward; forward1, forward2 … of a traced module that
-/// is called several times; forward__0, forward__1 … where a scripted module overloads it, as LSTMs
-/// do.
+/// A method that is called in a forward pass:
+///
+///   - forward;
+///   - forward1, forward2 … of a traced module that is called several times;
+///   - forward__0, forward__1 … of a scripted module that overloads it, as LSTMs do.
 bool is_forward(std::string_view method);
 
 struct TappedMethod {

@@ -1,6 +1,6 @@
-// Which tokens of the forward that is running are real, and which were generated. A language model
-// says so around each of its forwards; edits look here, so that padding is never edited and an edit
-// can be kept to generated tokens.
+// Which tokens of the running forward are real, and which were generated. A language model says so
+// around each of its forwards. Edits look here: they never touch padding, and some touch generated
+// tokens only.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -37,8 +37,8 @@ struct EditableTokens {
   bool any = true;  // false: nothing
   at::Tensor mask;  // [batch, seq] bool; undefined: all tokens
 };
-/// Of the current mask, reduced once a scope (a reduction synchronises a GPU). Without a scope all
-/// tokens are real and none is generated.
+/// Of the current mask, reduced once per scope (a reduction synchronises a GPU). Without a scope
+/// all tokens are real and none is generated.
 EditableTokens editable_tokens(bool generated_only);
 
 }  // namespace vyx

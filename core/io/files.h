@@ -16,8 +16,8 @@ namespace vyx {
 class FileSystem {
  public:
   virtual ~FileSystem() = default;
-  virtual int open_exclusive(
-      const char* path);  // O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, mode 0666 & ~umask
+  // With O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, mode 0666 & ~umask.
+  virtual int open_exclusive(const char* path);
   virtual long write(int fd, const void* data, size_t size);
   virtual int fsync(int fd);
   virtual int close(int fd);
@@ -75,8 +75,8 @@ class AtomicFile {
 
   std::filesystem::path path_;    // as the caller named it, for messages
   std::filesystem::path target_;  // behind symbolic links
-  std::filesystem::path
-      temporary_;  // in the target's folder, so that rename cannot cross file systems
+  // In the target's folder, so that rename cannot cross file systems.
+  std::filesystem::path temporary_;
   FileSystem& fs_;
   int fd_ = -1;
   uint64_t written_ = 0;
@@ -90,7 +90,7 @@ void write_file(const std::filesystem::path& path, std::string_view contents);
 void make_folder(const std::filesystem::path& path);
 
 /// Throws Error now if `path` could not be created later (no such folder, no permission), so that a
-/// driver fails before it works for minutes. Leaves nothing behind.
+/// driver fails at once and not after minutes of work. Leaves nothing behind.
 void require_writable(const std::filesystem::path& path);
 
 }  // namespace vyx

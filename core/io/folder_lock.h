@@ -1,4 +1,4 @@
-// One writer a folder: a lock that ends with the process, however it ends.
+// One writer per folder: a lock that ends with the process, however the process ends.
 #pragma once
 #include <filesystem>
 
@@ -6,8 +6,8 @@ namespace vyx {
 
 class FolderLock {
  public:
-  /// Throws Error when another process (or this one, elsewhere) holds the folder, or when it is
-  /// none.
+  /// Throws Error when another process, or another lock of this one, holds the folder, and when
+  /// `folder` is not a folder.
   explicit FolderLock(const std::filesystem::path& folder);
   FolderLock(const FolderLock&) = delete;
   FolderLock& operator=(const FolderLock&) = delete;

@@ -1,4 +1,4 @@
-// Files of one thing a line.
+// Files with one thing per line.
 #pragma once
 #include <filesystem>
 #include <functional>

@@ -1,6 +1,6 @@
-// Pages that stand alone: one HTML file with no script and nothing from elsewhere, light or dark as
-// the reader's system is. A Content-Security-Policy forbids all but the page's own style, so that
-// what a file or a prompt holds stays text.
+// Pages that stand alone: one HTML file without scripts that loads nothing, light or dark as the
+// reader's system is. A Content-Security-Policy forbids all but the page's own style, so that what
+// a file or a prompt holds stays text.
 #pragma once
 #include <string>
 #include <string_view>
@@ -24,7 +24,7 @@ struct Chart {
   bool logarithmic = false;  // the y axis; points that are not positive leave gaps
 };
 
-/// Values with intervals, a row each, along one axis that shows 0. A number that is not finite is
+/// Values with intervals, one row each, along one axis that shows 0. A number that is not finite is
 /// not drawn.
 struct IntervalChart {
   struct Row {

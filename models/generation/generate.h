@@ -25,15 +25,15 @@ void validate(const GenerateOptions& options);  // throws UsageError
 
 struct Generation {
   std::string text;  // valid UTF-8
-  std::vector<TokenId>
-      tokens;               // generated, without the prompt; with the end token when there was one
+  // What was generated, without the prompt; with the end token, if there was one.
+  std::vector<TokenId> tokens;
   std::string stop_reason;  // "end", "stop", "length", "callback"
 };
 
 struct GenerationStatistics {
   int64_t prompt_tokens = 0, generated_tokens = 0;
-  int64_t decoded_tokens =
-      0;  // generated_tokens without each row's first, which the prompt's forward gives
+  // Without each row's first token, which comes from the prompt's forward.
+  int64_t decoded_tokens = 0;
   double prompt_seconds = 0, generation_seconds = 0;
   double tokens_per_second() const {  // of decoding alone
     return generation_seconds > 0 ? static_cast<double>(decoded_tokens) / generation_seconds : 0;
@@ -41,7 +41,7 @@ struct GenerationStatistics {
 };
 
 struct Generations {
-  std::vector<Generation> rows;  // one a prompt
+  std::vector<Generation> rows;  // one per prompt
   GenerationStatistics statistics;
 };
 

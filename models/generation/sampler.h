@@ -15,12 +15,14 @@ namespace vyx::models {
 struct SamplingOptions {
   double temperature = 0;  // 0: greedy
   int64_t top_k = 0;       // keep the k most probable; 0: all
-  double top_p = 1;  // keep the smallest set with this probability (nucleus; Holtzman et al. 2019,
-                     // arXiv:1904.09751)
-  double min_p = 0;  // keep those with at least this share of the best one's probability (Nguyen et
-                     // al. 2024, arXiv:2407.01082)
-  double repetition_penalty = 1;  // divides positive and multiplies negative logits of tokens seen
-                                  // (Keskar et al. 2019, arXiv:1909.05858)
+  /// Keep the smallest set with this probability (nucleus; Holtzman et al. 2019, arXiv:1904.09751).
+  double top_p = 1;
+  /// Keep those with at least this share of the best one's probability (Nguyen et al. 2024,
+  /// arXiv:2407.01082).
+  double min_p = 0;
+  /// Divides positive and multiplies negative logits of tokens that were seen (Keskar et al. 2019,
+  /// arXiv:1909.05858).
+  double repetition_penalty = 1;
   uint64_t seed = 0;
 };
 void validate(const SamplingOptions& options);  // throws UsageError

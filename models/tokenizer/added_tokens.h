@@ -15,8 +15,8 @@ namespace vyx::models {
 struct AddedToken {
   std::string content;
   int32_t id = 0;
-  bool special =
-      false;  // skipped when decoding on request, and plain text when encoding on request
+  // On request, decoding skips it and encoding takes it as plain text.
+  bool special = false;
   bool normalized = false;  // looked for only in what the others leave
 };
 
@@ -39,10 +39,10 @@ class AddedTokenMatcher {
  private:
   const AddedToken* longest_at(std::string_view text) const;
 
-  std::vector<AddedToken>
-      tokens_;  // sorted by content: those with a common beginning are neighbours
-  std::array<uint32_t, 257>
-      begins_{};  // tokens whose first byte is b: [begins_[b], begins_[b + 1])
+  // Sorted by content: those with a common beginning are neighbours.
+  std::vector<AddedToken> tokens_;
+  // Tokens whose first byte is b: [begins_[b], begins_[b + 1]).
+  std::array<uint32_t, 257> begins_{};
 };
 
 }  // namespace vyx::models

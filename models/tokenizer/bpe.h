@@ -19,7 +19,7 @@ class Bpe {
   /// byte-level BPE.
   static Bpe from_json(const Json& model, std::string_view source);
 
-  /// What one word after another can reuse.
+  /// Memory that one word after another can reuse.
   class Scratch;
 
   /// Appends the tokens of `word`. Among the neighbours that merge, those of the lowest rank do so

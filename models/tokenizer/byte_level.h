@@ -10,7 +10,8 @@ namespace vyx::models {
 /// Bytes as they stand in a vocabulary.
 std::string to_byte_level(std::string_view bytes);
 
-/// The bytes of a token as it stands in a vocabulary; none when a character is not of the alphabet.
+/// The bytes of a token as it stands in a vocabulary; nullopt for a character that is not of the
+/// alphabet.
 std::optional<std::string> from_byte_level(std::string_view token);
 
 }  // namespace vyx::models

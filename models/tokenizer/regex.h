@@ -1,6 +1,6 @@
-// The split patterns of tokenizer files, on PCRE2. They are written for Oniguruma (which
-// `tokenizers` uses) and come from strangers: what the two engines understand differently is
-// translated or refused, and a search that would not end is an error.
+// The split patterns of tokenizer files, on PCRE2. They are written for Oniguruma, which
+// `tokenizers` uses, and come from strangers. What the two engines understand differently is
+// translated or refused; a search that takes too long is an error.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -15,8 +15,7 @@ namespace vyx::models {
 using TokenId = int64_t;
 
 struct EncodeOptions {
-  /// Recognise special tokens ("<|im_start|>") in the text. False: they are encoded as the plain
-  /// characters they are.
+  /// Recognise special tokens ("<|im_start|>") in the text. False: they are plain characters.
   bool special_tokens = true;
 };
 

@@ -43,9 +43,8 @@ class Synthetic : public sae::ActivationSource {
   Rows rows(uint64_t step) const;
 
   const at::Tensor& features() const { return features_; }  // [features, width], of norm 1
-  const at::Tensor& probabilities() const {
-    return probabilities_;
-  }  // [features]: of firing, as far as correlation and trees let it
+  /// [features]: of firing, as far as correlation and trees let it.
+  const at::Tensor& probabilities() const { return probabilities_; }
   const at::Tensor& parents() const { return parents_; }  // [features] int64; −1: none
 
   at::Tensor batch(uint64_t step) override { return rows(step).x; }
