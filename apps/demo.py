@@ -141,14 +141,14 @@ def compare(model):
                    "--heldout", "apps/data/happy_heldout.jsonl", "--sae", OUT / "sae", "--neutral",
                    "apps/data/neutral.txt", "--neutral-tokens", 512, "--candidates", 6, "--k", 3,
                    "--kl", "0.3", "--sample-tokens", 24, "--nulls", 1, "--out", OUT / "compare")
-    print(
-        "at 0.3 nats (95th percentile of KL)  effect (nats per token)  95 % interval     wrong sign"
-        "  detection (AUROC)")
+    print("at a KL of 0.3 nats (95th percentile over tokens):\n"
+          f"{'method':<18}  effect (nats per token)  95 % interval     wrong sign"
+          "  detection (AUROC)")
     for method in compared["methods"]:
         level = next(level for level in method["levels"]
                      if level["level"] == compared["headline_kl"])
         low, high = level["interval"]
-        print(f"{method['name']:<35}  {level['effect']:>+23.3f}  [{low:+.3f}, {high:+.3f}]"
+        print(f"{method['name']:<18}  {level['effect']:>+23.3f}  [{low:+.3f}, {high:+.3f}]"
               f"  {method['wrong_sign']:>+10.3f}  {method['detection']['auroc']:>17.3f}")
     for sentence in compared["answer"]:
         print(sentence)
