@@ -58,7 +58,7 @@ Method direction_method(std::string name, const at::Tensor& vector, double media
           .family = Family::direction,
           .direction = unit,
           .edit = [unit, median_norm](double dose) {
-            return Edit({add(unit * (dose * median_norm))});
+            return Edit({Term::add(unit * (dose * median_norm))});
           }};
 }
 

@@ -164,7 +164,7 @@ class Study {
     Progress progress("Measuring", result_.measured.size(), "latents", options_.progress);
     for (const int64_t latent : result_.measured) {
       const AttachedEdit edit =
-          attach(model_.module(), site_, Edit({add(directions[latent].to(model_.device()))}),
+          attach(model_.module(), site_, Edit({Term::add(directions[latent].to(model_.device()))}),
                  {.coefficients = at::scalar_tensor(added_norm())});
       const steering::Effect effect = meter.measure();
       edit.require_fired();

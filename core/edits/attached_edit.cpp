@@ -15,25 +15,6 @@
 namespace vyx {
 namespace {
 
-/// The edit with its tensors, and its readout's, on a device.
-Edit on_device(const Edit& edit, c10::Device device) {
-  std::vector<Term> terms = edit.terms();
-  const auto move = [&](at::Tensor& tensor) {
-    if (tensor.defined()) tensor = tensor.to(device);
-  };
-  for (Term& term : terms) {
-    move(term.reader);
-    move(term.writer);
-    if (term.condition) move(term.condition->reader);
-  }
-  std::optional<Readout> readout = edit.readout();
-  if (readout) {
-    readout->module = readout->module.deepcopy();
-    readout->module.to(device);
-  }
-  return Edit(std::move(terms), std::move(readout));
-}
-
 /// `mask` [batch, seq] against x [batch, seq, .., d].
 at::Tensor broadcast_mask(const at::Tensor& mask, const at::Tensor& x) {
   if (x.dim() < 3 || x.size(0) != mask.size(0) || x.size(1) != mask.size(1)) {
@@ -125,8 +106,7 @@ struct AttachedEdit::State {
   /// What to apply now; the edit moves to the activation's device once, and not at each call.
   std::pair<std::shared_ptr<const Edit>, Coefficients> at_work(c10::Device device) {
     const std::lock_guard lock(mutex_);
-    if (edit_->terms().front().writer.device() != device)
-      edit_ = std::make_shared<const Edit>(on_device(*edit_, device));
+    if (edit_->device() != device) edit_ = std::make_shared<const Edit>(edit_->to(device));
     return {edit_, coefficients_};
   }
 

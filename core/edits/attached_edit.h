@@ -10,15 +10,15 @@
 
 namespace vyx {
 
-enum class Positions { all, generated };
+enum class Positions { all, generated };  // which real tokens are edited
 
 struct AttachOptions {
   at::Tensor coefficients;  // as Edit::apply takes them
   Positions positions = Positions::all;
 };
 
-/// An edit at work in a module; ends with the handle. Counts its firings, because an edit that
-/// never fired steers nothing.
+/// An edit at work in a module; ends with the handle. It counts its firings, because an edit that
+/// never fired steers nothing. The handle may be moved; the calls are safe from any thread.
 class [[nodiscard]] AttachedEdit {
  public:
   /// How many calls of the site were edited. Calls without a token to edit do not count.
@@ -37,8 +37,9 @@ class [[nodiscard]] AttachedEdit {
 };
 
 /// Edits the activation at `site` in every run from now on; tokens that the current TokenMask calls
-/// padding are left alone. Throws Error at run time when the activation's last dimension is not
-/// edit.width().
+/// padding are left alone. Throws Error for a site that the module lacks, or coefficients that are
+/// not finite or not the edit's; at run time, naming the site, for an activation or a mask of
+/// another shape. The edit moves to the activation's device once.
 AttachedEdit attach(HookedModule& module, const Site& site, Edit edit, AttachOptions options = {});
 
 }  // namespace vyx

@@ -54,7 +54,7 @@ at::Tensor output_scores(models::LanguageModel& model, const Autoencoder& sae, c
     const int64_t rows = std::min(options.batch, count - first);
     std::vector<Term> terms;
     for (int64_t i = first; i < first + rows; ++i)
-      terms.push_back(add(decoder[latents[static_cast<size_t>(i)]]));
+      terms.push_back(Term::add(decoder[latents[static_cast<size_t>(i)]]));
     const AttachedEdit raised =
         attach(model.module(), site, Edit(std::move(terms)),
                {.coefficients = (at::eye(rows) * amount).to(model.device())});

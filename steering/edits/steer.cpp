@@ -96,7 +96,7 @@ std::vector<SitePlan> plan(models::LanguageModel& model, std::span<const Weighte
       const auto same = [&wanted = site](const SitePlan& each) { return each.site == wanted; };
       auto found = std::find_if(plans.begin(), plans.end(), same);
       if (found == plans.end()) found = plans.insert(plans.end(), SitePlan{site, {}, {}});
-      found->terms.push_back(add(direction.vector.to(model.device()) * weighted.coefficient));
+      found->terms.push_back(Term::add(direction.vector.to(model.device()) * weighted.coefficient));
       found->vectors.push_back(static_cast<int64_t>(index));
     }
   }

@@ -161,7 +161,7 @@ std::vector<Figure> measure() {
   std::vector<vyx::AttachedEdit> edits;
   for (int layer = 8; layer < 21; ++layer) {
     edits.push_back(attach(steered, {"layers." + std::to_string(layer), vyx::Port::output},
-                           vyx::Edit({vyx::add(at::randn({576}))})));
+                           vyx::Edit({vyx::Term::add(at::randn({576}))})));
   }
   const at::Tensor token = at::randn({1, 1, 576}), prompt = at::randn({1, 64, 576});
   const auto ratios = [&](const at::Tensor& hidden, int rounds, int repeats) {

@@ -22,7 +22,7 @@ int main() {
   });
 
   const vyx::Site site = vyx::Site::parse("block");
-  const vyx::Edit edit({vyx::add(at::ones({4}))});
+  const vyx::Edit edit({vyx::Term::add(at::ones({4}))});
   const auto attached = vyx::attach(module, site, edit, {.coefficients = at::scalar_tensor(3.0)});
   const at::Tensor x = at::ones({2, 4});                     // [rows, d]
   const at::Tensor edited = module.forward({x}).toTensor();  // [rows, d]

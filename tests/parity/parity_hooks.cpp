@@ -92,9 +92,9 @@ Tensors capture(const torch::jit::Module& module, const vyx::Arguments& args) {
 vyx::Edit edit_of(const c10::Dict<IValue, IValue>& request) {
   const at::Tensor vector = request.at("vector").toTensor();  // [d]
   const std::string kind = request.at("kind").toStringRef();
-  if (kind == "add") return vyx::Edit({vyx::add(vector)});
-  if (kind == "ablate") return vyx::Edit({vyx::ablate(vector)});
-  return vyx::Edit({vyx::add(vector), vyx::clamp(vector, 2)});
+  if (kind == "add") return vyx::Edit({vyx::Term::add(vector)});
+  if (kind == "ablate") return vyx::Edit({vyx::Term::ablate(vector)});
+  return vyx::Edit({vyx::Term::add(vector), vyx::Term::clamp(vector, 2)});
 }
 
 Tensors edited(const torch::jit::Module& module, const vyx::Arguments& args, const vyx::Edit& edit,

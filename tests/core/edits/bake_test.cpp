@@ -22,9 +22,9 @@ const at::Tensor kActivations = random({2, 3, 4}, 7);  // [batch, seq, d]
 const at::Tensor kVector = random({4}, 8), kU = random({4}, 9);
 
 Edit everything() {
-  return Edit({add(kVector),
-               ablate(kU),
-               clamp(kVector, 2),
+  return Edit({Term::add(kVector),
+               Term::ablate(kU),
+               Term::clamp(kVector, 2),
                {.reader = kU,
                 .bias = 0.5,
                 .gate = {.constant = 1, .linear = -1, .rectified = 2, .step = 3},
@@ -78,7 +78,7 @@ TEST_CASE(
     const at::Tensor x = kActivations.to(type), plain = module.forward({x}).toTensor();
     const std::vector<SiteEdit> edits{{Site::parse("layers.1"), Edit(terms)},
                                       {Site::parse("layers.2.up:input"), Edit(terms)},
-                                      {Site::parse("layers.1"), Edit({add(kU)})}};
+                                      {Site::parse("layers.1"), Edit({Term::add(kU)})}};
     Module baked = bake(module, edits, 0.7), loaded = reloaded(baked);
     for (const double c : {0.7, -3.0, 0.1, 0.0}) {
       const at::Tensor expected = c == 0 ? plain : hooked(module, edits, c, {x}).toTensor();
@@ -118,7 +118,7 @@ TEST_CASE("[core.bake] conditions and readouts: baked equals hooked bit for bit,
   const Module module = test::stack();
   std::vector<Edit> edits{Edit(conditional_terms(false)), Edit({{.writer = kVector}}),
                           Edit({{.writer = kVector}}, test::readout(true, true)),
-                          Edit({add(kVector)}, test::readout(true, false))};
+                          Edit({Term::add(kVector)}, test::readout(true, false))};
   for (const bool spread : {false, true})
     for (const bool base : {false, true})
       edits.emplace_back(conditional_terms(true), test::readout(spread, base));
@@ -146,9 +146,11 @@ TEST_CASE("[core.bake] an adjustable edit's gates can be given anew") {
     const auto readout = columns ? std::optional(test::readout(true, true)) : std::nullopt;
     const Edit edit(terms, readout);
     const Site site = Site::parse("layers.1");
-    Module baked = bake(module, {{Site::parse("head"), Edit({add(kU)})}, {site, edit}}, 1, {1});
+    Module baked =
+        bake(module, {{Site::parse("head"), Edit({Term::add(kU)})}, {site, edit}}, 1, {1});
     const auto expected = [&](const std::vector<Term>& now) {
-      return hooked(module, {{Site::parse("head"), Edit({add(kU)})}, {site, Edit(now, readout)}}, 1,
+      return hooked(module,
+                    {{Site::parse("head"), Edit({Term::add(kU)})}, {site, Edit(now, readout)}}, 1,
                     {kActivations})
           .toTensor();
     };
@@ -204,7 +206,7 @@ TEST_CASE("[core.bake] an optional that is None, and an empty list, pass") {
       "    if flag:\n"
       "        return x\n"
       "    return None\n");
-  Module baked = bake(module, {{Site::parse(""), Edit({add(kVector)})}});
+  Module baked = bake(module, {{Site::parse(""), Edit({Term::add(kVector)})}});
   CHECK(baked.forward({kActivations, false}).isNone());
   CHECK(same(baked.forward({kActivations, true}).toTensor(), kActivations + kVector));
 }
@@ -215,7 +217,7 @@ TEST_CASE("[core.bake] what has no first tensor that types decide is refused wit
     module.define(std::string("def maybe(self, x: Tensor) -> Optional[Tensor]:\n    return x\ndef "
                               "forward(self, x: Tensor) -> ") +
                   type + ":\n    return " + value + "\n");
-    return error_of([&] { bake(module, {{Site::parse(""), Edit({add(kVector)})}}); });
+    return error_of([&] { bake(module, {{Site::parse(""), Edit({Term::add(kVector)})}}); });
   };
   CHECK(error_for("int", "3") ==
         "M: :output: found a value of type int, which holds no tensor; hook the site instead of "
@@ -240,7 +242,7 @@ TEST_CASE("[core.bake] shared submodules are edited at every call, traced second
 
 TEST_CASE("[core.bake] mistakes name the module, the site and the nearest") {
   const Module module = test::stack();
-  const Edit edit({add(kVector)});
+  const Edit edit({Term::add(kVector)});
   CHECK(contains(error_of([&] {
                    bake(module, {{Site::parse("layers.7"), edit}});
                  }),

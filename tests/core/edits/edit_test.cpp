@@ -29,16 +29,17 @@ bool close(const at::Tensor& a, const at::Tensor& b) {
 }
 
 TEST_CASE("[core.edit] coefficient 0 returns x itself, of any type") {
-  const Edit edit({add(kV), ablate(kV)});
+  const Edit edit({Term::add(kV), Term::ablate(kV)});
   CHECK(edit.apply(kX, at::zeros({})).is_same(kX));
   CHECK(edit.apply_scaled(kX, 0).is_same(kX));
 }
 
 TEST_CASE("[core.edit] add is x + c v, in x's type") {
-  const Edit edit({add(kV)});
+  const Edit edit({Term::add(kV)});
   CHECK(same(edit.apply(kX), kX + kV));
   CHECK(same(edit.apply(kX, at::scalar_tensor(-2.5)), kX + kV * -2.5));
-  CHECK(same(Edit({add(kV), add(2 * kV)}).apply(kX), kX + (kV.to(at::kDouble) * 3).to(at::kFloat)));
+  CHECK(same(Edit({Term::add(kV), Term::add(2 * kV)}).apply(kX),
+             kX + (kV.to(at::kDouble) * 3).to(at::kFloat)));
   for (const auto type : {at::kBFloat16, at::kHalf, at::kDouble}) {
     const at::Tensor x = kX.to(type);
     CHECK(same(edit.apply(x, at::scalar_tensor(1.5)), x + (kV * 1.5).to(type)));
@@ -47,7 +48,7 @@ TEST_CASE("[core.edit] add is x + c v, in x's type") {
 
 TEST_CASE("[core.edit] ablate takes the part along the direction out") {
   const at::Tensor v = unit(kV);
-  const Edit edit({ablate(3 * kV)});  // normalised
+  const Edit edit({Term::ablate(3 * kV)});  // normalised
   const at::Tensor y = edit.apply(kX);
   CHECK(close(y, kX - at::matmul(kX, v).unsqueeze(-1) * v));
   CHECK(close(at::matmul(y, v), at::zeros({2, 3})));
@@ -58,17 +59,17 @@ TEST_CASE("[core.edit] ablate takes the part along the direction out") {
 TEST_CASE(
     "[core.edit] clamp removes the positive part along the direction and puts a value there") {
   const at::Tensor v = unit(kV);
-  const at::Tensor y = Edit({clamp(kV, 5)}).apply(kX);
+  const at::Tensor y = Edit({Term::clamp(kV, 5)}).apply(kX);
   CHECK(close(y, kX - at::relu(at::matmul(kX, v)).unsqueeze(-1) * v + 5 * v));
   const at::Tensor along = kX + 100 * v;  // positive everywhere: set to the value
-  CHECK(at::allclose(at::matmul(Edit({clamp(kV, 5)}).apply(along), v), at::full({2, 3}, 5.0), 1e-4,
-                     1e-4));
+  CHECK(at::allclose(at::matmul(Edit({Term::clamp(kV, 5)}).apply(along), v), at::full({2, 3}, 5.0),
+                     1e-4, 1e-4));
 }
 
 TEST_CASE("[core.edit] every gate, with bias, and the latent of a sparse autoencoder") {
   const at::Tensor u = random({4}, 11), w = random({4}, 12);
   const Gate gate{.constant = 0.5, .linear = -1.25, .rectified = 2, .step = 3};
-  const Edit edit({{.reader = u, .bias = 0.75, .gate = gate, .writer = w}, add(kV)});
+  const Edit edit({{.reader = u, .bias = 0.75, .gate = gate, .writer = w}, Term::add(kV)});
   const at::Tensor z = at::matmul(kX, u) + 0.75;
   const at::Tensor g = 0.5 - 1.25 * z + 2 * at::relu(z) + 3 * at::gt(z, 0).to(at::kFloat);
   CHECK(close(edit.apply(kX, at::scalar_tensor(0.5)), kX + 0.5 * (g.unsqueeze(-1) * w + kV)));
@@ -79,7 +80,7 @@ TEST_CASE("[core.edit] every gate, with bias, and the latent of a sparse autoenc
 }
 
 TEST_CASE("[core.edit] coefficients by row, and by row and term") {
-  const Edit edit({add(kV), ablate(kV), add(2 * kV)});
+  const Edit edit({Term::add(kV), Term::ablate(kV), Term::add(2 * kV)});
   const at::Tensor by_row = at::tensor({0.5, -2.0}, at::kFloat);
   const at::Tensor rows = edit.apply(kX, by_row);
   for (int64_t row = 0; row < 2; ++row) CHECK(close(rows[row], edit.apply(kX[row], by_row[row])));
@@ -87,17 +88,17 @@ TEST_CASE("[core.edit] coefficients by row, and by row and term") {
   const at::Tensor table = at::tensor({1.0, 0.0, 0.5, 0.0, 3.0, -1.0}, at::kFloat).view({2, 3});
   const at::Tensor both = edit.apply(kX, table);
   CHECK(close(both[0], kX[0] + kV + kV));
-  CHECK(close(both[1], Edit({ablate(kV)}).apply(kX[1], at::scalar_tensor(3.0)) - 2 * kV));
-  CHECK(same(Edit({add(kV)}).apply(kX, at::zeros({2})), kX));
+  CHECK(close(both[1], Edit({Term::ablate(kV)}).apply(kX[1], at::scalar_tensor(3.0)) - 2 * kV));
+  CHECK(same(Edit({Term::add(kV)}).apply(kX, at::zeros({2})), kX));
 
   const at::Tensor flat = random({2, 4}, 3);  // [batch, d]
   CHECK(close(edit.apply(flat, by_row)[1], edit.apply(flat[1], by_row[1])));
-  CHECK(contains(error_of([&] { edit.apply(kX, at::ones({3})); }), "one a row [batch]"));
+  CHECK(contains(error_of([&] { edit.apply(kX, at::ones({3})); }), "one per row [batch]"));
   CHECK(contains(error_of([&] { edit.apply(kX, at::ones({2, 2})); }), "expected [batch, 3]"));
 }
 
 TEST_CASE("[core.edit] gradients flow through x") {
-  const Edit edit({add(kV), clamp(kV, 2)});
+  const Edit edit({Term::add(kV), Term::clamp(kV, 2)});
   const at::Tensor x = kX.clone().requires_grad_(true);
   edit.apply(x).sum().backward();
   const at::Tensor v = unit(kV);
@@ -106,9 +107,9 @@ TEST_CASE("[core.edit] gradients flow through x") {
 }
 
 TEST_CASE("[core.edit] the implicit vector is y - x") {
-  const Edit edit({ablate(kV)});
+  const Edit edit({Term::ablate(kV)});
   CHECK(same(implicit_vector(edit, kX), edit.apply(kX) - kX));
-  CHECK(close(implicit_vector(Edit({add(kV)}), kX, at::scalar_tensor(2.0)),
+  CHECK(close(implicit_vector(Edit({Term::add(kV)}), kX, at::scalar_tensor(2.0)),
               (2 * kV).expand({2, 3, 4})));
 }
 
@@ -116,7 +117,7 @@ TEST_CASE("[core.edit] what is no edit is refused, and says why") {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   CHECK(contains(error_of([] { Edit({}); }), "no term"));
   CHECK(contains(error_of([] {
-                   Edit({add(kV), add(at::ones({5}))});
+                   Edit({Term::add(kV), Term::add(at::ones({5}))});
                  }),
                  "the writer of term 1 has shape [5], expected [4]"));
   CHECK(contains(
@@ -124,11 +125,11 @@ TEST_CASE("[core.edit] what is no edit is refused, and says why") {
       "the reader of term 0"));
   CHECK(contains(error_of([] { Edit({{.reader = {}, .gate = {.step = 1}, .writer = kV}}); }),
                  "term 0 has no reader"));
-  CHECK(contains(error_of([&] { Edit({add(kV * nan)}); }), "not finite"));
-  CHECK(contains(error_of([&] { Edit({clamp(kV, nan)}); }), "bias or gate of nan"));
-  CHECK(contains(error_of([] { ablate(at::zeros({4})); }), "norm 0"));
-  CHECK(contains(error_of([] { Edit({add(at::ones({2, 2}))}); }), "has shape [2, 2]"));
-  const Edit edit({add(kV)});
+  CHECK(contains(error_of([&] { Edit({Term::add(kV * nan)}); }), "not finite"));
+  CHECK(contains(error_of([&] { Edit({Term::clamp(kV, nan)}); }), "bias or gate of nan"));
+  CHECK(contains(error_of([] { Term::ablate(at::zeros({4})); }), "norm 0"));
+  CHECK(contains(error_of([] { Edit({Term::add(at::ones({2, 2}))}); }), "has shape [2, 2]"));
+  const Edit edit({Term::add(kV)});
   CHECK(contains(error_of([&] {
                    edit.apply(at::ones({2, 5}));
                  }),
@@ -152,9 +153,10 @@ TEST_CASE("[core.edit] a term applies only where its condition holds") {
             .writer = w,
             .condition = condition};
   const at::Tensor z = at::matmul(kX, u).unsqueeze(-1) + 0.5,
-                   always = ablate(kV).writer.to(at::kFloat);
+                   always = Term::ablate(kV).writer.to(at::kFloat);
   const at::Tensor ablated = at::matmul(kX, always).unsqueeze(-1) * always;
-  const Edit edit({conditional, ramp, ablate(kV), add(kV)});  // with and without, in one table
+  const Edit edit(
+      {conditional, ramp, Term::ablate(kV), Term::add(kV)});  // with and without, in one table
   const at::Tensor expected =
       kX + at::where(open, 2 * kV + (1 + 3 * at::relu(z)) * w, at::zeros({})) - ablated + kV;
   CHECK(close(edit.apply(kX), expected));
@@ -177,7 +179,7 @@ TEST_CASE("[core.edit] terms without a gate keep their place and add nothing") {
   CHECK(nothing.apply(kX).is_same(kX));
   CHECK(nothing.apply(kX, at::ones({2})).is_same(kX));
   CHECK(nothing.apply(kX, at::ones({2, 2})).is_same(kX));
-  const Edit second({{.writer = kV}, add(kV)});
+  const Edit second({{.writer = kV}, Term::add(kV)});
   const at::Tensor table = at::tensor({5.0, 0.0, 5.0, 2.0}, at::kFloat).view({2, 2});
   CHECK(close(second.apply(kX, table), at::stack({kX[0], kX[1] + 2 * kV})));
 }
@@ -211,8 +213,20 @@ TEST_CASE("[core.edit] a readout gives what terms read, and spread and base") {
   conditional.condition->column = 2;
   CHECK(contains(error_of([&] { Edit({conditional}, test::readout(false, false)); }),
                  "has column 2, expected one of the readout's 2"));
-  CHECK(contains(error_of([&] { Edit({ablate(kV)}, test::readout(false, false)); }),
+  CHECK(contains(error_of([&] { Edit({Term::ablate(kV)}, test::readout(false, false)); }),
                  "the reader of term 0 has column -1"));
+}
+
+TEST_CASE("[core.edit] an edit moves to the device of x") {
+  const Edit edit({Term::add(kV), Term::ablate(kV)});
+  const at::Tensor x = kX.to(at::kMeta);  // a device without data, which every machine has
+  for (const at::Tensor& c : {at::Tensor(), at::ones({2})}) {
+    const at::Tensor y = edit.apply(x, c);
+    CHECK(y.is_meta());
+    CHECK(y.sizes() == x.sizes());
+  }
+  CHECK(edit.to(at::kMeta).device() == at::kMeta);
+  CHECK(edit.device() == at::kCPU);
 }
 
 // -------------------------------------------------------------------------------------------------
@@ -228,7 +242,7 @@ const Site kOutput{"", Port::output};
 
 TEST_CASE("[core.edit] an attached edit works until its handle ends, and counts") {
   HookedModule module = identity();
-  const Edit edit({add(kV)});
+  const Edit edit({Term::add(kV)});
   {
     AttachedEdit attached = attach(module, kOutput, edit);
     CHECK(attached.firings() == 0);
@@ -258,18 +272,18 @@ TEST_CASE(
   pair.define(
       "def forward(self, n: int, x: Tensor) -> Tuple[Tensor, Tensor]:\n    return x, x * n\n");
   HookedModule module(pair);
-  const AttachedEdit output = attach(module, kOutput, Edit({add(kV)}));
+  const AttachedEdit output = attach(module, kOutput, Edit({Term::add(kV)}));
   auto result = module.forward({2, kX});
   CHECK(same(result.toTupleRef().elements()[0].toTensor(), kX + kV));
   CHECK(same(result.toTupleRef().elements()[1].toTensor(), kX * 2));
-  const AttachedEdit input = attach(module, {"", Port::input}, Edit({add(kV)}));
+  const AttachedEdit input = attach(module, {"", Port::input}, Edit({Term::add(kV)}));
   result = module.forward({2, kX});
   CHECK(same(result.toTupleRef().elements()[1].toTensor(), (kX + kV) * 2));
 }
 
 TEST_CASE("[core.edit] padding is never edited") {
   HookedModule module = identity();
-  AttachedEdit attached = attach(module, kOutput, Edit({add(kV)}));
+  AttachedEdit attached = attach(module, kOutput, Edit({Term::add(kV)}));
   const at::Tensor real = at::tensor({1, 1, 0, 1, 0, 0}).to(at::kBool).view({2, 3});
   {
     const TokenMaskScope scope({.real = real, .generated = {}});
@@ -293,7 +307,7 @@ TEST_CASE("[core.edit] padding is never edited") {
 TEST_CASE("[core.edit] an edit can keep to generated tokens") {
   HookedModule module = identity();
   const AttachedEdit attached =
-      attach(module, kOutput, Edit({add(kV)}), {.positions = Positions::generated});
+      attach(module, kOutput, Edit({Term::add(kV)}), {.positions = Positions::generated});
   CHECK(module.forward({kX}).toTensor().is_same(kX));  // no mask: nothing was generated
   {
     const TokenMaskScope prompt({.real = at::ones({2, 3}, at::kBool), .generated = {}});
@@ -312,7 +326,7 @@ TEST_CASE("[core.edit] a forked branch sees the token mask") {
   const at::NoGradGuard no_grad;
   HookedModule module(test::forked());
   const at::Tensor x = random({2, 3, 4}, 4), plain = module.forward({x}).toTensor();
-  const AttachedEdit attached = attach(module, Site::parse("branch"), Edit({add(kV)}));
+  const AttachedEdit attached = attach(module, Site::parse("branch"), Edit({Term::add(kV)}));
   const at::Tensor real = at::tensor({1, 0, 0, 1, 1, 0}).to(at::kBool).view({2, 3});
   const TokenMaskScope scope({.real = real, .generated = {}});
   for (int i = 0; i < 20; ++i) {
@@ -339,16 +353,18 @@ TEST_CASE("[core.edit] token masks are bool [batch, seq]") {
 TEST_CASE("[core.edit] errors of an attached edit name the site") {
   HookedModule module(test::stack());
   const Site site = Site::parse("layers.1");
-  const AttachedEdit attached = attach(module, site, Edit({add(at::ones({5}))}));
+  const AttachedEdit attached = attach(module, site, Edit({Term::add(at::ones({5}))}));
   CHECK(error_of([&] {
           module.forward({at::ones({2, 4})});
         }) == "layers.1:output: the activation is [2, 4], expected 5 values in its last dimension");
-  CHECK(contains(error_of([&] {
-                   (void)attach(module, site, Edit({add(kV)}), {.coefficients = at::ones({2, 2})});
-                 }),
-                 "layers.1:output: the coefficients are [2, 2]"));
-  CHECK(contains(error_of([&] { (void)attach(module, Site::parse("layers.9"), Edit({add(kV)})); }),
-                 "no site layers.9:output"));
+  CHECK(contains(
+      error_of([&] {
+        (void)attach(module, site, Edit({Term::add(kV)}), {.coefficients = at::ones({2, 2})});
+      }),
+      "layers.1:output: the coefficients are [2, 2]"));
+  CHECK(contains(
+      error_of([&] { (void)attach(module, Site::parse("layers.9"), Edit({Term::add(kV)})); }),
+      "no site layers.9:output"));
 }
 
 }  // namespace

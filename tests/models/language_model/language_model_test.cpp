@@ -178,7 +178,7 @@ TEST_CASE(
   BlockInput input[] = {{.block = block}, {.block = block}};
   for (const double coefficient : {0.0, 1.0, -3.0}) {
     CAPTURE(coefficient);
-    const AttachedEdit edit = attach(model.module(), site, Edit({add(vector)}),
+    const AttachedEdit edit = attach(model.module(), site, Edit({Term::add(vector)}),
                                      {.coefficients = at::scalar_tensor(coefficient)});
     KvCache whole = model.make_cache(rows, 16), part = model.make_cache(rows, 16);
     const at::Tensor expected[] = {model.extend(whole, head), model.extend(whole, tail, true)};
@@ -370,8 +370,8 @@ TEST_CASE(
   LanguageModel model = tiny_model({.seed = 6});
   const Batch batch = make_batch(kRows, Padding::left, 2);
   const at::Tensor before = model.logits(batch);
-  AttachedEdit edit = attach(model.module(), model.block_output(1), Edit({add(at::ones({32}))}),
-                             {.coefficients = at::zeros({})});
+  AttachedEdit edit = attach(model.module(), model.block_output(1),
+                             Edit({Term::add(at::ones({32}))}), {.coefficients = at::zeros({})});
   CHECK(at::equal(model.logits(batch), before));
 
   edit.set_coefficients(at::ones({}));
@@ -392,7 +392,7 @@ TEST_CASE(
 TEST_CASE("[models.language_model] an edit of generated tokens leaves the prompt alone") {
   LanguageModel model = tiny_model({.seed = 7});
   const AttachedEdit edit =
-      attach(model.module(), model.block_output(0), Edit({add(at::ones({32}))}),
+      attach(model.module(), model.block_output(0), Edit({Term::add(at::ones({32}))}),
              {.positions = Positions::generated});
   KvCache cache = model.make_cache(1, 16);
   model.extend(cache, one(kRows[0]));

@@ -46,7 +46,8 @@ TEST_CASE(
                                           {.latent = 7, .value = 4},
                                           {.latent = 8, .value = 0},
                                           {.latent = 9, .value = 2, .condition = {{.latent = 11}}}};
-        const std::vector<vyx::SiteEdit> others{{kSite, Edit({vyx::add(at::ones({kWidth}))})}};
+        const std::vector<vyx::SiteEdit> others{
+            {kSite, Edit({vyx::Term::add(at::ones({kWidth}))})}};
         torch::jit::Module baked = bake_latents(identity(), others, kSite, sae, changes, options);
         const auto expected = [&] {  // in the module's order: what can be set comes first
           std::vector<LatentChange> ordered(changes.begin() + 1, changes.end());
