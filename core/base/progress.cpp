@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdio>
 #include <utility>
 
@@ -19,7 +20,7 @@ constexpr auto kQuietTime = std::chrono::seconds(2);  // shorter work needs no l
 constexpr auto kRedrawInterval = milliseconds(100);
 
 std::string duration_text(double seconds) {
-  const auto whole = static_cast<uint64_t>(seconds + 0.5);
+  const auto whole = static_cast<uint64_t>(std::llround(seconds));
   if (whole < 60) return fmt::format("{} s", whole);
   if (whole < 3600) return fmt::format("{} min {} s", whole / 60, whole % 60);
   return fmt::format("{} h {} min", whole / 3600, whole % 3600 / 60);
@@ -34,10 +35,10 @@ std::string progress_line(std::string_view label, uint64_t done, uint64_t total,
   line += fmt::format(" {}", unit);
   if (done == 0 || !(seconds > 0)) return line;
   const double rate = static_cast<double>(done) / seconds;
-  line += fmt::format(
-      "  {} {}/s",
-      rate < 10 ? fmt::format("{:.1f}", rate) : with_commas(static_cast<uint64_t>(rate + 0.5)),
-      unit);
+  line += fmt::format("  {} {}/s",
+                      rate < 10 ? fmt::format("{:.1f}", rate)
+                                : with_commas(static_cast<uint64_t>(std::llround(rate))),
+                      unit);
   if (done < total)
     line += fmt::format("  {} left", duration_text(static_cast<double>(total - done) / rate));
   return line;

@@ -136,7 +136,7 @@ NpyArray parse_npy(std::span<const std::byte> bytes, std::string_view source) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   if (!text.starts_with(kMagic) || text.size() < 12)
     fail("{}: found no \"\\x93NUMPY\", expected an .npy array", source);
-  const int version = text[6];
+  const int version = std::to_integer<int>(bytes[6]);
   if (version < 1 || version > 3)
     fail("{}: found version {} of .npy, expected 1 to 3", source, version);
   uint64_t length = 0;

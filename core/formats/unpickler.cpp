@@ -66,7 +66,7 @@ class Unpickler {
   TorchArchive read() {
     const auto version = take<uint8_t>() == kProto ? take<uint8_t>() : 0;
     if (version != 2) refuse(fmt::format("protocol {}", version), "2, torch.save's default");
-    Opcode opcode{};
+    Opcode opcode = kStop;
     do {
       opcode = static_cast<Opcode>(take<uint8_t>());
       step(opcode);
