@@ -38,7 +38,7 @@ at::Tensor side_mean(models::LanguageModel& model,
             batch.x.slice(0, first, static_cast<int64_t>(end)).mean(0, false, at::kDouble));
     }
   });
-  return means.empty() ? at::zeros({model.config().d_model}, at::kDouble)
+  return means.empty() ? at::zeros({model.config().spec.d_model}, at::kDouble)
                        : at::stack(means).mean(0);
 }
 

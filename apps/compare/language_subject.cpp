@@ -67,12 +67,12 @@ LanguageSubject::LanguageSubject(models::LanguageModel& model, LanguageInputs in
     : model_(model),
       inputs_(std::move(inputs)),
       options_(options),
-      chat_(!model.config().chat_format.empty()),
+      chat_(!model.config().tokens.chat_format.empty()),
       first_block_(model.block_of(inputs_.site)) {
   validate(options);
   provenance_ = {{"model",
-                  {{"name", model.config().name},
-                   {"sha256", model.config().source_sha256},
+                  {{"name", model.config().provenance.name},
+                   {"sha256", model.config().provenance.sha256},
                    {"dtype", model.config().dtype}}},
                  {"chat", chat_},
                  {"seed", options.seed}};

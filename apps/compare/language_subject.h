@@ -54,7 +54,7 @@ class LanguageSubject : public Subject {
                   const LanguageOptions& options);
 
   std::string site() const override { return inputs_.site.name(); }
-  int64_t width() const override { return model_.config().d_model; }
+  int64_t width() const override { return model_.config().spec.d_model; }
   const ContrastActivations& contrast(Split split) const override {
     return contrast_[static_cast<size_t>(split)];
   }

@@ -63,9 +63,9 @@ Vectors implicit_vectors(models::LanguageModel& model, const apps::LatentInterve
 steering::ControlVector mean_vector(const models::LanguageModelConfig& config, const Site& site,
                                     const ImplicitStatistics& statistics, const Options& options) {
   steering::ControlVector result;
-  result.provenance = {.model_name = config.name,
+  result.provenance = {.model_name = config.provenance.name,
                        .model_hint = config.architecture,
-                       .model_sha256 = config.source_sha256,
+                       .model_sha256 = config.provenance.sha256,
                        .method = fmt::format("mean implicit vector of --latent {}",
                                              fmt::join(options.latents.latents, " --latent ")),
                        .contrast_source = options.latents.sae,

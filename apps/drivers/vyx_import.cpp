@@ -46,16 +46,17 @@ int main(int argc, char** argv) {
     const double seconds = stopwatch.seconds();
     const auto bytes = std::filesystem::file_size(out);
     if (!common.json)
-      fmt::print("{}: {}, {} parameters in {}, {:.0f} MB, in {:.1f} s\n", out, result.config.name,
-                 result.parameters, result.config.dtype, bytes / 1e6, seconds);
+      fmt::print("{}: {}, {} parameters in {}, {:.0f} MB, in {:.1f} s\n", out,
+                 result.config.provenance.name, result.parameters, result.config.dtype, bytes / 1e6,
+                 seconds);
     return {{"model", out},
-            {"name", result.config.name},
+            {"name", result.config.provenance.name},
             {"architecture", result.config.architecture},
             {"parameters", result.parameters},
             {"tensors", result.tensors},
             {"dtype", result.config.dtype},
             {"bytes", bytes},
-            {"source_sha256", result.config.source_sha256},
+            {"source_sha256", result.config.provenance.sha256},
             {"seconds", seconds}};
   });
 }

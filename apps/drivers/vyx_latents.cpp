@@ -39,9 +39,10 @@ at::Tensor direction_at(models::LanguageModel& model, const Site& site, const Fi
 std::vector<std::vector<models::TokenId>> read_text(const models::LanguageModel& model,
                                                     const Files& files) {
   const auto& config = model.config();
-  models::Packer packer(
-      models::TextSource({files.text.begin(), files.text.end()}), model.tokenizer(),
-      {.begin_token = config.add_bos ? config.bos_token : -1, .pad_token = model.pad_token()});
+  models::Packer packer(models::TextSource({files.text.begin(), files.text.end()}),
+                        model.tokenizer(),
+                        {.begin_token = config.tokens.add_bos ? config.tokens.bos : -1,
+                         .pad_token = model.pad_token()});
   auto rows = models::segments_of(packer, files.text_tokens);
   if (rows.empty())
     fail("{}: found no text, expected some to look for contexts in", files.text.front());

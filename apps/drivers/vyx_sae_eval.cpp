@@ -93,7 +93,7 @@ Rows read_rows(const vyx::models::LanguageModel& model, const Options& options) 
   vyx::models::Packer packer(vyx::models::TextSource({options.text.begin(), options.text.end()}),
                              model.tokenizer(),
                              {.context = options.context,
-                              .begin_token = config.add_bos ? config.bos_token : -1,
+                              .begin_token = config.tokens.add_bos ? config.tokens.bos : -1,
                               .pad_token = model.pad_token()});
   Rows rows = vyx::models::segments_of(packer, options.tokens == 0 ? UINT64_MAX : options.tokens);
   if (rows.empty())

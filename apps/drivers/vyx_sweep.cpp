@@ -77,7 +77,7 @@ int main(int argc, char** argv) {
     options.steer = vector_options.steer_options();
     auto model = models::LanguageModel::load(model_path, common.torch_device());
     const auto vectors = vector_options.read(model, common);
-    const bool chat = !model.config().chat_format.empty();
+    const bool chat = !model.config().tokens.chat_format.empty();
     int64_t first_block = std::numeric_limits<int64_t>::max();  // what stands before it runs once
     for (const SiteEdit& edit : make_edits(model, vectors, options.steer))
       first_block = std::min(first_block, model.block_of(edit.site));

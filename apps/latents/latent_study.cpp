@@ -63,7 +63,7 @@ class Study {
         site_(site),
         input_(input),
         options_(options),
-        chat_(!model.config().chat_format.empty()) {
+        chat_(!model.config().tokens.chat_format.empty()) {
     for (const auto& pair : input.contrast.pairs)
       prompts_.push_back(model.encode_prompt(pair.positive));
     for (const auto& pair : input.contrast.pairs)

@@ -18,8 +18,9 @@ void ContrastOptions::validate() const {
 
 steering::ContrastSet ContrastOptions::read(const models::LanguageModel& model,
                                             const CommonOptions& common) const {
-  auto set = pairs.empty() ? steering::read_contrast_template(pattern, model.config().chat_format)
-                           : steering::read_contrast_set(pairs);
+  auto set = pairs.empty()
+                 ? steering::read_contrast_template(pattern, model.config().tokens.chat_format)
+                 : steering::read_contrast_set(pairs);
   int64_t lost = 0;
   for (const auto& [positive, negative] : set.pairs)
     for (const std::string* prompt : {&positive, &negative})

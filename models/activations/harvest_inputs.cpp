@@ -35,7 +35,7 @@ class TextInput : public HarvestInput {
         rows_(std::max<int64_t>(options.batch_tokens / options.context, 1)),
         packer_(std::move(source), model.tokenizer(),
                 {.context = options.context,
-                 .begin_token = model.config().add_bos ? model.config().bos_token : -1,
+                 .begin_token = model.config().tokens.add_bos ? model.config().tokens.bos : -1,
                  .pad_token = model.pad_token(),
                  .special_in_text = options.special_in_text}) {}
 
@@ -66,8 +66,8 @@ class TextInput : public HarvestInput {
   Json provenance() const override {
     const auto& config = model_.config();
     const auto& text = packer_.source().options();
-    return {{"model", config.name},
-            {"model_sha256", config.source_sha256},
+    return {{"model", config.provenance.name},
+            {"model_sha256", config.provenance.sha256},
             {"model_dtype", config.dtype},
             {"vocabulary_sha256", vocabulary_digest(model_.tokenizer())},
             {"text", packer_.source().provenance()},
@@ -133,8 +133,8 @@ class ArgumentInput : public HarvestInput {
 std::unique_ptr<HarvestInput> text_input(LanguageModel& model, TextSource source,
                                          const TextInputOptions& options) {
   if (options.context < 2 || options.context > model.config().context_length)
-    fail("{}: found a context of {} tokens, expected 2 to {}", model.config().name, options.context,
-         model.config().context_length);
+    fail("{}: found a context of {} tokens, expected 2 to {}", model.config().provenance.name,
+         options.context, model.config().context_length);
   return std::make_unique<TextInput>(model, std::move(source), options);
 }
 

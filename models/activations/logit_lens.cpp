@@ -10,7 +10,7 @@
 namespace vyx::models {
 
 at::Tensor logit_lens(LanguageModel& model, const at::Tensor& vectors) {
-  const int64_t width = model.config().d_model;
+  const int64_t width = model.config().spec.d_model;
   if (vectors.dim() != 2 || vectors.size(0) == 0 || vectors.size(1) != width)
     fail(
         "logit lens: found vectors [{}], expected [n, {}], the width of the model's residual "
@@ -19,7 +19,7 @@ at::Tensor logit_lens(LanguageModel& model, const at::Tensor& vectors) {
   const at::NoGradGuard no_grad;
   // A forward of one token a vector, in which the vectors take the place of the last block's
   // output: whatever an architecture has between that and the head is there.
-  const Site last = model.block_output(model.config().layers - 1);
+  const Site last = model.block_output(model.config().spec.layers() - 1);
   const auto handle = model.module().hook(
       std::span(&last, 1),
       [&](const Site&, const c10::IValue& value) -> std::optional<c10::IValue> {

@@ -45,7 +45,7 @@ class Row {
     const TokenId token = sampler_.sample(logits, seen_);
     seen_.push_back(token);
     result_.tokens.push_back(token);
-    const auto& ends = model_.config().end_tokens;
+    const auto& ends = model_.config().tokens.ends;
     const bool is_end = std::find(ends.begin(), ends.end(), token) != ends.end();
     const bool is_known =
         token <
@@ -113,7 +113,8 @@ void check_lengths(const LanguageModel& model, std::span<const std::vector<Token
       fail(
           "{}: a prompt of {} tokens and {} more exceed the context length of {}; generate fewer "
           "or shorten the prompt",
-          model.config().name, length, options.max_tokens, model.config().context_length);
+          model.config().provenance.name, length, options.max_tokens,
+          model.config().context_length);
   }
 }
 

@@ -66,11 +66,11 @@ LanguageModel LanguageModel::load(const std::filesystem::path& path, c10::Device
       config_from_json(archive.extra_files[kConfigFile], source + ": " + kConfigFile);
   Tokenizer tokenizer =
       Tokenizer::from_json(archive.extra_files[kTokenizerFile], source + ": " + kTokenizerFile);
-  if (tokenizer.vocabulary_size() > config.vocabulary)
+  if (tokenizer.vocabulary_size() > config.spec.vocabulary)
     fail(
         "{}: found {} tokens, expected at most the model's vocabulary of {}; the archive's parts "
         "are of different models",
-        source, tokenizer.vocabulary_size(), config.vocabulary);
+        source, tokenizer.vocabulary_size(), config.spec.vocabulary);
   for (const char* method : {"forward", "hidden", "logits"}) {
     if (!archive.module.find_method(method))
       fail("{}: found no method {}, expected forward, hidden and logits; import the model again",
@@ -93,8 +93,9 @@ LanguageModel::LanguageModel(const torch::jit::Module& module, LanguageModelConf
 }
 
 Site LanguageModel::block_output(int64_t block) const {
-  if (block < 0 || block >= config_.layers)
-    fail("{}: found block {}, expected 0 to {}", config_.name, block, config_.layers - 1);
+  if (block < 0 || block >= config_.spec.layers())
+    fail("{}: found block {}, expected 0 to {}", config_.provenance.name, block,
+         config_.spec.layers() - 1);
   return {fmt::format("{}.{}", config_.block_path, block), Port::output};
 }
 
@@ -110,16 +111,16 @@ int64_t LanguageModel::block_of(const Site& site) const {
 std::vector<TokenId> LanguageModel::encode_prompt(std::string_view text, bool chat) const {
   std::string templated;
   if (chat) {
-    if (config_.chat_format != "chatml")
+    if (config_.tokens.chat_format != "chatml")
       fail("{}: found no chat format that vyx knows, expected chatml; give a plain prompt",
-           config_.name);
+           config_.provenance.name);
     const std::array messages{ChatMessage{.role = "user", .content = std::string(text)}};
     templated = chatml(messages);
     text = templated;
   }
   std::vector<TokenId> tokens = tokenizer_.encode(text);
-  if (config_.add_bos && (tokens.empty() || tokens.front() != config_.bos_token))
-    tokens.insert(tokens.begin(), config_.bos_token);
+  if (config_.tokens.add_bos && (tokens.empty() || tokens.front() != config_.tokens.bos))
+    tokens.insert(tokens.begin(), config_.tokens.bos);
   return tokens;
 }
 
@@ -148,8 +149,9 @@ at::Tensor LanguageModel::token_log_probabilities(const Batch& batch) {
 KvCache LanguageModel::make_cache(int64_t batch, int64_t capacity) const {
   KvCache cache{.capacity = capacity, .batch = batch};
   const auto options = at::TensorOptions().dtype(dtype_).device(device_);
-  const std::array<int64_t, 4> shape{batch, config_.kv_heads, capacity, config_.head_dim};
-  for (int64_t block = 0; block < config_.layers; ++block) {
+  const std::array<int64_t, 4> shape{batch, config_.spec.attention.kv_heads, capacity,
+                                     config_.spec.attention.head_dim};
+  for (int64_t block = 0; block < config_.spec.layers(); ++block) {
     cache.keys.push_back(at::empty(shape, options));
     cache.values.push_back(at::empty(shape, options));
   }
@@ -182,11 +184,12 @@ LanguageModel::Prepared LanguageModel::prepare(const Forward& forward, bool harv
   const bool resumes = forward.hidden.defined();
   if (!resumes && forward.from_block != 0)
     fail("a forward of tokens from block {} on; expected hidden states", forward.from_block);
-  if (forward.from_block < 0 || forward.from_block >= config_.layers)
-    fail("{}: found block {}, expected 0 to {}", config_.name, forward.from_block,
-         config_.layers - 1);
+  if (forward.from_block < 0 || forward.from_block >= config_.spec.layers())
+    fail("{}: found block {}, expected 0 to {}", config_.provenance.name, forward.from_block,
+         config_.spec.layers() - 1);
   if (resumes && !can_resume())
-    fail("{}: found no method resume, expected one; run the model from its tokens", config_.name);
+    fail("{}: found no method resume, expected one; run the model from its tokens",
+         config_.provenance.name);
   const at::Tensor input = (resumes ? forward.hidden : forward.ids).to(device_);
   const int64_t rows = input.size(0), seq = input.size(1);
   const auto here = [&](const at::Tensor& mask) {
@@ -226,7 +229,7 @@ LanguageModel::Prepared LanguageModel::prepare(const Forward& forward, bool harv
     const auto method = module_.module().get_method(result.call.method);
     if (!method.function().getSchema().argumentIndexWithName("segments"))
       fail("{}: found a model whose {} takes no segments, made by an earlier vyx; import it again",
-           config_.name, result.call.method);
+           config_.provenance.name, result.call.method);
     arguments.emplace_back(segments);
   }
   return result;

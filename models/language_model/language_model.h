@@ -43,7 +43,7 @@ class LanguageModel {
   c10::Device device() const { return device_; }
   /// What stands where a row is padded: any token will do, since nothing sees it.
   TokenId pad_token() const {
-    return static_cast<TokenId>(config_.pad_token < 0 ? 0 : config_.pad_token);
+    return static_cast<TokenId>(config_.tokens.pad < 0 ? 0 : config_.tokens.pad);
   }
 
   /// The site of block k's output: "model.layers.k:output".

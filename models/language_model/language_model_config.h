@@ -6,24 +6,36 @@
 #include <string_view>
 #include <vector>
 
+#include "models/architectures/decoder_spec.h"
+
 namespace vyx::models {
 
+/// What begins, pads and ends a prompt, and how chats are written.
+struct TokenConfig {
+  int64_t bos = -1, pad = -1;  // -1: none
+  bool add_bos = false;        // a prompt begins with bos
+  std::vector<int64_t> ends;   // generation stops at any of them
+  std::string chat_format;     // "chatml", or "" for none that vyx knows
+
+  friend bool operator==(const TokenConfig&, const TokenConfig&) = default;
+};
+
+/// Where a model is from.
+struct ModelProvenance {
+  std::string name;    // "SmolLM2 135M Instruct", as its source calls it
+  std::string sha256;  // of the file that it was imported from: the model's identity
+
+  friend bool operator==(const ModelProvenance&, const ModelProvenance&) = default;
+};
+
 struct LanguageModelConfig {
-  std::string name;          // "SmolLM2 135M Instruct", as its source calls it
-  std::string architecture;  // "llama"
-  int64_t layers = 0, d_model = 0, d_ff = 0;
-  int64_t heads = 0, kv_heads = 0, head_dim = 0;
-  int64_t vocabulary = 0;
-  int64_t context_length = 0;  // tokens; the longest that the model was trained on
-  double rope_base = 10000, norm_epsilon = 1e-5;
-  bool tied_embeddings = false;
+  std::string architecture;                 // the family: "llama"
   std::string dtype = "float32";            // of the weights
   std::string block_path = "model.layers";  // block k is the module `{block_path}.{k}`
-  std::string chat_format;                  // "chatml", or "" for none that vyx knows
-  int64_t bos_token = -1, pad_token = -1;   // -1: none
-  bool add_bos = false;                     // a prompt begins with bos_token
-  std::vector<int64_t> end_tokens;          // generation stops at any of them
-  std::string source_sha256;  // of the file that the model was imported from: the model's identity
+  int64_t context_length = 0;               // tokens; the longest that the model was trained on
+  DecoderSpec spec;
+  TokenConfig tokens;
+  ModelProvenance provenance;
 
   friend bool operator==(const LanguageModelConfig&, const LanguageModelConfig&) = default;
 };
@@ -31,7 +43,7 @@ struct LanguageModelConfig {
 std::string to_json(const LanguageModelConfig& config);
 /// Throws Error naming `source` for missing keys and impossible sizes.
 LanguageModelConfig config_from_json(std::string_view json, std::string_view source);
-/// Throws Error unless the sizes fit each other (heads divide, nothing is zero or absurd).
+/// Throws Error unless the spec's sizes fit each other, and tokens are in the vocabulary.
 void validate(const LanguageModelConfig& config, std::string_view source);
 
 }  // namespace vyx::models

@@ -30,23 +30,23 @@ Site site_in(models::LanguageModel& model, const Autoencoder& sae, std::string_v
     fail("{}: found {}, expected an autoencoder of one site whose target is its input", source,
          config.target_sites.empty() ? "a crosscoder" : "a transcoder");
   const std::string trained_on = provenance(config.metadata, "model_sha256"),
-                    own = model.config().source_sha256;
+                    own = model.config().provenance.sha256;
   if (!allow_other_model && !trained_on.empty() && !own.empty() && trained_on != own)
     fail(
         "{}: was trained on model {} (sha256 {}…), this is {} ({}…); take its own model, or pass "
         "--allow-other-model",
-        source, provenance(config.metadata, "model"), trained_on.substr(0, 12), model.config().name,
-        own.substr(0, 12));
+        source, provenance(config.metadata, "model"), trained_on.substr(0, 12),
+        model.config().provenance.name, own.substr(0, 12));
 
   const Site site = Site::parse(config.sites.front());
   const std::vector<std::string>& sites = model.module().sites();
   if (std::find(sites.begin(), sites.end(), site.name()) == sites.end())
     fail("{}: is for {}, which the model has not; the nearest are {}", source, site.name(),
          fmt::join(nearest(site.name(), sites), ", "));
-  for (int64_t block = 0; block < model.config().layers; ++block) {
-    if (site == model.block_output(block) && config.d_in != model.config().d_model)
+  for (int64_t block = 0; block < model.config().spec.layers(); ++block) {
+    if (site == model.block_output(block) && config.d_in != model.config().spec.d_model)
       fail("{}: has width {}, {} has {}; it was trained on another model", source, config.d_in,
-           model.config().name, model.config().d_model);
+           model.config().provenance.name, model.config().spec.d_model);
   }
   return site;
 }

@@ -18,7 +18,7 @@ struct SiteDirection {
 struct Provenance {
   std::string model_name;       // "SmolLM2 135M Instruct"
   std::string model_hint;       // the architecture, as llama.cpp and repeng write it: "llama"
-  std::string model_sha256;     // LanguageModelConfig::source_sha256
+  std::string model_sha256;     // ModelProvenance::sha256
   std::string method;           // name_of(Method)
   std::string position;         // "last": the token whose activation was read
   std::string contrast_source;  // file name of the contrast set

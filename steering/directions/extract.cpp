@@ -16,11 +16,11 @@ namespace {
 std::vector<Site> choose_sites(models::LanguageModel& model, const std::string& pattern) {
   if (!pattern.empty()) return model.module().match(pattern);
   std::vector<Site> sites;
-  for (int64_t block = 1; block < model.config().layers; ++block)
+  for (int64_t block = 1; block < model.config().spec.layers(); ++block)
     sites.push_back(model.block_output(block));
   if (sites.empty()) {
     fail("{}: has one block only, and block 0 is left out unless it is asked for; give sites",
-         model.config().name);
+         model.config().provenance.name);
   }
   return sites;
 }
@@ -43,9 +43,9 @@ std::vector<std::vector<models::TokenId>> encode(const models::LanguageModel& mo
 Provenance provenance_of(const models::LanguageModelConfig& config, const ContrastSet& set,
                          Method method) {
   return {
-      .model_name = config.name,
+      .model_name = config.provenance.name,
       .model_hint = config.architecture,
-      .model_sha256 = config.source_sha256,
+      .model_sha256 = config.provenance.sha256,
       .method = std::string(name_of(method)),
       .position = "last",
       .contrast_source = std::filesystem::path(set.source).filename().string(),

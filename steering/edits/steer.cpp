@@ -32,19 +32,20 @@ std::string short_digest(std::string_view sha256) {
 
 void require_same_model(const models::LanguageModelConfig& model, const ControlVector& vector) {
   const Provenance& made = vector.provenance;
-  if (!made.model_sha256.empty() && !model.source_sha256.empty()) {
-    if (made.model_sha256 == model.source_sha256) return;
+  if (!made.model_sha256.empty() && !model.provenance.sha256.empty()) {
+    if (made.model_sha256 == model.provenance.sha256) return;
     fail(
         "{}: was made with model {} ({}), this is {} ({}); extract it again, or pass "
         "--allow-other-model",
         name_of_file(vector), quote(made.model_name), short_digest(made.model_sha256),
-        quote(model.name), short_digest(model.source_sha256));
+        quote(model.provenance.name), short_digest(model.provenance.sha256));
   }
   if (!made.model_hint.empty() && made.model_hint != model.architecture) {
     fail(
         "{}: was made for a model of architecture {}, {} is {}; extract it again, or pass "
         "--allow-other-model",
-        name_of_file(vector), quote(made.model_hint), quote(model.name), quote(model.architecture));
+        name_of_file(vector), quote(made.model_hint), quote(model.provenance.name),
+        quote(model.architecture));
   }
 }
 
@@ -57,10 +58,11 @@ void require_site(models::LanguageModel& model, const Site& site, const ControlV
   }
   // The width of other sites shows when they run: an attached edit checks it.
   const models::LanguageModelConfig& config = model.config();
-  for (int64_t block = 0; block < config.layers; ++block) {
-    if (site == model.block_output(block) && vector.width() != config.d_model) {
+  for (int64_t block = 0; block < config.spec.layers(); ++block) {
+    if (site == model.block_output(block) && vector.width() != config.spec.d_model) {
       fail("{}: has width {}, {} has {}; it was made with another model, extract it again",
-           name_of_file(vector), vector.width(), quote(config.name), config.d_model);
+           name_of_file(vector), vector.width(), quote(config.provenance.name),
+           config.spec.d_model);
     }
   }
 }

@@ -90,7 +90,8 @@ Json speed(const std::string& path) {
     for (TokenId k = 0; k < 5 + i % 7; ++k) row.push_back(2000 + 13 * i + k);
   }
   std::vector<Site> sites;
-  for (int64_t k = 0; k + 1 < model->config().layers; ++k) sites.push_back(model->block_output(k));
+  for (int64_t k = 0; k + 1 < model->config().spec.layers(); ++k)
+    sites.push_back(model->block_output(k));
   std::vector<at::Tensor> shared, alone;
   result["extraction_seconds"] =
       best_seconds(2, [&] { shared = last_token_activations(*model, prompts, sites); });

@@ -96,23 +96,21 @@ TEST_CASE("[models.gguf_importer] the config says what the file says") {
   CHECK(result.tensors == gguf.tensors.size());
   const LanguageModel model = LanguageModel::load(folder / "tiny.pt");
   CHECK(model.config() == result.config);
-  CHECK(model.config() == LanguageModelConfig{.name = "Tiny",
-                                              .architecture = "llama",
-                                              .layers = 3,
-                                              .d_model = 32,
-                                              .d_ff = 64,
-                                              .heads = 4,
-                                              .kv_heads = 2,
-                                              .head_dim = 8,
-                                              .vocabulary = 261,
-                                              .context_length = 512,
-                                              .rope_base = 10000,
-                                              .norm_epsilon = 1e-5,
-                                              .tied_embeddings = false,
-                                              .bos_token = 1,
-                                              .pad_token = 2,
-                                              .end_tokens = {2},
-                                              .source_sha256 = sha256_file(folder / "tiny.gguf")});
+  const DecoderSpec spec{.d_model = 32,
+                         .vocabulary = 261,
+                         .blocks = std::vector<BlockSpec>(3),
+                         .norm_epsilon = 1e-5,
+                         .attention = {.heads = 4, .kv_heads = 2, .head_dim = 8},
+                         .mlp = {.width = 64},
+                         .rotary = {{.base = 10000, .width = 8}},
+                         .tied_head = false};
+  CHECK(model.config() ==
+        LanguageModelConfig{
+            .architecture = "llama",
+            .context_length = 512,
+            .spec = spec,
+            .tokens = {.bos = 1, .pad = 2, .ends = {2}},
+            .provenance = {.name = "Tiny", .sha256 = sha256_file(folder / "tiny.gguf")}});
 }
 
 TEST_CASE("[models.gguf_importer] a tied embedding is stored once") {

@@ -66,7 +66,7 @@ TEST_CASE("[steering.extract] the vector says where it comes from") {
   const Provenance made = extract(model, letters(6), {.method = Method::mean}).provenance;
   CHECK(made.model_name == "Tiny");
   CHECK(made.model_hint == "llama");
-  CHECK(made.model_sha256 == model.config().source_sha256);
+  CHECK(made.model_sha256 == model.config().provenance.sha256);
   CHECK(made.method == "mean");
   CHECK(made.position == "last");
   CHECK(made.contrast_source == "letters.jsonl");

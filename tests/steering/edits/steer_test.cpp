@@ -156,7 +156,7 @@ TEST_CASE("[steering.steer] a vector of another model is refused, unless it is a
       "planted.gguf: was made with model \"Another\" (sha256 12ab34cd56ef…), this is \"Tiny\""));
   CHECK(contains(error, "extract it again, or pass --allow-other-model"));
   CHECK(steered.error(vector, {.allow_other_model = true}).empty());
-  vector.vector.provenance.model_sha256 = steered.model.config().source_sha256;
+  vector.vector.provenance.model_sha256 = steered.model.config().provenance.sha256;
   CHECK(steered.error(vector).empty());
 }
 
