@@ -8,6 +8,7 @@
 #include "apps/ablation/reference.h"
 #include "core/base/error.h"
 #include "core/base/text.h"
+#include "core/report/csv.h"
 
 namespace vyx::ablation {
 namespace {
@@ -48,13 +49,6 @@ const Json& matching(const Json& list, std::string_view condition, std::string_v
     }
   fail("{}: found no element with {} = {} in {}", path, name, quote(wanted),
        quote(members_of(list)));
-}
-
-std::string csv_field(const std::string& text) {
-  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
-  std::string out = "\"";
-  for (const char c : text) out += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return out + '"';
 }
 
 template <class Pairs>
@@ -139,18 +133,20 @@ std::string to_csv(std::span<const Row> rows) {
   const auto keys = keys_of(rows), names = result_names_of(rows);
   const bool variants =
       std::any_of(rows.begin(), rows.end(), [](const Row& row) { return !row.variant.empty(); });
-  std::string text = variants ? "cell,variant" : "cell";
-  const auto add = [&](const std::string& field) { (text += ',') += csv_field(field); };
-  for (const std::string& key : keys) add(key);
-  for (const std::string& name : names) add(name);
-  text += ",error\r\n";
+  std::vector<std::string> header{"cell"};
+  if (variants) header.push_back("variant");
+  header.insert(header.end(), keys.begin(), keys.end());
+  header.insert(header.end(), names.begin(), names.end());
+  header.push_back("error");
+  std::string text = csv_record(header);
   for (const Row& row : rows) {
-    text += std::to_string(row.cell);
-    if (variants) add(row.variant);
-    for (const std::string& key : keys) add(text_or_nothing(find(row.key, key)));
-    for (const std::string& name : names) add(text_or_nothing(find(row.results, name)));
-    add(row.error);
-    text += "\r\n";
+    std::vector<std::string> fields{std::to_string(row.cell)};
+    if (variants) fields.push_back(row.variant);
+    for (const std::string& key : keys) fields.push_back(text_or_nothing(find(row.key, key)));
+    for (const std::string& name : names)
+      fields.push_back(text_or_nothing(find(row.results, name)));
+    fields.push_back(row.error);
+    text += csv_record(fields);
   }
   return text;
 }

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/base/json_number.h"
 #include "core/base/text.h"
 #include "core/base/utf8.h"
 #include "core/base/utf8_stream.h"
@@ -204,10 +205,8 @@ void append_summary(const LatentStudy& study, std::string& out) {
 
 Json list_of(const at::Tensor& values) {  // [latents] float64
   Json list = Json::array();
-  for (int64_t i = 0; i < values.size(0); ++i) {
-    const double value = values.const_data_ptr<double>()[i];
-    list.push_back(std::isfinite(value) ? Json(value) : Json());
-  }
+  for (int64_t i = 0; i < values.size(0); ++i)
+    list.push_back(number_or_null(values.const_data_ptr<double>()[i]));
   return list;
 }
 
@@ -228,14 +227,10 @@ Json latent_json(const LatentStudy& study, const ShownLatent& shown) {
                {"write_place", place_json(study.write_place[at])},
                {"promotes", valid(shown.promoted)},
                {"suppresses", valid(shown.suppressed)}};
-  for (const auto& entry : study.scores) {
-    const double value = value_of(study, entry.first, shown.latent);
-    json[std::string(name_of(entry.first))] = std::isfinite(value) ? Json(value) : Json();
-  }
-  if (study.kl.defined()) {
-    const double kl = study.kl[shown.latent].item<double>();
-    json["kl"] = std::isfinite(kl) ? Json(kl) : Json();
-  }
+  for (const auto& entry : study.scores)
+    json[std::string(name_of(entry.first))] =
+        number_or_null(value_of(study, entry.first, shown.latent));
+  if (study.kl.defined()) json["kl"] = number_or_null(study.kl[shown.latent].item<double>());
   json["contexts"] = Json::array();
   for (const auto& [activation, before, token, after] : shown.contexts)
     json["contexts"].push_back(

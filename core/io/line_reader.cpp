@@ -143,4 +143,16 @@ void LineReader::fail_too_long() const {
        file_.path().string(), number_, max_line_);
 }
 
+void for_each_line(
+    const std::filesystem::path& path,
+    const std::function<void(std::string_view line, const std::string& where)>& take) {
+  LineReader lines(path);
+  for (std::string_view line; lines.next(line);) {
+    if (line.ends_with('\n')) line.remove_suffix(1);
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    if (line.find_first_not_of(" \t") == std::string_view::npos) continue;
+    take(line, fmt::format("{}:{}", path.string(), lines.number()));
+  }
+}
+
 }  // namespace vyx

@@ -3,7 +3,9 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "core/io/files.h"
@@ -37,5 +39,11 @@ class LineReader {
   uint64_t max_line_, number_ = 0, offset_ = 0;
   std::unique_ptr<Inflater> inflater_;
 };
+
+/// For files of one thing per line: calls `take` with each line that is not blank, without its end
+/// ("\n" or "\r\n"), and with "file:line". Throws Error as LineReader.
+void for_each_line(
+    const std::filesystem::path& path,
+    const std::function<void(std::string_view line, const std::string& where)>& take);
 
 }  // namespace vyx

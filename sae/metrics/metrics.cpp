@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "core/base/error.h"
+#include "core/base/json_number.h"
 
 namespace vyx::sae {
 namespace {
@@ -128,16 +129,15 @@ void add(MetricsAccumulator& accumulator, const Autoencoder& sae, const at::Tens
 }
 
 Json to_json(const Metrics& metrics) {
-  const auto number = [](double value) { return std::isfinite(value) ? Json(value) : Json(); };
   return {{"tokens", metrics.tokens},
-          {"mse", number(metrics.mse)},
-          {"explained_variance", number(metrics.explained_variance)},
-          {"normalized_mse", number(metrics.normalized_mse)},
-          {"cosine", number(metrics.cosine)},
-          {"l2_ratio", number(metrics.l2_ratio)},
-          {"relative_reconstruction_bias", number(metrics.relative_reconstruction_bias)},
-          {"l0", number(metrics.l0)},
-          {"dead_fraction", number(metrics.dead_fraction)},
+          {"mse", number_or_null(metrics.mse)},
+          {"explained_variance", number_or_null(metrics.explained_variance)},
+          {"normalized_mse", number_or_null(metrics.normalized_mse)},
+          {"cosine", number_or_null(metrics.cosine)},
+          {"l2_ratio", number_or_null(metrics.l2_ratio)},
+          {"relative_reconstruction_bias", number_or_null(metrics.relative_reconstruction_bias)},
+          {"l0", number_or_null(metrics.l0)},
+          {"dead_fraction", number_or_null(metrics.dead_fraction)},
           {"density_histogram",
            {{"lowest", DensityHistogram::kLowest},
             {"highest", DensityHistogram::kHighest},

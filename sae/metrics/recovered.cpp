@@ -6,9 +6,9 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 
 #include "core/base/error.h"
+#include "core/base/json_number.h"
 #include "core/hooks/activation.h"
 #include "models/language_model/batch.h"
 
@@ -244,13 +244,12 @@ Recovered measure_recovered(models::LanguageModel& model, const Autoencoder& sae
 }
 
 Json to_json(const Recovered& recovered) {
-  const auto number = [](double value) { return std::isfinite(value) ? Json(value) : Json(); };
   const auto replaced = [&](const Recovered::Loss& loss) -> Json {
-    return {{"cross_entropy", number(loss.cross_entropy)}, {"kl", number(loss.kl)}};
+    return {{"cross_entropy", number_or_null(loss.cross_entropy)}, {"kl", number_or_null(loss.kl)}};
   };
   const auto scores = [&](const Recovered::Loss& ablated) -> Json {
-    return {{"cross_entropy_score", number(recovered.cross_entropy_score(ablated))},
-            {"kl_score", number(recovered.kl_score(ablated))}};
+    return {{"cross_entropy_score", number_or_null(recovered.cross_entropy_score(ablated))},
+            {"kl_score", number_or_null(recovered.kl_score(ablated))}};
   };
   return {{"tokens", recovered.tokens},
           {"replaced", recovered.replaced},

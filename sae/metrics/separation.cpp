@@ -15,7 +15,8 @@ namespace {
 
 /// The area under the curve of values with their side, from the ranks of the positive ones (Mann
 /// and Whitney 1947).
-double area(std::vector<std::pair<float, bool>>& values, double positives, double negatives) {
+template <class Number>
+double area(std::vector<std::pair<Number, bool>>& values, double positives, double negatives) {
   std::sort(values.begin(), values.end(),
             [](const auto& a, const auto& b) { return a.first < b.first; });
   double wins = 0,
@@ -55,6 +56,13 @@ Separation separation(const at::Tensor& positive, const at::Tensor& negative) {
     }
   });
   return {positive.mean({0}, false, at::kFloat) - negative.mean({0}, false, at::kFloat), auroc};
+}
+
+double auroc(std::span<const double> positive, std::span<const double> negative) {
+  std::vector<std::pair<double, bool>> values;
+  for (const double value : positive) values.emplace_back(value, true);
+  for (const double value : negative) values.emplace_back(value, false);
+  return area(values, static_cast<double>(positive.size()), static_cast<double>(negative.size()));
 }
 
 }  // namespace vyx::sae

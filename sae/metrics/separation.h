@@ -2,6 +2,8 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <span>
+
 namespace vyx::sae {
 
 struct Separation {
@@ -14,5 +16,9 @@ struct Separation {
 /// Of latents `positive` [p, latents] and `negative` [n, latents], float32. Throws Error when a
 /// side has no row or the widths differ.
 Separation separation(const at::Tensor& positive, const at::Tensor& negative);
+
+/// The area under the curve of one number per activation: the probability that a positive value is
+/// above a negative one, ties counting half. NaN when a side is empty.
+double auroc(std::span<const double> positive, std::span<const double> negative);
 
 }  // namespace vyx::sae

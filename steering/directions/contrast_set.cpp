@@ -7,7 +7,7 @@
 #include "core/base/json_guard.h"
 #include "core/io/digest.h"
 #include "core/io/files.h"
-#include "core/io/lines.h"
+#include "core/io/line_reader.h"
 #include "models/tokenizer/chat_format.h"
 
 namespace vyx::steering {
@@ -78,8 +78,10 @@ ContrastSet read_contrast_set(const std::filesystem::path& path) {
     set.pairs.push_back(std::move(pair));
   });
   if (set.pairs.empty()) {
-    fail("{}: holds no pair; expected a line {{\"positive\": \"…\", \"negative\": \"…\"}} a pair",
-         path.string());
+    fail(
+        "{}: holds no pair; expected one line {{\"positive\": \"…\", \"negative\": \"…\"}} per "
+        "pair",
+        path.string());
   }
   set.sha256 = digest_of(set.pairs);
   return set;
@@ -107,7 +109,7 @@ ContrastSet read_contrast_template(const std::filesystem::path& path,
   for_each_line(beginnings_path,
                 [&](std::string_view line, const std::string&) { beginnings.emplace_back(line); });
   if (beginnings.empty())
-    fail("{}: holds no sentence beginning; expected one a line", beginnings_path.string());
+    fail("{}: holds no sentence beginning; expected one per line", beginnings_path.string());
 
   ContrastSet set{.source = where, .instruction = with_persona(prompt, positive.front())};
   for (size_t i = 0; i < positive.size(); ++i) {
@@ -138,8 +140,8 @@ std::vector<ContinuationPair> read_continuation_pairs(const std::filesystem::pat
   });
   if (pairs.empty()) {
     fail(
-        "{}: holds no pair; expected a line {{\"prompt\": \"…\", \"positive\": \"…\", "
-        "\"negative\": \"…\"}} a pair",
+        "{}: holds no pair; expected one line {{\"prompt\": \"…\", \"positive\": \"…\", "
+        "\"negative\": \"…\"}} per pair",
         path.string());
   }
   return pairs;

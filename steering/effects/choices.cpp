@@ -9,7 +9,7 @@
 #include "core/base/error.h"
 #include "core/base/json_guard.h"
 #include "core/base/text.h"
-#include "core/io/lines.h"
+#include "core/io/line_reader.h"
 
 namespace vyx::steering {
 namespace {
@@ -47,8 +47,8 @@ std::vector<ChoiceItem> read_choice_items(const std::filesystem::path& path) {
   });
   if (items.empty())
     fail(
-        "{}: holds no item; expected a line {{\"question\": \"…\", \"choices\": [\"…\", \"…\"], "
-        "\"answer\": 0}} each",
+        "{}: holds no item; expected one line {{\"question\": \"…\", \"choices\": [\"…\", \"…\"], "
+        "\"answer\": 0}} per item",
         path.string());
   return items;
 }
@@ -58,8 +58,8 @@ ChoiceMeter::ChoiceMeter(models::LanguageModel& model, std::span<const ChoiceIte
     : model_(model) {
   if (items.empty())
     fail("there are no questions to measure what the model knows with; give at least one");
-  std::vector<std::vector<models::TokenId>> questions;             // an item
-  std::vector<std::vector<std::vector<models::TokenId>>> choices;  // an item: a choice
+  std::vector<std::vector<models::TokenId>> questions;             // [items]
+  std::vector<std::vector<std::vector<models::TokenId>>> choices;  // [items][choices]
   std::map<size_t, std::vector<size_t>> by_count;                  // choices: items
   for (const ChoiceItem& item : items) {
     by_count[item.choices.size()].push_back(answers_.size());

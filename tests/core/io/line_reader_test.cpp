@@ -121,3 +121,23 @@ TEST_CASE("[core.line_reader] what is no regular file is refused") {
   const TemporaryFolder folder;
   CHECK(contains(error_of([&] { LineReader{folder.path()}; }), "folder"));
 }
+
+TEST_CASE("[core.line_reader] each line that is not blank comes with its place, without its end") {
+  const TemporaryFolder folder;
+  const std::string text = "one\r\n\n \t\r\n two \n\rthree\r\r\n\r\nfour";
+  write_file(folder / "plain", text);
+  write_file(folder / "packed", gzip(text));
+  for (const char* file : {"plain", "packed"}) {
+    const std::string path = (folder / file).string();
+    std::vector<std::string> lines, places;
+    vyx::for_each_line(path, [&](std::string_view line, const std::string& where) {
+      lines.emplace_back(line);
+      places.push_back(where);
+    });
+    CHECK(lines == std::vector<std::string>{"one", " two ", "\rthree\r", "four"});
+    CHECK(places == std::vector<std::string>{path + ":1", path + ":4", path + ":5", path + ":7"});
+  }
+  write_file(folder / "empty", "");
+  vyx::for_each_line(folder / "empty",
+                     [](std::string_view, const std::string&) { FAIL("a line"); });
+}

@@ -3,10 +3,12 @@
 #include <cmath>
 #include <limits>
 
+#include "tests/random_tensors.h"
 #include "tests/sae/random_autoencoder.h"
 #include "tests/torch_support.h"
 
 using namespace vyx::sae;
+using vyx::test::normal;
 
 namespace {
 
@@ -14,10 +16,6 @@ std::vector<Products> all_products() {
   std::vector<Products> result = {Products::float32, Products::emulated};
   if (bfloat16::available()) result.insert(result.end(), {Products::screened, Products::bfloat16});
   return result;
-}
-
-at::Tensor normal(std::vector<int64_t> shape, uint64_t seed) {
-  return at::randn(shape, at::make_generator<at::CPUGeneratorImpl>(seed));
 }
 
 struct Case {

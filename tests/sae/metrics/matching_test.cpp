@@ -1,15 +1,12 @@
 #include "tests/torch_support.h"
 
 #include "sae/metrics/matching.h"
+#include "tests/random_tensors.h"
 
 namespace {
 
 using namespace vyx::sae;
 using namespace vyx::test;
-
-at::Tensor normal(at::IntArrayRef shape, uint64_t seed) {
-  return at::randn(shape, at::detail::createCPUGenerator(seed), at::TensorOptions(at::kFloat));
-}
 
 }  // namespace
 

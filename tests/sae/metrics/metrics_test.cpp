@@ -4,6 +4,7 @@
 
 #include <ATen/Parallel.h>
 
+#include "tests/random_tensors.h"
 #include "tests/sae/random_autoencoder.h"
 
 namespace {
@@ -11,14 +12,10 @@ namespace {
 using namespace vyx::sae;
 using namespace vyx::test;
 
-at::Tensor normal_rows(at::IntArrayRef shape, uint64_t seed) {
-  return at::randn(shape, at::detail::createCPUGenerator(seed), at::TensorOptions(at::kFloat));
-}
-
 struct Data {
-  at::Tensor x = normal_rows({700, 33}, 0) * 3 + 2;          // [tokens, d]
-  at::Tensor y = x * 0.9 + normal_rows({700, 33}, 1) * 0.5;  // [tokens, d]
-  at::Tensor f = (normal_rows({700, 65}, 2) - 1 - at::arange(65) / 10)
+  at::Tensor x = normal({700, 33}, 0) * 3 + 2;          // [tokens, d]
+  at::Tensor y = x * 0.9 + normal({700, 33}, 1) * 0.5;  // [tokens, d]
+  at::Tensor f = (normal({700, 65}, 2) - 1 - at::arange(65) / 10)
                      .relu();  // [tokens, latents]: the last hardly ever fire
 };
 

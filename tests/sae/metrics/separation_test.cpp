@@ -2,6 +2,9 @@
 
 #include "sae/metrics/separation.h"
 
+#include <cmath>
+#include <vector>
+
 using namespace vyx::sae;
 using vyx::test::contains;
 using vyx::test::error_of;
@@ -25,6 +28,14 @@ TEST_CASE("[sae.separation] random latents are near a half, and many latents are
                                .to(at::kFloat)
                                .mean(at::IntArrayRef{0, 1});  // [150]
   CHECK(auroc.allclose(above, 0, 1e-5));
+}
+
+TEST_CASE("[sae.separation] the area of one number per activation counts ties half") {
+  using Values = std::vector<double>;
+  CHECK(auroc(Values{1, 2}, Values{0, 1}) == doctest::Approx(.875));
+  CHECK(auroc(Values{1}, Values{1}) == doctest::Approx(.5));
+  CHECK(auroc(Values{3, -1, 2}, Values{0}) == doctest::Approx(2.0 / 3));
+  CHECK(std::isnan(auroc({}, Values{1})));
 }
 
 TEST_CASE("[sae.separation] a side without rows is refused") {

@@ -9,6 +9,7 @@
 #include "core/io/digest.h"
 #include "sae/objectives/objective.h"
 #include "sae/training/adam.h"
+#include "tests/random_tensors.h"
 #include "tests/sae/random_autoencoder.h"
 #include "tests/torch_support.h"
 
@@ -16,16 +17,13 @@ using namespace vyx::sae;
 using vyx::test::contains;
 using vyx::test::dense_objective;
 using vyx::test::error_of;
+using vyx::test::normal;
 using vyx::test::random_autoencoder;
 
 namespace {
 
 constexpr int64_t kWidth = 22, kLatents = 150,
                   kBatch = 150;  // none a multiple of a vector, a panel or a tile
-
-at::Tensor normal(std::vector<int64_t> shape, uint64_t seed) {
-  return at::randn(shape, at::make_generator<at::CPUGeneratorImpl>(seed));
-}
 
 /// ‖a − b‖ / ‖b‖ in float64.
 double relative(const at::Tensor& a, const at::Tensor& b) {

@@ -2,19 +2,17 @@
 
 #include <cmath>
 
+#include "tests/random_tensors.h"
 #include "tests/sae/random_autoencoder.h"
 #include "tests/torch_support.h"
 
 using namespace vyx::sae;
 using vyx::test::contains;
 using vyx::test::error_of;
+using vyx::test::normal;
 using vyx::test::random_autoencoder;
 
 namespace {
-
-at::Tensor normal(std::vector<int64_t> shape, uint64_t seed) {
-  return at::randn(shape, at::make_generator<at::CPUGeneratorImpl>(seed));
-}
 
 AutoencoderConfig config(Architecture architecture) {
   AutoencoderConfig result;
