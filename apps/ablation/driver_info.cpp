@@ -1,5 +1,7 @@
 #include "apps/ablation/driver_info.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -32,7 +34,7 @@ bool is_all(const std::string& text) {
   return error == std::errc() && end == text.data() + text.size();
 }
 
-// One value as text, of the option's type.
+// One value as text, of the option's type and among its choices.
 std::string checked(const DriverOption& option, const OrderedJson& value, std::string_view place) {
   const std::string text = as_text(value);
   const bool fits = option.type == Type::integer  ? is_all<int64_t>(text) || is_all<uint64_t>(text)
@@ -43,10 +45,25 @@ std::string checked(const DriverOption& option, const OrderedJson& value, std::s
          option.type == Type::integer  ? "an integer"
          : option.type == Type::number ? "a number"
                                        : "text that is not empty");
+  const std::vector<std::string> choices = option.choices();
+  if (!choices.empty() && std::find(choices.begin(), choices.end(), text) == choices.end())
+    fail("{}: {}: found {}, expected one of {}", place, option.name, quote(text),
+         fmt::join(choices, ", "));
   return text;
 }
 
 }  // namespace
+
+std::vector<std::string> DriverOption::choices() const {
+  std::vector<std::string> words;
+  if (value.find('|') == std::string::npos) return words;
+  for (size_t begin = 0; begin <= value.size();) {
+    const size_t end = std::min(value.find('|', begin), value.size());
+    words.push_back(value.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return words;
+}
 
 const DriverOption& DriverInfo::option(std::string_view wanted, std::string_view place) const {
   if (std::find(kReserved.begin(), kReserved.end(), wanted) != kReserved.end())

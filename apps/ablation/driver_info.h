@@ -12,7 +12,7 @@ namespace vyx::ablation {
 struct DriverOption {
   enum class Type { flag, integer, number, text };
 
-  std::string name, value;  // value: FILE, N, …
+  std::string name, value;  // value: FILE, N, A|B (one of these), …
   Type type = Type::text;
   bool many = false, required = false;
 
@@ -20,6 +20,8 @@ struct DriverOption {
   bool is_path() const {
     return value.starts_with("FILE") || value.starts_with("FOLDER") || value.starts_with("PATH");
   }
+  /// The words that it takes, where these are all: A and B of "A|B"; else empty.
+  std::vector<std::string> choices() const;
 };
 
 struct DriverInfo {

@@ -16,27 +16,21 @@
 #include "apps/compare/rules.h"
 #include "core/base/error.h"
 #include "core/base/random.h"
+#include "sae/metrics/separation.h"
 
 namespace vyx::compare {
 namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-constexpr double kFirstDirectionDose =
-    0.3;  // where the search for a dose begins: of the median norm, of the largest activation
-constexpr double kFirstLatentDose = 1;
 constexpr uint64_t kBootstrap = 201, kRandomDirections = 202;  // streams of the seed
 constexpr double kResponseDoses[] = {-1, -0.5, 0, 0.5, 1};
-
-double first_dose(const Method& method) {
-  return method.family == Family::direction ? kFirstDirectionDose : kFirstLatentDose;
-}
 
 std::vector<double> to_vector(const at::Tensor& values) {  // [n]
   const at::Tensor wide = values.to(at::kDouble).contiguous();
   return {wide.const_data_ptr<double>(), wide.const_data_ptr<double>() + wide.numel()};
 }
 
-/// A number an activation by which a method would tell the sides apart [rows].
+/// One number per activation, by which a method would tell the sides apart [rows].
 at::Tensor readings(const Method& method, const sae::Autoencoder& sae, const at::Tensor& largest,
                     const at::Tensor& x) {
   if (method.family == Family::direction) return x.to(at::kDouble).mv(method.direction);
@@ -59,8 +53,9 @@ class Trial {
     MethodResult result{.name = method.name,
                         .family = method.family,
                         .role = method.role,
+                        .ignores_sides = method.ignores_sides,
                         .latents = method.latents};
-    DoseFinder finder = measure_.finder(method, first_dose(method));
+    DoseFinder finder = measure_.finder(method, first_dose(method.family));
     for (const double level : options_.levels)
       result.levels.push_back(at_level(method, level, finder.find(level)));
     result.curve = finder.curve();
@@ -167,7 +162,7 @@ class Trial {
                        0.5 * at::eq(positive, negative).to(at::kDouble))
                           .mean()
                           .item<double>();
-    result.auroc = auroc(to_vector(positive), to_vector(negative));
+    result.auroc = sae::auroc(to_vector(positive), to_vector(negative));
   }
 
   void place(const Edit& edit, const Method& method, const at::Tensor& reference,
@@ -221,7 +216,7 @@ void add_nulls(const Nulls& nulls, Comparison& comparison) {
   for (size_t i = 0; i < adjusted.size(); ++i) comparison.methods[i].p_adjusted = adjusted[i];
   double best = -std::numeric_limits<double>::infinity();
   for (const MethodResult& method : comparison.methods)
-    if (method.role == Role::method && method.name != kPcaCenter)
+    if (method.role == Role::method && !method.ignores_sides)
       best = std::max(best, headline_of(method, comparison.headline).effect);
   comparison.global_null = nulls.any;
   comparison.global_p = null_p(best, nulls.any);
@@ -268,7 +263,11 @@ void validate(const CompareOptions& options) {
 Plan plan(const Subject& subject, const CompareOptions& options) {
   // A search for the first dose takes some 4 runs of the neutral text, one from a dose that is
   // nearly right 3.
-  constexpr uint64_t kDirections = 4, kLatentMethods = 2, kSearch = 4, kNear = 3;
+  constexpr uint64_t kLatentMethods = 2, kSearch = 4, kNear = 3;
+  const auto all = steering::methods();
+  const uint64_t directions = all.size();
+  const auto shuffled = static_cast<uint64_t>(std::count_if(
+      all.begin(), all.end(), [](const steering::Method& each) { return !each.ignores_sides; }));
   const uint64_t select = subject.preference_tokens(Split::selection),
                  test = subject.preference_tokens(Split::test);
   const uint64_t dose = subject.neutral_tokens(Split::selection),
@@ -278,14 +277,14 @@ Plan plan(const Subject& subject, const CompareOptions& options) {
   const uint64_t choice = candidates * (select + dose);
   Plan plan;
   const uint64_t foreign = subject.others().size(),
-                 methods = kDirections + kLatentMethods + 1 + foreign;
+                 methods = directions + kLatentMethods + 1 + foreign;
   plan.methods = choice +
                  methods * (levels * (kSearch * dose + side + test) + 3 * test +
                             subject.ood_tokens() + subject.choice_tokens()) +
                  subject.choice_tokens() + foreign * (kSearch * dose + select);
   const uint64_t each = kNear * dose + test;
   plan.nulls = static_cast<uint64_t>(options.nulls) *
-               (2 * (each + select) + (kDirections - 1 + kLatentMethods) * each + choice +
+               (2 * (each + select) + (shuffled + kLatentMethods) * each + choice +
                 2 * (choice + kLatentMethods * each));
   return plan;
 }
@@ -326,12 +325,9 @@ Comparison compare(Subject& subject, const sae::Autoencoder& sae, const CompareO
     comparison.notes.push_back("Left out: " + why);
   };
   Measure measure(subject, options);
-  std::vector<Method> methods = extract_directions({.positive = extraction.positive,
-                                                    .negative = extraction.negative,
-                                                    .selection_positive = selection.positive,
-                                                    .selection_negative = selection.negative,
-                                                    .median_norm = comparison.median_norm},
-                                                   left_out);
+  std::vector<Method> methods = extract_directions(
+      {.pairs = extraction, .selection = selection, .median_norm = comparison.median_norm},
+      left_out);
   step("choosing latents");
   LatentScores scores = latent_scores(measure, sae, largest);
   const at::Tensor slopes = subject.preference_slopes(Split::selection);  // [items, d]
@@ -369,7 +365,7 @@ Comparison compare(Subject& subject, const sae::Autoencoder& sae, const CompareO
   }
   const auto mean_direction =
       std::find_if(comparison.methods.begin(), comparison.methods.end(),
-                   [](const MethodResult& method) { return method.name == "mean"; });
+                   [](const MethodResult& method) { return method.name == kMean; });
   for (MethodResult& method : comparison.methods) {
     method.gain_over_mean = {kNaN, kNaN};
     if (mean_direction == comparison.methods.end() || method.name == mean_direction->name) continue;

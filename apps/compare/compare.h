@@ -38,8 +38,8 @@ struct CompareOptions {
 };
 void validate(const CompareOptions& options);  // throws UsageError
 
-/// Tokens that a comparison runs through the model, estimated before it: the nulls' share is what
-/// --nulls costs.
+/// Tokens that a comparison will run through the model, as estimated before it; `nulls`: those of
+/// the null draws.
 struct Plan {
   uint64_t methods = 0, nulls = 0;
 };
@@ -48,14 +48,14 @@ Plan plan(const Subject& subject, const CompareOptions& options);
 struct SideEffect {
   double kl_mean = 0, kl_p95 = 0, kl_max = 0;  // nats: KL(edited ‖ unedited)
   double reverse_kl_mean = 0, reverse_kl_p95 = 0, reverse_kl_max = 0;  // KL(unedited ‖ edited)
-  double loss_rise = 0;  // nats a token of neutral text
+  double loss_rise = 0;  // nats per token of neutral text
 };
 
 struct Level {
   double level = 0;
   Dose dose;                   // found on the selection half of the neutral text
   SideEffect side_effect;      // on its test half
-  std::vector<double> shifts;  // an item of the test: nats a token
+  std::vector<double> shifts;  // [items of the test], nats per token
   double effect = 0;           // their mean
   Interval interval;
   std::vector<Sample> samples;
@@ -69,7 +69,7 @@ struct OtherShift {
 
 /// On another template than the contrast set's and the test's.
 struct OodEffect {
-  std::vector<double> shifts;  // an item: nats a token
+  std::vector<double> shifts;  // [items], nats per token
   double effect = 0;           // their mean
   Interval interval;
 };
@@ -88,8 +88,7 @@ struct Gain {
   Interval interval;
 };
 
-/// p by comparison with draws through the same pipeline; NaN where a null says nothing about a
-/// method.
+/// p by comparison with draws that went through the same steps.
 struct NullResult {
   std::string name;           // "isotropic vectors"
   std::vector<double> draws;  // effect on the test at the headline level
@@ -100,6 +99,7 @@ struct MethodResult {
   std::string name;
   Family family = Family::direction;
   Role role = Role::method;
+  bool ignores_sides = false;  // as steering::Method
   std::vector<int64_t> latents;
   std::vector<DosePoint> curve;  // KL over dose on the selection half
   std::vector<Level> levels;
@@ -126,7 +126,7 @@ struct MethodResult {
   std::vector<double>
       token_cosines;  // of each token's v with the first method's v̄: 5th, 50th and 95th percentile
 
-  Interval gain_over_mean;  // of the difference to the mean direction's effect, an item; NaN for
+  Interval gain_over_mean;  // of the difference to the mean direction's effect, over items; NaN for
                             // that direction itself
   std::vector<Gain> gain_over_foreign;  // a foreign concept's vector; none for a control
   std::vector<NullResult> nulls;
@@ -156,7 +156,7 @@ struct Comparison {
   int64_t ood_items = 0, choice_items = 0;          // 0: not measured
   double choice_chance = 0, unedited_accuracy = 0;  // on the choice benchmark
   Interval unedited_accuracy_interval;
-  std::vector<double> global_null;  // the largest effect of any method on shuffled labels, a draw
+  std::vector<double> global_null;  // the largest effect of any method on shuffled labels, [draws]
   double global_p = 1;
   std::vector<PassLine> rules;
   std::vector<std::string> notes;  // what was left out, and what the numbers do not show

@@ -28,7 +28,7 @@ std::string with_interval(double value, const Interval& interval) {
                      signed_number(interval.high));
 }
 
-/// The range of all draws of a method's nulls; of no draw, none.
+/// The range of all draws of a method's nulls; nullopt when there is no draw.
 std::optional<Interval> null_range(const MethodResult& method) {
   std::optional<Interval> range;
   for (const NullResult& null : method.nulls)
@@ -41,7 +41,7 @@ std::optional<Interval> null_range(const MethodResult& method) {
 void draw_headline(const Comparison& comparison, Page& page) {
   IntervalChart chart{.title = fmt::format("Effect at a KL of {} nats", comparison.headline),
                       .label =
-                          "nats a token: how much more the positive continuations are preferred; "
+                          "nats per token: how much more the positive continuations are preferred; "
                           "line: 95 % interval; band: range of the nulls"};
   for (const MethodResult& method : comparison.methods) {
     const Level& level = headline_of(method, comparison.headline);
@@ -67,9 +67,9 @@ void draw_headline(const Comparison& comparison, Page& page) {
 void draw_curves(const Comparison& comparison, Page& page) {
   Chart effect{"Effect against side effect",
                "95th percentile of KL, nats (test half)",
-               "effect, nats a token",
+               "effect, nats per token",
                {}};
-  Chart response{"Effect against dose", "share of the headline dose", "effect, nats a token", {}};
+  Chart response{"Effect against dose", "share of the headline dose", "effect, nats per token", {}};
   Chart dose{"Side effect against dose",
              "dose (directions: median norms; latents: of the largest activation)",
              "95th percentile of KL, nats (selection half)",
@@ -120,7 +120,7 @@ void list_side_effects(const Comparison& comparison, Page& page) {
               "reverse mean", "p95", "max", "loss rise"},
              rows);
   page.paragraph(
-      "KL(edited ‖ unedited) and its reverse in nats a token, and the rise of the cross-entropy, "
+      "KL(edited ‖ unedited) and its reverse in nats per token, and the rise of the cross-entropy, "
       "on the test half of the neutral text. A direction's dose is in units of the activations' "
       "median norm, a latent's is the value that it is set to, in units of its largest "
       "activation.");
@@ -129,7 +129,7 @@ void list_side_effects(const Comparison& comparison, Page& page) {
 }
 
 void list_what_else(const Comparison& comparison, Page& page) {
-  std::vector<std::string> header = {"method",    "latents",    "other latents moved a token",
+  std::vector<std::string> header = {"method",    "latents",    "other latents moved per token",
                                      "mean move", "ever moved", "turned on",
                                      "turned off"};
   if (!comparison.methods.empty())
@@ -163,29 +163,32 @@ std::string change_of_accuracy(const std::optional<ChoiceAccuracy>& choices) {
 }
 
 void show_what_holds(const Comparison& comparison, Page& page) {
-  IntervalChart elsewhere{.title = "Effect on another template",
-                          .label =
-                              "nats a token; line: 95 % interval; band: from half of the effect on "
-                              "the test to all of it"};
+  IntervalChart elsewhere{
+      .title = "Effect on another template",
+      .label =
+          "nats per token; line: 95 % interval; band: from half of the effect on "
+          "the test to all of it"};
   IntervalChart kept{.title = "Change of accuracy on the choice benchmark",
-                     .label = "points; line: 95 % interval; band: 2 points down"};
+                     .label = fmt::format("points; line: 95 % interval; band: {:g} points down",
+                                          100 * kAccuracyLoss)};
   Table rows;
   for (const MethodResult& method : comparison.methods) {
     const Level& headline = headline_of(method, comparison.headline);
     const std::string name = method.name + (method.role == Role::method ? "" : " (control)");
     if (method.ood)
-      elsewhere.rows.push_back({.name = name,
-                                .value = method.ood->effect,
-                                .low = method.ood->interval.low,
-                                .high = method.ood->interval.high,
-                                .band_low = std::min(headline.effect, headline.effect / 2),
-                                .band_high = std::max(headline.effect, headline.effect / 2)});
+      elsewhere.rows.push_back(
+          {.name = name,
+           .value = method.ood->effect,
+           .low = method.ood->interval.low,
+           .high = method.ood->interval.high,
+           .band_low = std::min(headline.effect, kKeptElsewhere * headline.effect),
+           .band_high = std::max(headline.effect, kKeptElsewhere * headline.effect)});
     if (method.choices)
       kept.rows.push_back({.name = name,
                            .value = 100 * method.choices->change,
                            .low = 100 * method.choices->interval.low,
                            .high = 100 * method.choices->interval.high,
-                           .band_low = -2,
+                           .band_low = -100 * kAccuracyLoss,
                            .band_high = 0});
     std::vector<std::string> gains;
     for (const Gain& gain : method.gain_over_foreign)
@@ -211,7 +214,7 @@ void show_what_holds(const Comparison& comparison, Page& page) {
       comparison.choice_items > 0
           ? fmt::format("Of {} choices the unedited model gets {:.1f} % right (95 % interval "
                         "{:.1f} to {:.1f}), guessing {:.1f} %. The choice of the largest "
-                        "log-probability a byte counts; a change is of the same items.",
+                        "log-probability per byte counts; changes are of the same items.",
                         comparison.choice_items, 100 * comparison.unedited_accuracy,
                         100 * comparison.unedited_accuracy_interval.low,
                         100 * comparison.unedited_accuracy_interval.high,
@@ -229,7 +232,7 @@ void list_geometry(const Comparison& comparison, Page& page) {
   map.values = comparison.cosines;
   page.chart(map);
   const auto rows_needed = [](const std::optional<int64_t>& rows) {
-    return rows ? fmt::format("{}", *rows) : "> 128";
+    return rows ? fmt::format("{}", *rows) : fmt::format("> {}", kMostRows);
   };
   Table rows;
   for (const MethodResult& method : comparison.methods) {
@@ -252,6 +255,15 @@ void list_geometry(const Comparison& comparison, Page& page) {
       rows);
 }
 
+/// " (pca-center apart)": the methods that shuffled labels say nothing about; "" when there is
+/// none.
+std::string those_apart(const Comparison& comparison) {
+  std::vector<std::string> names;
+  for (const MethodResult& method : comparison.methods)
+    if (method.ignores_sides) names.push_back(method.name);
+  return names.empty() ? "" : fmt::format(" ({} apart)", fmt::join(names, ", "));
+}
+
 void list_nulls(const Comparison& comparison, Page& page) {
   Table rows;
   for (const MethodResult& method : comparison.methods)
@@ -267,8 +279,8 @@ void list_nulls(const Comparison& comparison, Page& page) {
   page.table({"method", "null", "draws", "median", "largest", "z", "p", "largest p, Holm"}, rows);
   page.paragraph(
       fmt::format("The largest effect of any method against the largest of any method on shuffled "
-                  "labels (pca-center apart): p = {:.4f}.",
-                  comparison.global_p));
+                  "labels{}: p = {:.4f}.",
+                  those_apart(comparison), comparison.global_p));
 }
 
 void list_rules(const Comparison& comparison, Page& page) {
@@ -310,10 +322,11 @@ void add_rows(const std::string& prefix, const Json& json, Table& rows) {
 
 std::string compare_page(const Comparison& comparison) {
   Page page("A control vector and an autoencoder's latents, at equal side effect");
-  page.paragraph(fmt::format(
-      "Site {}; {} test pairs; {} of {} latents fire in what was looked at; {} tokens run.",
-      comparison.site, comparison.items, comparison.firing_latents, comparison.latents,
-      with_commas(comparison.tokens)));
+  page.paragraph(
+      fmt::format("Site {}; {} test pairs; {} of {} latents fire on the activations that were "
+                  "looked at; {} tokens run.",
+                  comparison.site, comparison.items, comparison.firing_latents, comparison.latents,
+                  with_commas(comparison.tokens)));
   page.heading("Is PCA's direction an approximation of the autoencoder's implicit vector?");
   for (const std::string& sentence : answer(comparison)) page.paragraph(sentence);
   draw_headline(comparison, page);

@@ -16,7 +16,7 @@ at::Tensor side_mean(models::LanguageModel& model,
                      std::span<const steering::ContinuationPair> pairs, bool positive,
                      const Site& site, bool chat) {
   std::vector<std::vector<models::TokenId>> rows;
-  std::vector<int64_t> starts;  // a row: where its continuation begins
+  std::vector<int64_t> starts;  // [rows]: where the continuation begins
   for (const steering::ContinuationPair& pair : pairs) {
     auto [row, liked, disliked] = steering::encode_pair(model, pair, chat);
     starts.push_back(static_cast<int64_t>(row.size()));

@@ -1,5 +1,5 @@
 // The dose that costs a given side effect. Methods are compared at equal side effect and never at
-// equal coefficient, since coefficients mean something else for each of them (iso-KL dosing,
+// equal coefficient, since a coefficient means something else for each method (iso-KL dosing,
 // https://github.com/wassname/steering-lite).
 #pragma once
 #include <functional>
@@ -21,12 +21,12 @@ struct DosingOptions {
   double first = 1;                       // tried first, unless something was measured before
   double smallest = 1e-3, largest = 1e3;  // doses outside are not tried
   double tolerance = 0.03;                // of the KL, relative
-  int max_evaluations = 10;               // a level
+  int max_evaluations = 10;               // per level
 };
 
 /// Finds doses by regula falsi in log-log coordinates: KL ≈ ½c²vᵀFv for small c, so that it is
-/// nearly a line of slope 2 there. That it rises with the dose is not assumed: the lowest crossing
-/// from below that shows is taken. Measurements are kept for further levels.
+/// nearly a line of slope 2 there. KL is not assumed to rise with the dose: the lowest
+/// crossing from below that is found is taken. Measurements are kept for further levels.
 class DoseFinder {
  public:
   explicit DoseFinder(std::function<double(double dose)> kl, DosingOptions options = {});

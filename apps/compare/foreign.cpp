@@ -5,11 +5,6 @@
 #include "core/base/error.h"
 
 namespace vyx::compare {
-namespace {
-
-constexpr double kFirstDose = 0.3;  // of the median norm: where the search for a dose begins
-
-}  // namespace
 
 std::vector<Method> foreign_methods(Measure& measure, double median_norm, double headline,
                                     const std::function<void(const std::string&)>& on_degenerate) {
@@ -25,7 +20,7 @@ std::vector<Method> foreign_methods(Measure& measure, double median_norm, double
       on_degenerate(error.what());
       continue;
     }
-    const double dose = measure.finder(method, kFirstDose).find(headline).dose;
+    const double dose = measure.finder(method, first_dose(method.family)).find(headline).dose;
     if (measure.effect(method.edit(dose), Split::selection) < 0)
       method = direction_method(method.name, -vector, median_norm);
     method.role = Role::foreign_control;

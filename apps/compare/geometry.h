@@ -11,7 +11,7 @@ namespace vyx::compare {
 
 double cosine(const at::Tensor& a, const at::Tensor& b);  // [d], [d]; NaN when one is zero
 
-/// The implicit vector of an edit over tokens: v = y − x, a row a token.
+/// The implicit vector of an edit over tokens: v = y − x, one row per token.
 struct ImplicitVector {
   at::Tensor mean;       // v̄ [d] float64
   double mean_norm = 0;  // mean of ‖v‖
@@ -35,13 +35,15 @@ struct DictionaryFit {
   double outside_span = 0;     // share outside the span of all rows
 };
 
+inline constexpr int64_t kMostRows = 128;  // that a vector is taken apart into
+
 /// A decoder's rows, prepared for many vectors.
 class Dictionary {
  public:
   explicit Dictionary(const at::Tensor& decoder);  // W_dec [latents, d]
   /// Orthogonal matching pursuit (Pati et al. 1993) with coefficients of either sign, stopped at
   /// `most_rows`.
-  DictionaryFit fit(const at::Tensor& vector, int64_t most_rows = 128) const;
+  DictionaryFit fit(const at::Tensor& vector, int64_t most_rows = kMostRows) const;
 
  private:
   at::Tensor rows_;  // of norm 1 (a zero row stays) [latents, d] float64

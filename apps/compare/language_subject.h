@@ -100,7 +100,7 @@ class LanguageSubject : public Subject {
   LanguageOptions options_;
   bool chat_;
   int64_t first_block_;              // of the site: what stands before it is run once
-  ContrastActivations contrast_[3];  // a split
+  ContrastActivations contrast_[3];  // by split
   at::Tensor background_;            // [rows, d]
   Half halves_[2];
   std::vector<std::unique_ptr<steering::PreferenceMeter>> others_;

@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kRowsAtOnce = 512;  // of dense latents
 constexpr double kMove = 0.1;         // of the largest activation
-constexpr double kLeastKl = 1e-3;     // below it, an effect a root nat would be one of rounding
+constexpr double kLeastKl = 1e-3;     // below it, an effect per root nat would be one of rounding
 
 at::Tensor order_of(const at::Tensor& scores) {  // the largest first, the lower latent first among
                                                  // equals [latents] int64

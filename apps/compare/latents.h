@@ -1,6 +1,7 @@
-// Latents of an autoencoder for a concept: how far they separate its sides and how the preference
-// slopes along them proposes them, what they do decides. The latents that read a concept are often
-// not the ones that write it (Arad et al. 2025, arXiv:2505.20063).
+// Latents of an autoencoder for a concept. Candidates are proposed by how far they separate the
+// concept's sides and by the slope of the preference along them; they are chosen by what they do,
+// since the latents that read a concept are often not the ones that write it (Arad et al. 2025,
+// arXiv:2505.20063).
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -30,12 +31,12 @@ std::vector<int64_t> random_latents(const at::Tensor& largest, int64_t count, ui
 
 /// What a latent does at one dose, on the selection split.
 struct LatentResponse {
-  std::vector<double> shifts;  // an item: nats a token
+  std::vector<double> shifts;  // [items], nats per token
   double kl = 0;               // 95th percentile
 };
 
-/// Effect a root nat at one dose: latents are chosen by it before they are dosed, since KL ≈ ½c²F.
-/// Measures each latent once: what is asked for again is remembered.
+/// Effect per root nat at one dose: latents are chosen by it before they are dosed, since KL ≈
+/// ½c²F. Measures each latent once: what is asked for again is remembered.
 class LatentScores {
  public:
   explicit LatentScores(std::function<LatentResponse(int64_t latent)> measure)
@@ -53,11 +54,11 @@ class LatentScores {
 
 struct LatentChangeSummary {
   double threshold = 0;  // share of a latent's largest activation that counts as a move
-  double moved = 0;      // latents a token that move by more, those that the edit sets left out
+  double moved = 0;      // latents per token that move by more, without those that the edit sets
   double mean_move =
       0;  // mean |f′ − f| of these moves, as a share of the latent's largest activation
   int64_t ever = 0;                      // latents that move by more on any token
-  double turned_on = 0, turned_off = 0;  // latents a token that begin, and cease, to fire
+  double turned_on = 0, turned_off = 0;  // latents per token that begin, and cease, to fire
 };
 /// Of latents at x and at y, both [rows, d_in], as the autoencoder reads them.
 LatentChangeSummary latent_changes(const sae::Autoencoder& sae, const at::Tensor& x,

@@ -25,8 +25,7 @@ class Measure {
 
   /// Finds doses on the selection half, from `first` on.
   DoseFinder finder(const Method& method, double first);
-  /// The effect on the test at the headline dose: what a null draw and an observed method have in
-  /// common.
+  /// The effect on the test at the headline dose, for a null draw as for a method.
   double headline_effect(const Method& method, double first);
   /// On the selection split.
   LatentResponse response(const Method& method, double dose);

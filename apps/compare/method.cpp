@@ -4,37 +4,17 @@
 #include <ATen/Functions.h>
 
 #include <cmath>
-#include <limits>
 #include <utility>
 
-#include "apps/compare/logistic.h"
 #include "core/base/error.h"
 #include "sae/edits/latent_edit.h"
-#include "steering/directions/principal_component.h"
+#include "steering/directions/direction.h"
 
 namespace vyx::compare {
 namespace {
 
 at::Tensor normal(at::IntArrayRef shape, uint64_t seed) {
   return at::randn(shape, at::detail::createCPUGenerator(seed), at::TensorOptions(at::kDouble));
-}
-
-at::Tensor logistic_direction(const DirectionInputs& inputs) {
-  // Activations are brought to a norm of about √d first, so that one list of ridges serves every
-  // model.
-  const double scale = std::sqrt(static_cast<double>(inputs.positive.size(1))) / inputs.median_norm;
-  double best = std::numeric_limits<double>::infinity();
-  at::Tensor weights;  // [d]
-  for (const double ridge : {1e-2, 1e-1, 1e0, 1e1, 1e2, 1e3}) {
-    const LogisticFit fit = fit_logistic(inputs.positive * scale, inputs.negative * scale, ridge);
-    const double loss =
-        log_loss(fit, inputs.selection_positive * scale, inputs.selection_negative * scale);
-    if (loss < best) {
-      best = loss;
-      weights = fit.weights;
-    }
-  }
-  return weights;
 }
 
 }  // namespace
@@ -46,6 +26,10 @@ std::string_view name_of(Family family) {
 std::string_view dose_unit(Family family) {
   return family == Family::direction ? "median activation norms"
                                      : "of the latent's largest activation";
+}
+
+double first_dose(Family family) {
+  return family == Family::direction ? 0.3 : 1;
 }
 
 Method direction_method(std::string name, const at::Tensor& vector, double median_norm) {
@@ -78,23 +62,18 @@ Method latent_method(std::string name, const sae::Autoencoder& sae, std::vector<
 }
 
 std::vector<Method> extract_directions(
-    const DirectionInputs& inputs, const std::function<void(const std::string&)>& on_degenerate) {
+    const steering::MethodInput& inputs,
+    const std::function<void(const std::string&)>& on_degenerate) {
   std::vector<Method> methods;
-  const auto attempt = [&](std::string name, const std::function<at::Tensor()>& vector) {
+  for (const steering::Method& row : steering::methods()) {
     try {
-      methods.push_back(direction_method(name, vector(), inputs.median_norm));
+      methods.push_back(direction_method(
+          std::string(row.name), steering::find_vector(inputs, row, row.name), inputs.median_norm));
+      methods.back().ignores_sides = row.ignores_sides;
     } catch (const Error& error) {
       if (on_degenerate) on_degenerate(error.what());
     }
-  };
-  for (const auto method :
-       {steering::Method::pca_center, steering::Method::pca_diff, steering::Method::mean}) {
-    const std::string name(steering::name_of(method));
-    attempt(name, [&] {
-      return steering::find_direction(inputs.positive, inputs.negative, method, name).vector;
-    });
   }
-  attempt("logistic", [&] { return logistic_direction(inputs); });
   return methods;
 }
 

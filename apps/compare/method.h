@@ -10,6 +10,7 @@
 
 #include "core/edits/edit.h"
 #include "sae/autoencoder/autoencoder.h"
+#include "steering/directions/methods.h"
 
 namespace vyx::compare {
 
@@ -21,17 +22,19 @@ enum class Family {
 };
 // Names of methods that the comparison asks for.
 inline constexpr const char* kPcaCenter = "pca-center";
+inline constexpr const char* kMean = "mean";
 inline constexpr const char* kRandomDirection = "random direction";  // the control
 inline constexpr const char* kSingleLatent = "best single latent";
 inline constexpr const char* kBestLatents = "best k latents";
 
 std::string_view name_of(Family family);  // "direction"
 std::string_view dose_unit(Family family);
+double first_dose(Family family);  // where the search for a dose begins, in that unit
 
 enum class Role {
   method,
-  random_control,   // a control: a row of the comparison without pass rules, no part of the largest
-                    // effect
+  random_control,   // a control: a row of the comparison that has no pass rules and does not count
+                    // for the largest effect
   foreign_control,  // another concept's vector
 };
 
@@ -42,6 +45,7 @@ struct Method {
   std::vector<int64_t> latents;  // that it sets; empty for a direction
   std::function<Edit(double dose)> edit;
   Role role = Role::method;
+  bool ignores_sides = false;  // as steering::Method: shuffled labels say nothing about it
 };
 
 /// Throws Error naming the method for a vector that is zero or not finite.
@@ -51,17 +55,12 @@ Method direction_method(std::string name, const at::Tensor& vector, double media
 Method latent_method(std::string name, const sae::Autoencoder& sae, std::vector<int64_t> latents,
                      const at::Tensor& largest);
 
-/// PCA centred, PCA of differences, mean and logistic (steering/directions/principal_component.h,
-/// logistic.h), of pairs of activations [pairs, d]. The ridge of the regression is chosen by its
-/// loss on the selection pairs. A method that is degenerate on these pairs is left out and
+/// The directions of all methods of steering/directions/methods.h, of pairs of the extraction
+/// split; a method that has settings chooses them on the selection pairs. `inputs.median_norm` is
+/// the unit of their doses. A method that is degenerate on these pairs is left out and
 /// `on_degenerate` is told why.
-struct DirectionInputs {
-  at::Tensor positive, negative;                      // extraction split [pairs, d]
-  at::Tensor selection_positive, selection_negative;  // [pairs, d]
-  double median_norm = 1;
-};
 std::vector<Method> extract_directions(
-    const DirectionInputs& inputs,
+    const steering::MethodInput& inputs,
     const std::function<void(const std::string&)>& on_degenerate = {});
 
 /// Vectors [count, d] without a concept: isotropic, or with the covariance of `rows` [n, d] (Σ
@@ -70,7 +69,7 @@ at::Tensor isotropic_vectors(int64_t count, int64_t width, uint64_t seed);
 at::Tensor covariance_matched_vectors(int64_t count, const at::Tensor& rows, uint64_t seed);
 
 /// The autoencoder with each encoder and decoder row replaced by a random one of the same norm;
-/// biases and thresholds stay. What a dictionary that has learnt nothing gives.
+/// biases and thresholds stay: a dictionary that has learnt nothing.
 sae::Autoencoder frozen_random(const sae::Autoencoder& sae, uint64_t seed);
 
 }  // namespace vyx::compare

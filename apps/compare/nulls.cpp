@@ -35,9 +35,10 @@ ContrastActivations swapped(const ContrastActivations& pairs, uint64_t seed, uin
           at::where(swap, pairs.positive, pairs.negative)};
 }
 
-double first_dose(const NullInputs& inputs, const std::string& name, double otherwise) {
+/// Where the search for the dose of a draw of `name` begins.
+double dose_near(const NullInputs& inputs, const std::string& name, Family family) {
   const auto found = inputs.doses.find(name);
-  return found != inputs.doses.end() ? found->second : otherwise;
+  return found != inputs.doses.end() ? found->second : first_dose(family);
 }
 
 /// A direction without a concept has no sign: it gets the better one on the selection split, as a
@@ -45,7 +46,8 @@ double first_dose(const NullInputs& inputs, const std::string& name, double othe
 double best_sign_effect(Measure& measure, const at::Tensor& vector, const NullInputs& inputs,
                         double headline) {
   const Method method = direction_method(kRandomDirection, vector, inputs.median_norm);
-  const double dose = measure.finder(method, first_dose(inputs, "mean", 0.3)).find(headline).dose;
+  const double dose =
+      measure.finder(method, dose_near(inputs, kMean, Family::direction)).find(headline).dose;
   const double sign = measure.effect(method.edit(dose), Split::selection) < 0 ? -1 : 1;
   return measure.effect(method.edit(sign * dose), Split::test);
 }
@@ -58,7 +60,8 @@ class LatentEffects {
   double operator()(const Method& method) {
     const auto [place, added] = known_.try_emplace({method.name, method.latents});
     if (added)
-      place->second = measure_.headline_effect(method, first_dose(inputs_, method.name, 1));
+      place->second =
+          measure_.headline_effect(method, dose_near(inputs_, method.name, Family::latent));
     return place->second;
   }
 
@@ -128,14 +131,11 @@ Nulls draw_nulls(Measure& measure, const NullInputs& inputs, const CompareOption
         swapped(subject.contrast(Split::extraction), options.seed, draw, 0);
     const ContrastActivations selection =
         swapped(subject.contrast(Split::selection), options.seed, draw, 1);
-    std::vector<Method> methods = extract_directions({.positive = extraction.positive,
-                                                      .negative = extraction.negative,
-                                                      .selection_positive = selection.positive,
-                                                      .selection_negative = selection.negative,
-                                                      .median_norm = inputs.median_norm});
+    std::vector<Method> methods = extract_directions(
+        {.pairs = extraction, .selection = selection, .median_norm = inputs.median_norm});
     const at::Tensor swap = coins(inputs.slopes.size(0), options.seed, draw, 2);      // [items, 1]
     const at::Tensor slope = at::where(swap, -inputs.slopes, inputs.slopes).mean(0);  // [d]
-    std::vector<double> signs;  // an item of the selection
+    std::vector<double> signs;  // [items of the selection]
     for (int64_t i = 0; i < swap.size(0); ++i) signs.push_back(swap[i].item<bool>() ? -1 : 1);
     const std::vector<int64_t> candidates =
         propose_latents(inputs.sae, selection.positive, selection.negative, slope, inputs.largest,
@@ -145,13 +145,12 @@ Nulls draw_nulls(Measure& measure, const NullInputs& inputs, const CompareOption
       methods.push_back(std::move(method));
     double any = -std::numeric_limits<double>::infinity();
     for (const Method& method : methods) {
-      // Swapping the sides of a pair leaves DᵀD as it is: the null of pca-center is its own
-      // direction with a random sign.
-      if (method.name == kPcaCenter) continue;
+      // Its null would be its own direction with a random sign.
+      if (method.ignores_sides) continue;
       const double effect =
           method.family == Family::latent
               ? effects(method)
-              : measure.headline_effect(method, first_dose(inputs, method.name, 0.3));
+              : measure.headline_effect(method, dose_near(inputs, method.name, method.family));
       nulls.labels[method.name].push_back(effect);
       any = std::max(any, effect);
     }

@@ -1,4 +1,4 @@
-// What the pipeline gives without the concept.
+// What the same steps give without the concept: the nulls.
 #pragma once
 #include <map>
 #include <span>
@@ -24,19 +24,20 @@ struct NullInputs {
   const at::Tensor& slopes;   // of the selection's preferences [items, d]
   LatentScores& scores;       // of `sae`
   double median_norm = 1;
-  std::map<std::string, double>
-      doses;  // a method's headline dose: where the search for its null's begins
+  std::map<std::string, double> doses;  // each method's headline dose: the search for the dose of
+                                        // a null draw begins there
 };
 
-/// Effects on the test at the headline level, a draw, by null and method.
+/// Effects on the test at the headline level, one per draw, by null and method.
 struct Nulls {
   std::vector<double> isotropic,
       covariance;  // a random direction, its sign chosen on the selection split
   std::map<std::string, std::vector<double>>
-      labels;  // a method's, on pairs whose sides were swapped at random
+      labels;  // of each method, on pairs whose sides were swapped at random
   std::map<std::string, std::vector<double>> latents;  // of random candidates
   std::map<std::string, std::vector<double>> frozen;   // of a frozen random autoencoder
-  std::vector<double> any;  // the largest of `labels` over methods, a draw; pca-center apart
+  std::vector<double>
+      any;  // the largest of `labels` over methods, [draws]; without methods that ignore sides
 };
 Nulls draw_nulls(Measure& measure, const NullInputs& inputs, const CompareOptions& options);
 

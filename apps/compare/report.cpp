@@ -2,23 +2,19 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
-
 #include "apps/compare/compare_page.h"
 #include "apps/compare/rules.h"
+#include "core/base/json_number.h"
 #include "core/base/version.h"
 #include "core/io/files.h"
+#include "core/report/csv.h"
 
 namespace vyx::compare {
 namespace {
 
-Json number(double value) {
-  return std::isfinite(value) ? Json(value) : Json(nullptr);
-}
-
 Json numbers(const std::vector<double>& values) {
   Json json = Json::array();
-  for (const double value : values) json.push_back(number(value));
+  for (const double value : values) json.push_back(number_or_null(value));
   return json;
 }
 
@@ -30,17 +26,17 @@ Json list_of(const Values& values, Convert&& convert) {
 }
 
 Json to_json(const Interval& interval) {
-  return Json::array({number(interval.low), number(interval.high)});
+  return Json::array({number_or_null(interval.low), number_or_null(interval.high)});
 }
 
 Json to_json(const SideEffect& effect) {
-  return {{"kl_mean", number(effect.kl_mean)},
-          {"kl_p95", number(effect.kl_p95)},
-          {"kl_max", number(effect.kl_max)},
-          {"reverse_kl_mean", number(effect.reverse_kl_mean)},
-          {"reverse_kl_p95", number(effect.reverse_kl_p95)},
-          {"reverse_kl_max", number(effect.reverse_kl_max)},
-          {"loss_rise", number(effect.loss_rise)}};
+  return {{"kl_mean", number_or_null(effect.kl_mean)},
+          {"kl_p95", number_or_null(effect.kl_p95)},
+          {"kl_max", number_or_null(effect.kl_max)},
+          {"reverse_kl_mean", number_or_null(effect.reverse_kl_mean)},
+          {"reverse_kl_p95", number_or_null(effect.reverse_kl_p95)},
+          {"reverse_kl_max", number_or_null(effect.reverse_kl_max)},
+          {"loss_rise", number_or_null(effect.loss_rise)}};
 }
 
 Json to_json(const Sample& sample) {
@@ -53,10 +49,10 @@ Json samples_json(const std::vector<Sample>& samples) {
 
 Json to_json(const Level& level) {
   return {{"level", level.level},
-          {"dose", number(level.dose.dose)},
+          {"dose", number_or_null(level.dose.dose)},
           {"reached", level.dose.reached},
-          {"selection_kl_p95", number(level.dose.kl)},
-          {"effect", number(level.effect)},
+          {"selection_kl_p95", number_or_null(level.dose.kl)},
+          {"effect", number_or_null(level.effect)},
           {"interval", to_json(level.interval)},
           {"shifts", numbers(level.shifts)},
           {"side_effect", to_json(level.side_effect)},
@@ -64,14 +60,14 @@ Json to_json(const Level& level) {
 }
 
 Json to_json(const OodEffect& ood) {
-  return {{"effect", number(ood.effect)},
+  return {{"effect", number_or_null(ood.effect)},
           {"interval", to_json(ood.interval)},
           {"shifts", numbers(ood.shifts)}};
 }
 
 Json to_json(const ChoiceAccuracy& choices) {
-  return {{"accuracy", number(choices.accuracy)},
-          {"change", number(choices.change)},
+  return {{"accuracy", number_or_null(choices.accuracy)},
+          {"change", number_or_null(choices.change)},
           {"interval", to_json(choices.interval)}};
 }
 
@@ -79,79 +75,75 @@ Json to_json(const DictionaryFit& fit) {
   const auto rows = [](const std::optional<int64_t>& count) {
     return count ? Json(*count) : Json(nullptr);
   };
-  return {{"nearest", list_of(fit.nearest,
-                              [](const NearestRow& row) {
-                                return Json{{"latent", row.latent}, {"cosine", number(row.cosine)}};
-                              })},
+  return {{"nearest",
+           list_of(fit.nearest,
+                   [](const NearestRow& row) {
+                     return Json{{"latent", row.latent}, {"cosine", number_or_null(row.cosine)}};
+                   })},
           {"rows_for_half", rows(fit.rows_for_half)},
           {"rows_for_90_percent", rows(fit.rows_for_most)},
-          {"outside_nearest", number(fit.outside_nearest)},
-          {"outside_span", number(fit.outside_span)}};
+          {"outside_nearest", number_or_null(fit.outside_nearest)},
+          {"outside_span", number_or_null(fit.outside_span)}};
 }
 
 Json to_json(const MethodResult& method) {
-  return {{"name", method.name},
-          {"family", name_of(method.family)},
-          {"control", method.role != Role::method},
-          {"dose_unit", dose_unit(method.family)},
-          {"latents", method.latents},
-          {"curve", list_of(method.curve,
-                            [](const DosePoint& point) {
-                              return Json{{"dose", point.dose}, {"kl_p95", number(point.kl)}};
-                            })},
-          {"levels", list_of(method.levels, [](const Level& level) { return to_json(level); })},
-          {"response",
-           {{"doses", numbers(method.response_doses)}, {"effects", numbers(method.responses)}}},
-          {"anti_steerable", number(method.anti_steerable)},
-          {"spearman", number(method.spearman)},
-          {"wrong_sign", number(method.wrong_sign)},
-          {"others", list_of(method.others,
-                             [](const OtherShift& other) {
-                               return Json{{"name", other.name},
-                                           {"shift", number(other.shift)},
-                                           {"interval", to_json(other.interval)}};
-                             })},
-          {"other_latents",
-           {{"threshold", method.latent_changes.threshold},
-            {"moved_per_token", number(method.latent_changes.moved)},
-            {"mean_move", number(method.latent_changes.mean_move)},
-            {"moved_ever", method.latent_changes.ever},
-            {"turned_on_per_token", number(method.latent_changes.turned_on)},
-            {"turned_off_per_token", number(method.latent_changes.turned_off)}}},
-          {"repetition",
-           {{"distinct_2", number(method.distinct2)}, {"repeated_4", number(method.repeated4)}}},
-          {"detection", {{"accuracy", number(method.accuracy)}, {"auroc", number(method.auroc)}}},
-          {"implicit_vector",
-           {{"mean_norm", number(method.implicit.mean_norm)},
-            {"norm_of_mean", number(method.implicit.mean.norm().item<double>())},
-            {"varying_share", number(method.implicit.varying)},
-            {"cosine_with_first_method_per_token", numbers(method.token_cosines)}}},
-          {"dictionary", to_json(method.dictionary)},
-          {"ood", method.ood ? to_json(*method.ood) : Json(nullptr)},
-          {"choices", method.choices ? to_json(*method.choices) : Json(nullptr)},
-          {"gain_over_mean", to_json(method.gain_over_mean)},
-          {"gain_over_foreign", list_of(method.gain_over_foreign,
-                                        [](const Gain& gain) {
-                                          return Json{{"over", gain.over},
-                                                      {"difference", number(gain.difference)},
-                                                      {"interval", to_json(gain.interval)}};
-                                        })},
-          {"nulls", list_of(method.nulls,
-                            [](const NullResult& null) {
-                              return Json{{"name", null.name},
-                                          {"p", number(null.p)},
-                                          {"z", number(null.z)},
-                                          {"draws", numbers(null.draws)}};
-                            })},
-          {"p_adjusted", number(method.p_adjusted)}};
-}
-
-/// A field of a CSV after RFC 4180.
-std::string csv(const std::string& text) {
-  if (text.find_first_of(",\"\n") == std::string::npos) return text;
-  std::string quoted = "\"";
-  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return quoted + '"';
+  return {
+      {"name", method.name},
+      {"family", name_of(method.family)},
+      {"control", method.role != Role::method},
+      {"dose_unit", dose_unit(method.family)},
+      {"latents", method.latents},
+      {"curve", list_of(method.curve,
+                        [](const DosePoint& point) {
+                          return Json{{"dose", point.dose}, {"kl_p95", number_or_null(point.kl)}};
+                        })},
+      {"levels", list_of(method.levels, [](const Level& level) { return to_json(level); })},
+      {"response",
+       {{"doses", numbers(method.response_doses)}, {"effects", numbers(method.responses)}}},
+      {"anti_steerable", number_or_null(method.anti_steerable)},
+      {"spearman", number_or_null(method.spearman)},
+      {"wrong_sign", number_or_null(method.wrong_sign)},
+      {"others", list_of(method.others,
+                         [](const OtherShift& other) {
+                           return Json{{"name", other.name},
+                                       {"shift", number_or_null(other.shift)},
+                                       {"interval", to_json(other.interval)}};
+                         })},
+      {"other_latents",
+       {{"threshold", method.latent_changes.threshold},
+        {"moved_per_token", number_or_null(method.latent_changes.moved)},
+        {"mean_move", number_or_null(method.latent_changes.mean_move)},
+        {"moved_ever", method.latent_changes.ever},
+        {"turned_on_per_token", number_or_null(method.latent_changes.turned_on)},
+        {"turned_off_per_token", number_or_null(method.latent_changes.turned_off)}}},
+      {"repetition",
+       {{"distinct_2", number_or_null(method.distinct2)},
+        {"repeated_4", number_or_null(method.repeated4)}}},
+      {"detection",
+       {{"accuracy", number_or_null(method.accuracy)}, {"auroc", number_or_null(method.auroc)}}},
+      {"implicit_vector",
+       {{"mean_norm", number_or_null(method.implicit.mean_norm)},
+        {"norm_of_mean", number_or_null(method.implicit.mean.norm().item<double>())},
+        {"varying_share", number_or_null(method.implicit.varying)},
+        {"cosine_with_first_method_per_token", numbers(method.token_cosines)}}},
+      {"dictionary", to_json(method.dictionary)},
+      {"ood", method.ood ? to_json(*method.ood) : Json(nullptr)},
+      {"choices", method.choices ? to_json(*method.choices) : Json(nullptr)},
+      {"gain_over_mean", to_json(method.gain_over_mean)},
+      {"gain_over_foreign", list_of(method.gain_over_foreign,
+                                    [](const Gain& gain) {
+                                      return Json{{"over", gain.over},
+                                                  {"difference", number_or_null(gain.difference)},
+                                                  {"interval", to_json(gain.interval)}};
+                                    })},
+      {"nulls", list_of(method.nulls,
+                        [](const NullResult& null) {
+                          return Json{{"name", null.name},
+                                      {"p", number_or_null(null.p)},
+                                      {"z", number_or_null(null.z)},
+                                      {"draws", numbers(null.draws)}};
+                        })},
+      {"p_adjusted", number_or_null(method.p_adjusted)}};
 }
 
 }  // namespace
@@ -161,7 +153,7 @@ Json to_json(const Comparison& comparison) {
       {"vyx_version", kVersion},
       {"site", comparison.site},
       {"headline_kl", comparison.headline},
-      {"median_norm", number(comparison.median_norm)},
+      {"median_norm", number_or_null(comparison.median_norm)},
       {"latents", comparison.latents},
       {"firing_latents", comparison.firing_latents},
       {"test_items", comparison.items},
@@ -169,8 +161,8 @@ Json to_json(const Comparison& comparison) {
       {"choices", comparison.choice_items == 0
                       ? Json(nullptr)
                       : Json{{"items", comparison.choice_items},
-                             {"chance", number(comparison.choice_chance)},
-                             {"accuracy", number(comparison.unedited_accuracy)},
+                             {"chance", number_or_null(comparison.choice_chance)},
+                             {"accuracy", number_or_null(comparison.unedited_accuracy)},
                              {"interval", to_json(comparison.unedited_accuracy_interval)}}},
       {"tokens_run", comparison.tokens},
       {"answer", answer(comparison)},
@@ -179,7 +171,7 @@ Json to_json(const Comparison& comparison) {
       {"cosines", list_of(comparison.cosines, numbers)},
       {"unedited", samples_json(comparison.unedited)},
       {"global_null",
-       {{"draws", numbers(comparison.global_null)}, {"p", number(comparison.global_p)}}},
+       {{"draws", numbers(comparison.global_null)}, {"p", number_or_null(comparison.global_p)}}},
       {"rules", list_of(comparison.rules,
                         [](const PassLine& line) {
                           return Json{{"method", line.method},
@@ -191,41 +183,45 @@ Json to_json(const Comparison& comparison) {
       {"provenance", comparison.provenance}};
   if (comparison.instructed)
     json["prompt"] = {{"instruction", comparison.instructed->instruction},
-                      {"effect", number(comparison.instructed_effect)},
+                      {"effect", number_or_null(comparison.instructed_effect)},
                       {"interval", to_json(comparison.instructed_interval)},
                       {"side_effect", to_json(comparison.instructed_side_effect)}};
   return json;
 }
 
 std::string to_csv(const Comparison& comparison) {
-  std::string out =
-      "method,family,kl_level,dose,reached,effect,low,high,kl_mean,kl_p95,kl_max,reverse_kl_p95,"
-      "loss_rise,anti_steerable,accuracy,auroc,control,ood_effect,ood_low,ood_high,choice_accuracy,"
-      "choice_change,choice_low,choice_high\n";
+  constexpr std::string_view kLineEnd = "\n";
+  std::string text =
+      csv_record({"method",          "family",         "kl_level",   "dose",
+                  "reached",         "effect",         "low",        "high",
+                  "kl_mean",         "kl_p95",         "kl_max",     "reverse_kl_p95",
+                  "loss_rise",       "anti_steerable", "accuracy",   "auroc",
+                  "control",         "ood_effect",     "ood_low",    "ood_high",
+                  "choice_accuracy", "choice_change",  "choice_low", "choice_high"},
+                 kLineEnd);
   for (const MethodResult& method : comparison.methods)
     for (const Level& level : method.levels) {
-      const SideEffect& side = level.side_effect;
-      out += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}", csv(method.name),
-                         name_of(method.family), level.level, level.dose.dose, level.dose.reached,
-                         level.effect, level.interval.low, level.interval.high, side.kl_mean,
-                         side.kl_p95, side.kl_max, side.reverse_kl_p95, side.loss_rise,
-                         method.anti_steerable, method.accuracy, method.auroc,
-                         method.role != Role::method);
-      const auto measured = [&](const auto&... values) {
-        ((out += fmt::format(",{}", values)), ...);
+      std::vector<std::string> fields{method.name, std::string(name_of(method.family))};
+      const auto add = [&](const auto&... values) {
+        (fields.push_back(fmt::format("{}", values)), ...);
       };
-      if (method.ood)
-        measured(method.ood->effect, method.ood->interval.low, method.ood->interval.high);
+      const auto skip = [&](size_t count) { fields.resize(fields.size() + count); };
+      const SideEffect& side = level.side_effect;
+      add(level.level, level.dose.dose, level.dose.reached, level.effect, level.interval.low,
+          level.interval.high, side.kl_mean, side.kl_p95, side.kl_max, side.reverse_kl_p95,
+          side.loss_rise, method.anti_steerable, method.accuracy, method.auroc,
+          method.role != Role::method);
+      if (const auto& ood = method.ood)
+        add(ood->effect, ood->interval.low, ood->interval.high);
       else
-        measured("", "", "");
-      if (method.choices)
-        measured(method.choices->accuracy, method.choices->change, method.choices->interval.low,
-                 method.choices->interval.high);
+        skip(3);
+      if (const auto& choices = method.choices)
+        add(choices->accuracy, choices->change, choices->interval.low, choices->interval.high);
       else
-        measured("", "", "", "");
-      out += '\n';
+        skip(4);
+      text += csv_record(fields, kLineEnd);
     }
-  return out;
+  return text;
 }
 
 ReportPaths report_paths(const std::filesystem::path& folder) {

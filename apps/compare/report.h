@@ -1,5 +1,5 @@
-// A comparison on disk: compare.json (everything, with digests, seeds and doses), compare.csv (a
-// row a method and KL level) and compare.html (one page that stands alone).
+// A comparison on disk: compare.json (everything, with digests, seeds and doses), compare.csv (one
+// row per method and KL level) and compare.html (one page that stands alone).
 #pragma once
 #include <filesystem>
 #include <string>

@@ -9,11 +9,6 @@
 namespace vyx::compare {
 namespace {
 
-constexpr double kLevelOfSignificance = 0.01;
-constexpr double kAntiSteerable = 0.2;
-constexpr double kLossRise = 0.05;       // nats a token
-constexpr double kAccuracyLoss = 0.02;   // of a choice benchmark's items
-constexpr double kKeptElsewhere = 0.5;   // of the effect, on another template
 constexpr double kConfidence = 0.95;     // of intervals
 constexpr double kNearlyParallel = 0.9;  // |cosine|, for words
 constexpr double kByChance = 3;  // standard deviations of the cosine of two random directions
@@ -63,14 +58,15 @@ PassLine template_line(const MethodResult& method, double effect) {
 }
 
 PassLine choice_line(const MethodResult& method, int64_t items) {
-  const std::string rule = "accuracy loss on the choice benchmark within 2 points";
+  const std::string rule =
+      fmt::format("accuracy loss on the choice benchmark within {:g} points", 100 * kAccuracyLoss);
   if (!method.choices) return {method.name, rule, std::nullopt, "not measured"};
   const auto& [accuracy, change, interval] = *method.choices;
   const std::string numbers =
       fmt::format("{:.1f} %, {:+.1f} points [{:+.1f}, {:+.1f}]", 100 * accuracy, 100 * change,
                   100 * interval.low, 100 * interval.high);
-  // No resample loses an item when none was lost: with n items a loss of up to 1 − .025^(1/n) would
-  // still go unseen once in 40 times.
+  // Where no item was lost, no resample loses one either: with n items, a true loss of up to
+  // 1 − .025^(1/n) still shows none once in 40 times.
   const double unseen = 1 - std::pow((1 - kConfidence) / 2, 1 / static_cast<double>(items));
   if (std::min(interval.low, -unseen) >= -kAccuracyLoss) return {method.name, rule, true, numbers};
   if (change < -kAccuracyLoss) return {method.name, rule, false, numbers};
@@ -122,9 +118,10 @@ std::vector<PassLine> pass_rules(const Comparison& comparison) {
     }
     rule("the wrong sign moves the other way", method.wrong_sign < 0,
          fmt::format("{:+.3f}", method.wrong_sign));
-    rule("at most 20 % of items steer the wrong way", method.anti_steerable <= kAntiSteerable,
+    rule(fmt::format("at most {:g} % of items steer the wrong way", 100 * kAntiSteerable),
+         method.anti_steerable <= kAntiSteerable,
          fmt::format("{:.0f} %", 100 * method.anti_steerable));
-    rule("loss on neutral text rises by at most .05 nat",
+    rule(fmt::format("loss on neutral text rises by at most {:g} nats per token", kLossRise),
          headline.side_effect.loss_rise <= kLossRise,
          fmt::format("{:+.4f}", headline.side_effect.loss_rise));
     if (std::isnan(method.gain_over_mean.low))
@@ -152,14 +149,15 @@ void add_notes(const CompareOptions& options, Comparison& comparison) {
   if (options.nulls == 0)
     note("No nulls were drawn: nothing here says what chance alone gives.");
   else
-    note(fmt::format("With {} null draws a kind, no p below {:.4f} can be shown{}.", options.nulls,
-                     1 / static_cast<double>(1 + options.nulls),
+    note(fmt::format("With {} null draws of each kind, no p below {:.4f} can be shown{}.",
+                     options.nulls, 1 / static_cast<double>(1 + options.nulls),
                      options.nulls < 99 ? "; p <= .01 needs 99" : ""));
-  if (find_method(comparison, kPcaCenter) != nullptr)
-    note(
-        "Swapping the sides of pairs leaves the sum of squares that pca-center maximises as it is, "
-        "so that shuffled labels would only flip its sign: that null says nothing about it and is "
-        "left out.");
+  for (const MethodResult& method : comparison.methods)
+    if (method.ignores_sides)
+      note(fmt::format(
+          "Swapping the sides of pairs leaves {} as it is but for its sign: shuffled labels say "
+          "nothing about it, and that null is left out.",
+          method.name));
   note(fmt::format(
       "The effect is a log-probability difference of {} pairs of continuations, teacher-forced. It "
       "is no judgement of texts that the model writes{}.",
@@ -178,8 +176,9 @@ void add_notes(const CompareOptions& options, Comparison& comparison) {
       "That a method moves the concept does not make its direction the model's own representation: "
       "directions that carry an effect are not unique (arXiv:2602.06801).");
   note(
-      "A latent's label is what it does here; whether the same latent is found by another "
-      "autoencoder of another seed was not tried.");
+      "A latent's label is what it does here; whether an autoencoder of another seed finds the "
+      "same "
+      "latent was not tried.");
 }
 
 std::vector<std::string> answer(const Comparison& comparison) {
@@ -213,7 +212,7 @@ std::vector<std::string> answer(const Comparison& comparison) {
   };
   sentences.push_back(
       fmt::format("At the same side effect (95th percentile of KL {} nats) the concept moves, in "
-                  "nats a token: {}; {}; {}.",
+                  "nats per token: {}; {}; {}.",
                   comparison.headline, effect(*pca), effect(*single), effect(*several)));
   for (const MethodResult* method : {pca, single, several}) {
     std::vector<std::string> others;
@@ -224,7 +223,7 @@ std::vector<std::string> answer(const Comparison& comparison) {
       near.push_back(fmt::format("{} ({:+.2f})", method->dictionary.nearest[i].latent,
                                  method->dictionary.nearest[i].cosine));
     sentences.push_back(fmt::format(
-        "What else {} moves: {:.1f} other latents a token by more than {:.0f} % of their largest "
+        "What else {} moves: {:.1f} other latents per token by more than {:.0f} % of their largest "
         "activation; other concepts: {}. Its nearest decoder rows: {}.",
         method->name, method->latent_changes.moved, 100 * method->latent_changes.threshold,
         others.empty() ? "none measured" : fmt::format("{}", fmt::join(others, ", ")),

@@ -6,12 +6,18 @@
 
 namespace vyx::compare {
 
-/// For each method but the controls: the interval of the effect is above 0; p ≤ .01 against random
-/// vectors and against shuffled labels; at most 20 % of items steer the wrong way; the loss on
-/// neutral text rises by at most .05 nat a token; it beats the mean direction at equal KL, and
-/// every foreign concept's vector; it keeps half of its effect on another template, and accuracy on
-/// a choice benchmark within 2 points. What was not measured, or cannot be shown with so few items,
-/// says so.
+// What the rules allow, and the page shows.
+inline constexpr double kLevelOfSignificance = 0.01;
+inline constexpr double kAntiSteerable = 0.2;  // share of items that steer the wrong way
+inline constexpr double kLossRise = 0.05;      // on neutral text, nats per token
+inline constexpr double kKeptElsewhere = 0.5;  // half of the effect, on another template
+inline constexpr double kAccuracyLoss = 0.02;  // share of a choice benchmark's items
+
+/// For each method but the controls: the interval of the effect is above 0; p is small against
+/// random vectors and against shuffled labels; few items steer the wrong way; the loss on neutral
+/// text hardly rises; it beats the mean direction at equal KL, and every foreign concept's vector;
+/// it keeps its effect on another template, and accuracy on a choice benchmark. What was not
+/// measured, or cannot be shown with so few items, says so.
 std::vector<PassLine> pass_rules(const Comparison& comparison);
 
 void add_notes(const CompareOptions& options, Comparison& comparison);

@@ -27,13 +27,13 @@ struct Splits {
   const std::vector<size_t>& of(Split split) const;
 };
 
-/// Items of groups 0 …, whose texts are `group_texts`. Throws Error naming `source` when there are
-/// too few groups for a split with a share: found, expected.
+/// `groups` has each item's group, from 0; `group_texts` each group's text. Throws Error naming
+/// `source` when there are too few groups for the splits that have a share.
 Splits split_by_group(std::span<const size_t> groups, std::span<const std::string> group_texts,
                       const SplitShares& shares, uint64_t seed, std::string_view source);
 
-/// What tells the groups of a set apart: each one's first positive text without the beginning that
-/// all of them share.
+/// A text for each group of a set, by which groups can be compared: its first positive text,
+/// without the beginning that all groups share.
 std::vector<std::string> group_texts(const steering::ContrastSet& set);
 
 /// Whether two texts have at least 4 of 5 of their words in common, whatever the order, case and
@@ -45,7 +45,7 @@ bool nearly_equal(std::string_view a, std::string_view b);
 std::vector<size_t> differing(std::span<const std::string> texts,
                               std::span<const std::string> known = {});
 
-/// Continuations of one prompt are a group: an item's group, and the text of each.
+/// Continuations of one prompt are a group: the group of each item, and the text of each group.
 struct PromptGroups {
   std::vector<size_t> groups;
   std::vector<std::string> texts;

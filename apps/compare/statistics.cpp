@@ -142,13 +142,6 @@ double spearman(std::span<const double> x, std::span<const double> y) {
   return correlation(ranks(x), ranks(y));
 }
 
-double auroc(std::span<const double> positive, std::span<const double> negative) {
-  double wins = 0;
-  for (const double p : positive)
-    for (const double n : negative) wins += p > n ? 1 : p == n ? 0.5 : 0;
-  return wins / (static_cast<double>(positive.size()) * static_cast<double>(negative.size()));
-}
-
 double distinct_ngrams(std::span<const models::TokenId> tokens, size_t n) {
   if (tokens.size() < n) return kNaN;
   return static_cast<double>(ngrams(tokens, n).size()) / static_cast<double>(tokens.size() - n + 1);

@@ -39,8 +39,6 @@ double slope(std::span<const double> x, std::span<const double> y);  // least sq
 double spearman(
     std::span<const double> x,
     std::span<const double> y);  // ties get their mean rank; NaN when a side is constant
-/// Probability that a positive value is above a negative one, ties counting half.
-double auroc(std::span<const double> positive, std::span<const double> negative);
 
 /// Of a text's n-grams: the share that are distinct, and the share that repeat an earlier one. NaN
 /// for a text without n-grams.

@@ -78,7 +78,7 @@ class SyntheticSubject : public Subject {
   SyntheticOptions options_;
   at::Tensor features_;  // [features, width]
   HookedModule model_;
-  ContrastActivations contrast_[3];   // a split
+  ContrastActivations contrast_[3];   // by split
   at::Tensor background_;             // [rows, width]
   at::Tensor items_[2], neutral_[2];  // selection, test [items, width], [rows / 2, width]
   at::Tensor ood_;                    // [items, width]

@@ -70,6 +70,14 @@ vyx::Site find_site(vyx::models::LanguageModel& model, const vyx::sae::Autoencod
   return found.front();
 }
 
+/// What a file of held-out pairs is about: "formal" of formal_heldout.jsonl.
+std::string concept_of(const std::filesystem::path& path) {
+  constexpr std::string_view kEnd = "_heldout";
+  std::string name = path.stem().string();
+  if (name.size() > kEnd.size() && name.ends_with(kEnd)) name.resize(name.size() - kEnd.size());
+  return name;
+}
+
 /// SHA-256 over the weights, whatever file they came from.
 std::string digest_of_weights(const vyx::sae::Autoencoder& sae) {
   std::string digests;
@@ -110,8 +118,7 @@ Comparison compare_language(Options& options, const vyx::apps::CommonOptions& co
   inputs.instruction =
       options.instruction.empty() ? inputs.contrast.instruction : options.instruction;
   for (const std::string& other : options.others)
-    inputs.others.push_back({std::filesystem::path(other).stem().string(),
-                             vyx::steering::read_continuation_pairs(other)});
+    inputs.others.push_back({concept_of(other), vyx::steering::read_continuation_pairs(other)});
   if (!options.ood.empty())
     inputs.ood = {options.ood, vyx::steering::read_continuation_pairs(options.ood)};
   if (!options.choices.empty())
@@ -175,11 +182,14 @@ int main(int argc, char** argv) {
       "vyx-compare",
       "--model model.pt (--contrast pairs.jsonl | --template concept.json) --heldout heldout.jsonl "
       "--sae sae/ --neutral neutral.txt --out compare/",
-      "Compares ways to steer one concept at one site: PCA, mean and logistic directions, an "
-      "autoencoder's latents, and random\n"
-      "directions, each at the dose that costs the same KL on neutral text, on data that it was "
-      "not made or chosen from. Nulls go\n"
-      "through the same steps. Writes compare.json, compare.csv and the page compare.html.",
+      "Compares ways to steer one concept at one site: directions by " +
+          vyx::steering::method_names() +
+          ",\n"
+          "an autoencoder's latents, and random directions. Each is measured at the dose that "
+          "costs "
+          "the same KL on neutral text,\n"
+          "on data that it was not made or chosen from. Nulls go through the same steps. Writes "
+          "compare.json, compare.csv and the page compare.html.",
       "  vyx-compare --model smollm2.pt --template apps/data/happy.json --heldout "
       "apps/data/happy_heldout.jsonl --sae sae \\\n"
       "              --neutral apps/data/neutral.txt --other apps/data/formal_heldout.jsonl --ood "

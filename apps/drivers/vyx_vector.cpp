@@ -42,7 +42,7 @@ Json sites_json(const ControlVector& vector) {
 int main(int argc, char** argv) {
   using namespace vyx;
   steering::ExtractOptions options;
-  std::string model_path, out, method{steering::name_of(options.method)};
+  std::string model_path, out;
   apps::ContrastOptions contrast;
 
   apps::Driver driver(
@@ -58,8 +58,11 @@ int main(int argc, char** argv) {
   driver.options()("model,m", apps::po::value(&model_path)->required()->value_name("FILE"),
                    "the archive of vyx-import");
   contrast.add_to(driver);
-  driver.options()("method", apps::po::value(&method)->default_value(method)->value_name("NAME"),
-                   "pca-center, pca-diff or mean")(
+  driver.options()("method",
+                   apps::po::value(&options.method)
+                       ->default_value(options.method)
+                       ->value_name(steering::method_names("|")),
+                   steering::method_help().c_str())(
       "sites", apps::po::value(&options.sites)->value_name("GLOB"),
       "where, e.g. 'model.layers.{8..20}' or '*.mlp'; every block's output but the first one's if "
       "not given")("out,o", apps::po::value(&out)->required()->value_name("FILE"),
@@ -72,7 +75,7 @@ int main(int argc, char** argv) {
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
     contrast.validate();
-    options.method = steering::method_from_name(method);
+    steering::method_named(options.method);  // before the work
     require_writable(out);
     auto model = models::LanguageModel::load(model_path, common.torch_device());
     const auto set = contrast.read(model, common);
@@ -92,11 +95,11 @@ int main(int argc, char** argv) {
 
     if (!common.json) {
       print_table(vector);
-      fmt::print("{}: {} of {} pairs at {} sites, {} tokens in {:.1f} s\n", out, method,
+      fmt::print("{}: {} of {} pairs at {} sites, {} tokens in {:.1f} s\n", out, options.method,
                  set.pairs.size(), vector.directions.size(), prompt_tokens, seconds);
     }
     return {{"vector", out},
-            {"method", method},
+            {"method", options.method},
             {"pairs", set.pairs.size()},
             {"prompt_tokens", prompt_tokens},
             {"seconds", seconds},

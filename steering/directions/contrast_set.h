@@ -16,15 +16,15 @@ struct ContrastSet {
   std::string source;  // the file, for errors and provenance
   std::string sha256;  // of the pairs as text, whatever file they came from
   std::vector<ContrastPair> pairs;
-  std::vector<size_t> groups;  // a pair: what it has in common with others of the same number (a
-                               // template's beginning), from 0
+  std::vector<size_t> groups;  // [pairs], from 0: pairs of one group have something in common (a
+                               // template's beginning)
   std::string instruction;     // a template's prompt with the first positive persona: the concept,
-                               // asked for in words; "" of a file
+                               // asked for in words; "" when the set is a file of pairs
 };
 
 /// JSON Lines of {"positive": …, "negative": …}, with further keys ignored. Throws Error naming
-/// file and line for a missing or empty side, two equal sides, or JSON that isn't; and the file
-/// when it holds no pair.
+/// file and line for a missing or empty side, two equal sides, or a line that is not JSON; and
+/// the file when it holds no pair.
 ContrastSet read_contrast_set(const std::filesystem::path& path);
 
 /// A template (JSON: {"prompt": "… {persona} …", "positive": [personas], "negative": [personas],

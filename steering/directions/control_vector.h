@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "core/hooks/site_pattern.h"
-#include "steering/directions/principal_component.h"
+#include "steering/directions/direction.h"
 
 namespace vyx::steering {
 
@@ -19,7 +19,7 @@ struct Provenance {
   std::string model_name;       // "SmolLM2 135M Instruct"
   std::string model_hint;       // the architecture, as llama.cpp and repeng write it: "llama"
   std::string model_sha256;     // ModelProvenance::sha256
-  std::string method;           // name_of(Method)
+  std::string method;           // Method::name
   std::string position;         // "last": the token whose activation was read
   std::string contrast_source;  // file name of the contrast set
   std::string contrast_sha256;

@@ -41,12 +41,12 @@ std::vector<std::vector<models::TokenId>> encode(const models::LanguageModel& mo
 }
 
 Provenance provenance_of(const models::LanguageModelConfig& config, const ContrastSet& set,
-                         Method method) {
+                         const Method& method) {
   return {
       .model_name = config.provenance.name,
       .model_hint = config.architecture,
       .model_sha256 = config.provenance.sha256,
-      .method = std::string(name_of(method)),
+      .method = std::string(method.name),
       .position = "last",
       .contrast_source = std::filesystem::path(set.source).filename().string(),
       .contrast_sha256 = set.sha256,
@@ -60,29 +60,31 @@ Provenance provenance_of(const models::LanguageModelConfig& config, const Contra
 ControlVector extract(models::LanguageModel& model, const ContrastSet& set,
                       const ExtractOptions& options) {
   if (set.pairs.empty()) fail("{}: the contrast set is empty; give at least one pair", set.source);
+  const Method& method = method_named(options.method);
   const std::vector<Site> sites = choose_sites(model, options.sites);
   const auto prompts = encode(model, set);
-  const std::vector<at::Tensor> activations =  // a site: [2 · pairs, d]
+  const std::vector<at::Tensor> activations =  // per site: [2 · pairs, d]
       models::last_token_activations(model, prompts, sites, options.activations);
-  std::vector<at::Tensor> positive, negative;  // a site: [pairs, d]
+  std::vector<at::Tensor> positive, negative;  // per site: [pairs, d]
   for (const at::Tensor& each : activations) {
     positive.push_back(each.slice(0, 0, each.size(0), 2));
     negative.push_back(each.slice(0, 1, each.size(0), 2));
   }
   return {{},
-          provenance_of(model.config(), set, options.method),
-          find_directions(sites, positive, negative, options.method)};
+          provenance_of(model.config(), set, method),
+          find_directions(sites, positive, negative, method)};
 }
 
 std::vector<SiteDirection> find_directions(std::span<const Site> sites,
                                            std::span<const at::Tensor> positive,
-                                           std::span<const at::Tensor> negative, Method method) {
+                                           std::span<const at::Tensor> negative,
+                                           const Method& method) {
   if (positive.size() != sites.size() || negative.size() != sites.size()) {
-    fail("{} sites with {} positive and {} negative activations; expected one of each a site",
+    fail("{} sites with {} positive and {} negative activations; expected one of each per site",
          sites.size(), positive.size(), negative.size());
   }
-  // A site a thread: faster than threads inside the decompositions, and the result does not depend
-  // on their number.
+  // One site per thread: faster than threads inside the decompositions, and the result does not
+  // depend on their number.
   std::vector<SiteDirection> directions(sites.size());
   std::vector<std::exception_ptr> errors(
       sites.size());  // so that the first site's is thrown, whichever thread is first
@@ -90,7 +92,7 @@ std::vector<SiteDirection> find_directions(std::span<const Site> sites,
     for (auto i = static_cast<size_t>(first); i < static_cast<size_t>(last); ++i) {
       try {
         directions[i] = {sites[i],
-                         find_direction(positive[i], negative[i], method, sites[i].name())};
+                         find_direction({{positive[i], negative[i]}}, method, sites[i].name())};
       } catch (...) {
         errors[i] = std::current_exception();
       }

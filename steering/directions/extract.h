@@ -1,5 +1,5 @@
 // A control vector from a contrast set: activations of each prompt's last token, then one direction
-// a site.
+// per site.
 #pragma once
 #include <span>
 #include <string>
@@ -12,13 +12,14 @@
 namespace vyx::steering {
 
 struct ExtractOptions {
-  Method method = Method::pca_center;
+  std::string method = std::string(methods().front().name);
   std::string sites;  // pattern (core/hooks/site_pattern.h); "": every block's output but the first
                       // one's, which llama.cpp can't apply
   models::ActivationOptions activations;
 };
 
-/// Throws Error for a degenerate site (naming it), and for two sides whose tokens are equal.
+/// Throws Error for a degenerate site (naming it), and for two sides whose tokens are equal;
+/// UsageError for a method that does not exist.
 ControlVector extract(models::LanguageModel& model, const ContrastSet& set,
                       const ExtractOptions& options = {});
 
@@ -26,6 +27,7 @@ ControlVector extract(models::LanguageModel& model, const ContrastSet& set,
 /// [n, d] at sites[i].
 std::vector<SiteDirection> find_directions(std::span<const Site> sites,
                                            std::span<const at::Tensor> positive,
-                                           std::span<const at::Tensor> negative, Method method);
+                                           std::span<const at::Tensor> negative,
+                                           const Method& method);
 
 }  // namespace vyx::steering

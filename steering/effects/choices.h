@@ -19,11 +19,11 @@ struct ChoiceItem {
 
 /// JSON Lines of {"question": "…", "choices": ["…", "…"], "answer": 0}, with further keys ignored.
 /// Throws Error naming file and line for an empty question or choice, fewer than two choices, equal
-/// ones, and an answer that is none of them; and the file when it holds no item.
+/// ones, and an answer that is not the place of one; and the file when it holds no item.
 std::vector<ChoiceItem> read_choice_items(const std::filesystem::path& path);
 
 /// Which choice the model, with what is hooked in it now, would give: the one of the largest
-/// log-probability a UTF-8 byte behind the question, teacher-forced. A choice is divided by its
+/// log-probability per UTF-8 byte behind the question, teacher-forced. A choice is divided by its
 /// bytes, so that it is not worse for being long, however a tokenizer cuts it (acc_norm of
 /// https://github.com/EleutherAI/lm-evaluation-harness). With `chat` the question is a user message
 /// and the choice the reply, without it a space stands between them.
@@ -33,9 +33,9 @@ class ChoiceMeter {
   ChoiceMeter(models::LanguageModel& model, std::span<const ChoiceItem> items, bool chat,
               int64_t first_block = 0);
 
-  /// An item: a choice: nats a byte.
+  /// Nats per byte: [items][choices of the item].
   std::vector<std::vector<double>> scores();
-  /// An item: 1 where the right choice's score is above all others', else 0.
+  /// [items]: 1 where the right choice's score is above all others', else 0.
   std::vector<double> right();
 
   size_t items() const { return answers_.size(); }
@@ -49,8 +49,8 @@ class ChoiceMeter {
   };
 
   models::LanguageModel& model_;
-  std::vector<size_t> answers_;             // an item
-  std::vector<std::vector<double>> bytes_;  // an item: a choice
+  std::vector<size_t> answers_;             // [items]
+  std::vector<std::vector<double>> bytes_;  // [items][choices]
   std::vector<ItemBatch> batches_;
   uint64_t tokens_ = 0;
   double chance_ = 0;

@@ -47,7 +47,7 @@ PreferenceMeter::PreferenceMeter(models::LanguageModel& model,
     tokens_ += prompt.size() + positive.size() + negative.size();
   }
   for (std::vector<size_t>& members :
-       models::batches_by_length(lengths, kBatchTokens / 2)) {  // two rows a pair
+       models::batches_by_length(lengths, kBatchTokens / 2)) {  // two rows per pair
     std::vector<std::vector<models::TokenId>> prompts, continuations;
     std::vector<double> tokens;
     for (const size_t i : members) {

@@ -16,8 +16,8 @@
 namespace vyx::steering {
 
 struct Effect {
-  double shift = 0;  // nats a token: how much more the model now prefers the positive continuations
-                     // (see PreferenceMeter)
+  double shift = 0;  // nats per token: how much more the model now prefers the positive
+                     // continuations (see PreferenceMeter)
   double positive_share = 0;  // of the pairs, those that moved towards the positive side
   double kl_mean = 0;  // nats: mean over the tokens of the neutral text of KL(steered ‖ unsteered)
   double kl_p95 = 0;   // nats: the 95th percentile over those tokens
@@ -31,8 +31,8 @@ struct EncodedPair {
 EncodedPair encode_pair(const models::LanguageModel& model, const ContinuationPair& pair,
                         bool chat);
 
-/// What is hooked in the model now, pair by pair: a pair's preference is the mean log-probability a
-/// token of its positive continuation minus that of its negative one, teacher-forced. The
+/// What is hooked in the model now, pair by pair: a pair's preference is the mean log-probability
+/// per token of its positive continuation minus that of its negative one, teacher-forced. The
 /// continuations are run as if the model had written them, so that an edit of Positions::generated
 /// is measured too.
 class PreferenceMeter {
@@ -42,7 +42,7 @@ class PreferenceMeter {
   PreferenceMeter(models::LanguageModel& model, std::span<const ContinuationPair> pairs, bool chat,
                   int64_t first_block = 0);
 
-  std::vector<double> measure();  // nats a token
+  std::vector<double> measure();  // nats per token
   size_t pairs() const { return pairs_; }
   uint64_t tokens() const { return tokens_; }  // that one measurement runs, padding apart
 
@@ -125,7 +125,7 @@ class EffectMeter {
 
   /// The effect of what is hooked in the model now.
   Effect measure();
-  /// Of the unsteered model: mean over the pairs of preference(), nats a token.
+  /// Of the unsteered model: mean over the pairs of preference(), nats per token.
   double baseline_preference() const;
 
   /// PreferenceMeter::measure().

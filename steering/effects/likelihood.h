@@ -1,4 +1,4 @@
-// How likely a model holds texts for, teacher-forced, with whatever is hooked in it.
+// How likely a model takes texts to be, teacher-forced, with whatever is hooked in it.
 #pragma once
 #include <ATen/core/Tensor.h>
 

@@ -16,7 +16,7 @@ namespace vyx::steering {
 /// to drift; 1.2 and .9 at ∓8, fluent but off the point; 2.2 and 2.1 at ∓12, where it breaks.
 struct SweepOptions {
   std::vector<double> coefficients = {2, 4, 6, 8, 10, 12};  // each is tried with both signs
-  double max_kl = 0.5;  // nats a token on neutral text (mean): the side effect that is accepted
+  double max_kl = 0.5;  // nats per token on neutral text (mean): the side effect that is accepted
   SteerOptions steer;
 };
 

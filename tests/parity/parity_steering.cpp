@@ -57,8 +57,9 @@ Json sites_json(const ControlVector& vector) {
 // METHOD PAIRS POSITIVE.f64 NEGATIVE.f64
 Json direction(const Words& words) {
   const int64_t pairs = std::stoll(words.at(1));
-  return to_json(find_direction(read_doubles(words.at(2), pairs), read_doubles(words.at(3), pairs),
-                                method_from_name(words.at(0)), "direction"));
+  return to_json(
+      find_direction({{read_doubles(words.at(2), pairs), read_doubles(words.at(3), pairs)}},
+                     method_named(words.at(0)), "direction"));
 }
 
 // IN.gguf
@@ -80,7 +81,7 @@ Json rewrite(const Words& words) {
 Json extract_vector(const Words& words) {
   auto model = models::LanguageModel::load(words.at(0));
   const ControlVector vector =
-      extract(model, read_contrast_set(words.at(1)), {.method = method_from_name(words.at(2))});
+      extract(model, read_contrast_set(words.at(1)), {.method = words.at(2)});
   write_control_vector(vector, words.at(3));
   return {{"sites", sites_json(vector)}};
 }

@@ -1,5 +1,4 @@
-"""Control vectors against scikit-learn's PCA, the Python package gguf, and repeng on the real
-model."""
+"""Control vectors against scikit-learn, the Python package gguf, and repeng on the real model."""
 
 import json
 import warnings
@@ -8,6 +7,8 @@ import gguf
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 
 METHODS = ["pca-center", "pca-diff", "mean"]
 PAIRS = 24
@@ -71,6 +72,36 @@ def test_direction(steering, tmp_path, activations, shape, method):
     np.testing.assert_allclose(found["vector"], v, atol=1e-7 * max(1, np.abs(v).max()))
     if eigenvalue is not None:
         np.testing.assert_allclose(found["eigenvalues"][0], eigenvalue, rtol=1e-10)
+
+
+def expected_logistic(p, n):
+    """Unit weights of scikit-learn's ridge regression, the ridge chosen on every fifth pair."""
+    pairs, width = p.shape
+    scale = np.sqrt(width) / np.sort(np.linalg.norm(np.concatenate([p, n]), axis=1))[pairs - 1]
+    x = np.concatenate([p, n]) * scale
+    y = np.repeat([1, 0], pairs)
+
+    def fit(rows, ridge):
+        model = LogisticRegression(C=1 / ridge, solver="newton-cg", tol=1e-12, max_iter=10_000)
+        return model.fit(x[rows], y[rows])
+
+    held_out = np.tile(np.arange(pairs) % 5 == 4, 2)
+    ridge = 1 if pairs < 10 else min(
+        [1e-2, 1e-1, 1, 1e1, 1e2, 1e3],
+        key=lambda ridge: log_loss(y[held_out],
+                                   fit(~held_out, ridge).predict_proba(x[held_out])[:, 1]))
+    weights = fit(np.full(2 * pairs, True), ridge).coef_[0]
+    return weights / np.linalg.norm(weights)
+
+
+@pytest.mark.parametrize("shape", [(24, 96), (128, 64), (7, 5)], ids=str)
+@pytest.mark.parametrize("activations", [random_activations, structured_activations])
+def test_logistic(steering, tmp_path, activations, shape):
+    p, n = activations(np.random.default_rng(3), *shape)
+    p.tofile(tmp_path / "p.f64")
+    n.tofile(tmp_path / "n.f64")
+    found = steering("direction", "logistic", shape[0], tmp_path / "p.f64", tmp_path / "n.f64")
+    np.testing.assert_allclose(found["vector"], expected_logistic(p, n), atol=1e-5)
 
 
 # --- Files ----------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ using test::error_of;
 constexpr const char* kListed = R"({"name": "vyx-x", "options": [
   {"name": "out", "type": "text", "value": "FILE", "many": false, "required": true, "help": ""},
   {"name": "c", "type": "number", "value": "C", "many": true, "required": false, "help": ""},
+  {"name": "method", "type": "text", "value": "pca-center|mean", "many": false, "required": false,
+   "help": ""},
   {"name": "json", "type": "switch", "many": false, "required": false, "help": ""},
   {"name": "fast", "type": "switch", "many": false, "required": false, "help": ""}]})";
 
@@ -39,6 +41,17 @@ TEST_CASE(
   CHECK(contains(error({{"out", "x"}, {"fats", true}}),
                  "vyx-x has no option \"fats\"; did you mean fast?"));
   CHECK(contains(error({{"json", true}}), "--json is given to every driver already"));
+}
+
+TEST_CASE("[ablation.driver_info] a word that is none of an option's choices is refused") {
+  const DriverInfo info = parse_driver_info(kListed, "s");
+  CHECK(info.option("method", "p").choices() == std::vector<std::string>{"pca-center", "mean"});
+  CHECK(info.option("out", "p").choices().empty());
+  CHECK(command_line(info, {{"out", "x"}, {"method", "mean"}}, "p") ==
+        std::vector<std::string>{"--out=x", "--method=mean"});
+  CHECK(error_of([&] {
+          command_line(info, {{"out", "x"}, {"method", "median"}}, "p");
+        }) == "p: method: found \"median\", expected one of pca-center, mean");
 }
 
 TEST_CASE("[ablation.driver_info] a list of options that is malformed is an error") {

@@ -343,6 +343,8 @@ def test_variants_and_settings(drivers, experiment, tmp_path):
     ('"heldout.jsonl"', '"nowhere.jsonl"', "nowhere.jsonl: no such file"),
     ("coefficient = [1, 2]", 'coefficient = [1, "two"]',
      "coefficients: found \"two\", expected a number"),
+    ('"pca-center", "mean"', '"pca-center", "median"',
+     "method: found \"median\", expected one of pca-center, pca-diff, mean, logistic"),
     ("[grid]", "[grid", "experiment.toml:8: "),
     ("coefficient = [1, 2]", "coefficient = 1979-05-27", "found a date"),
 ])

@@ -83,6 +83,14 @@ def test_vector_wants_one_source_of_pairs(drivers, tiny_model, tmp_path):
     assert "--contrast" in line and "--template" in line
 
 
+def test_vector_lists_the_methods_when_there_is_no_such_one(drivers, tiny_model, tiny_pairs,
+                                                            tmp_path):
+    line = drivers.error("vyx-vector", "--model", tiny_model, "--contrast", tiny_pairs, "--method",
+                         "pca", "--out", tmp_path / "v.gguf", code=2)
+    assert "\"pca\"" in line and "pca-center, pca-diff, mean, logistic" in line
+    assert left_in(tmp_path) == []
+
+
 def test_import_refuses_weights_that_are_not_finite(drivers, tmp_path):
     spoil = lambda name, array: np.full_like(array, np.nan
                                              ) if name == "blk.1.ffn_down.weight" else array

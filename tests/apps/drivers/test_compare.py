@@ -35,7 +35,7 @@ NEUTRAL = CANAL * 4
 def inputs(tmp_path_factory, tiny_model, tiny_pairs):
     folder = tmp_path_factory.mktemp("compare")
     (folder / "heldout.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in HELDOUT))
-    (folder / "foreign.jsonl").write_text("".join(
+    (folder / "foreign_heldout.jsonl").write_text("".join(
         json.dumps({
             **pair, "positive": pair["positive"].upper()
         }) + "\n" for pair in HELDOUT))
@@ -78,7 +78,7 @@ def inputs(tmp_path_factory, tiny_model, tiny_pairs):
         "--sample-tokens": 6,
         "--bootstrap": 200,
         "--instruction": "Be <b>glad</b>.",
-        "--other": folder / "foreign.jsonl",
+        "--other": folder / "foreign_heldout.jsonl",
         "--ood": folder / "ood.jsonl",
         "--choices": folder / "choices.jsonl"
     }

@@ -101,6 +101,20 @@ def test_vector_from_a_template(drivers, tiny_model, tmp_path):
     assert report["pairs"] == 8 and report["method"] == "mean"
 
 
+def test_every_method_of_the_table_makes_a_vector(drivers, tiny_model, tiny_pairs, tmp_path):
+    listed = json.loads(drivers.run("vyx-vector", "--help", "--json").stdout)
+    option, = [option for option in listed["options"] if option["name"] == "method"]
+    methods = option["value"].split("|")
+    assert methods == ["pca-center", "pca-diff", "mean", "logistic"]
+    for method in methods:
+        assert f"{method}: " in option["help"]
+        out = tmp_path / f"{method}.gguf"
+        report = drivers.json("vyx-vector", "--model", tiny_model, "--contrast", tiny_pairs,
+                              "--method", method, "--out", out)
+        assert report["method"] == method
+        assert drivers.json("vyx-inspect", out)["method"] == method
+
+
 def test_the_same_run_gives_the_same_bytes(drivers, tiny_model, tiny_pairs, tiny_vector, tmp_path):
     drivers.json("vyx-vector", "--model", tiny_model, "--contrast", tiny_pairs, "--out",
                  tmp_path / "again.gguf")

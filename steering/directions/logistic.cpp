@@ -1,23 +1,53 @@
-#include "apps/compare/logistic.h"
+#include "steering/directions/logistic.h"
 
 #include <ATen/Functions.h>
 
+#include <cmath>
+#include <limits>
 #include <tuple>
+#include <utility>
 
 #include "core/base/error.h"
 
-namespace vyx::compare {
+namespace vyx::steering {
 namespace {
 
 constexpr int kMaxIterations = 50;
 constexpr double kConverged = 1e-10;  // of the step, relative
 constexpr int kHalvings = 30;
+constexpr double kRidges[] = {1e-2, 1e-1, 1e0, 1e1, 1e2, 1e3};
+constexpr double kRidgeWithoutChoice = 1;
+constexpr double kNoBetter = 1e-12;  // a fit whose loss is this close to log 2 has learnt nothing
 
 /// Σ log(1 + exp(−s·score)) + ½·ridge·‖w‖², of w with the intercept as its last element.
 double objective(const at::Tensor& scores, const at::Tensor& signs, const at::Tensor& w,
                  double ridge) {
   const double loss = at::softplus(-signs * scores).sum().item<double>();
   return loss + 0.5 * ridge * w.slice(0, 0, -1).square().sum().item<double>();
+}
+
+ContrastActivations scaled(const ContrastActivations& pairs, double scale) {
+  return {pairs.positive.detach().cpu() * scale, pairs.negative.detach().cpu() * scale};
+}
+
+struct Choice {
+  double ridge = kRidgeWithoutChoice;
+  LogisticFit fit;
+};
+
+/// The fit of `pairs`, among those with each ridge, that has the least loss on `judges`.
+Choice choose_ridge(const ContrastActivations& pairs, const ContrastActivations& judges) {
+  Choice best;
+  double least = std::numeric_limits<double>::infinity();
+  for (const double ridge : kRidges) {
+    LogisticFit fit = fit_logistic(pairs.positive, pairs.negative, ridge);
+    const double loss = log_loss(fit, judges.positive, judges.negative);
+    if (loss < least) {
+      least = loss;
+      best = {ridge, std::move(fit)};
+    }
+  }
+  return best;
 }
 
 }  // namespace
@@ -74,4 +104,29 @@ double log_loss(const LogisticFit& fit, const at::Tensor& positive, const at::Te
   return at::softplus(at::cat({-p, n})).mean().item<double>();
 }
 
-}  // namespace vyx::compare
+Fit logistic(const MethodInput& input) {
+  // Activations are brought to a norm of about √d first, so that one list of ridges serves every
+  // model.
+  const double norm = input.median_norm > 0 ? input.median_norm : median_norm(input.pairs);
+  const double scale = std::sqrt(static_cast<double>(input.pairs.positive.size(1))) / norm;
+  const ContrastActivations pairs = scaled(input.pairs, scale);
+  const auto fit_all = [&](double ridge) {
+    return fit_logistic(pairs.positive, pairs.negative, ridge);
+  };
+  LogisticFit found;
+  if (input.selection) {
+    found = choose_ridge(pairs, scaled(*input.selection, scale)).fit;
+  } else if (const auto left_out = held_out(pairs.positive.size(0))) {
+    found = fit_all(
+        choose_ridge(rows_of(pairs, left_out->logical_not()), rows_of(pairs, *left_out)).ridge);
+  } else {
+    found = fit_all(kRidgeWithoutChoice);
+  }
+  const double loss =
+      found.weights.defined() ? log_loss(found, pairs.positive, pairs.negative) : std::log(2.0);
+  if (!(std::log(2.0) - loss > kNoBetter))
+    return {.degenerate = "the sides cannot be told apart better than by guessing; use pca-center"};
+  return {.direction = found.weights / found.weights.norm()};
+}
+
+}  // namespace vyx::steering

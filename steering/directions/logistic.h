@@ -3,7 +3,9 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
-namespace vyx::compare {
+#include "steering/directions/methods.h"
+
+namespace vyx::steering {
 
 struct LogisticFit {
   at::Tensor weights;    // [d] float64
@@ -18,4 +20,10 @@ LogisticFit fit_logistic(const at::Tensor& positive, const at::Tensor& negative,
 /// Mean log-loss of a fit on other rows, nats.
 double log_loss(const LogisticFit& fit, const at::Tensor& positive, const at::Tensor& negative);
 
-}  // namespace vyx::compare
+/// The weights that tell the sides apart, of norm 1: a method. The ridge is chosen from a list by
+/// the loss on the selection pairs; without those, by the loss on every fifth pair, and all pairs
+/// are then fitted with it; with fewer than ten pairs it is 1. Degenerate where the regression does
+/// no better than guessing.
+Fit logistic(const MethodInput& input);
+
+}  // namespace vyx::steering
