@@ -61,7 +61,7 @@ def main():
     print(f"{extracted['pairs']} pairs, {len(accuracies)} sites, {extracted['seconds']:.1f} s;"
           f" held-out accuracy {min(accuracies):.2f} to {max(accuracies):.2f}")
 
-    swept = run("vyx-sweep", "--model", model, "--vector", vector, "--sites", SITES, "--pairs",
+    swept = run("vyx-sweep", "--model", model, "--vector", vector, "--sites", SITES, "--heldout",
                 "apps/data/happy_heldout.jsonl", "--neutral", "apps/data/neutral.txt",
                 "--coefficients", 2, 4, 6, 8, "--prompt", PROMPT)
     print("coefficient  shift (nats per token)  KL on neutral text (nats per token)")
@@ -103,7 +103,7 @@ def train_autoencoder(model):
     store, heldout = OUT / "store", OUT / "heldout"
     run("vyx-import", ".deps/models/smollm2.gguf", "--dtype", "bfloat16", "--out", fast)
     for name, text, tokens in ((store, TEXT, 200_000), (heldout, HELDOUT, 10_000)):
-        harvested = run("vyx-harvest", "--model", fast, "--text", text, "--site", SAE_SITE,
+        harvested = run("vyx-harvest", "--model", fast, "--text", text, "--sites", SAE_SITE,
                         "--tokens", tokens, "--out", name)
         left_out = harvested["left_out"]
         print(f"{harvested['rows']:,} activations of width {harvested['sites'][0]['width']},"
@@ -139,8 +139,8 @@ def compare(model):
     chosen from; too small for p-values."""
     compared = run("vyx-compare", "--model", model, "--template", "apps/data/happy.json",
                    "--heldout", "apps/data/happy_heldout.jsonl", "--sae", OUT / "sae", "--neutral",
-                   "apps/data/neutral.txt", "--neutral-tokens", 512, "--candidates", 6, "--k", 3,
-                   "--kl", "0.3", "--sample-tokens", 24, "--nulls", 1, "--out", OUT / "compare")
+                   "apps/data/neutral.txt", "--neutral-tokens", 512, "--candidates", 6, "--best-k",
+                   3, "--kl", "0.3", "--sample-tokens", 24, "--nulls", 1, "--out", OUT / "compare")
     print("at a KL of 0.3 nats (95th percentile over tokens):\n"
           f"{'method':<18}  effect (nats per token)  95 % interval     wrong sign"
           "  detection (AUROC)")

@@ -271,9 +271,4 @@ void set_value(Document& document, const std::string& assignment) {
   merge(document, over);
 }
 
-std::string did_you_mean(std::string_view name, std::span<const std::string> known) {
-  const auto best = nearest(name, known, 1);
-  return best.empty() ? "; there are none" : fmt::format("; did you mean {}?", best.front());
-}
-
 }  // namespace vyx::ablation

@@ -41,7 +41,4 @@ Document part_of(const Document& document, const std::string& pointer);
 /// relative to the working directory; one value for a grid key is a list of one. Throws UsageError.
 void set_value(Document& document, const std::string& assignment);
 
-/// "; did you mean sweep?" with the nearest of `known`; "; there are none" when it is empty.
-std::string did_you_mean(std::string_view name, std::span<const std::string> known);
-
 }  // namespace vyx::ablation

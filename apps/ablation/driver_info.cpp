@@ -9,6 +9,7 @@
 #include "apps/ablation/reference.h"
 #include "core/base/error.h"
 #include "core/base/json_guard.h"
+#include "core/base/nearest.h"
 #include "core/base/text.h"
 
 namespace vyx::ablation {

@@ -5,6 +5,7 @@
 
 #include "apps/ablation/reference.h"
 #include "core/base/error.h"
+#include "core/base/nearest.h"
 #include "core/base/text.h"
 
 namespace vyx::ablation {

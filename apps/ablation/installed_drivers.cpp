@@ -5,6 +5,7 @@
 
 #include "apps/ablation/process.h"
 #include "core/base/error.h"
+#include "core/base/nearest.h"
 #include "core/base/text.h"
 #include "core/io/digest.h"
 

@@ -7,6 +7,7 @@
 
 #include "apps/ablation/reference.h"
 #include "core/base/error.h"
+#include "core/base/nearest.h"
 #include "core/base/text.h"
 #include "core/base/version.h"
 #include "core/io/digest.h"

@@ -255,8 +255,8 @@ void validate(const CompareOptions& options) {
         fmt::format("the headline's KL level is {}, expected one of the levels", options.headline));
   if (options.nulls < 0 || options.k < 1 || options.candidates < options.k || options.bootstrap < 1)
     throw UsageError(
-        fmt::format("{} nulls, {} latents of {} candidates, {} resamples; expected nulls from 0, "
-                    "and 1 <= k <= candidates",
+        fmt::format("{} nulls, the best {} of {} candidates, {} resamples; expected 0 nulls or "
+                    "more, 1 resample or more, and --best-k from 1 to --candidates",
                     options.nulls, options.k, options.candidates, options.bootstrap));
 }
 

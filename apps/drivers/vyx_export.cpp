@@ -108,42 +108,51 @@ Json export_autoencoder(const Options& options, const apps::CommonOptions& commo
 
 int main(int argc, char** argv) {
   Options options{.format = "torchscript"};
-  apps::Driver driver("vyx-export",
-                      "(--model model.pt [--vector happy.gguf] [--sae folder --latent I] | --sae "
-                      "folder) --out steered.pt",
-                      "Writes control vectors and changed latents into the model itself: an "
-                      "archive that steers in stock Python, with torch alone.\n"
-                      "    m = torch.jit.load('steered.pt'); m.set_coefficient(4.0); logits = "
-                      "m(ids)  # [batch, seq, vocab]\n"
-                      "    m.set_latent(1234, 30.0)  # for each --latent that is set, or has no "
-                      "value yet; m.clear_latent(1234)\n"
-                      "Or an autoencoder, read in any format, as such an archive or in the files "
-                      "of another library.\n"
-                      "    s = torch.jit.load('sae.pt'); f = s.encode(x); y = s.decode(f, x)  # "
-                      "[.., latents], [.., d]",
-                      "  vyx-export --model smollm2.pt --vector happy.gguf --sites "
-                      "'model.layers.{8..21}' --out steered.pt\n"
-                      "  vyx-export --model smollm2.pt --vector happy.gguf=1 --vector "
-                      "formal.gguf=0.5 --coefficient 4 \\\n"
-                      "             --out steered.pt\n"
-                      "  vyx-export --model smollm2.pt --sae runs/sae --latent 1234=10x --latent "
-                      "77 --out golden.pt\n"
-                      "  vyx-export --sae runs/sae --out sae.pt\n"
-                      "  vyx-export --sae gemma/params.npz --format saelens --out gemma_saelens");
-  driver.options()("model,m", apps::po::value(&options.model)->value_name("FILE"),
-                   "the archive of vyx-import")(
-      "sae", apps::po::value(&options.latents.sae)->value_name("PATH"),
-      "an autoencoder's folder or file")(
-      "out,o", apps::po::value(&options.out)->required()->value_name("PATH"),
-      "the archive or folder to write")(
-      "format", apps::po::value(&options.format)->default_value(options.format)->value_name("NAME"),
-      "of the autoencoder: torchscript, saelens, sparsify, dictionary-learning, openai, "
-      "gemma-scope or gemma-scope-2")(
-      "coefficient,c",
-      apps::po::value(&options.coefficient)->default_value(options.coefficient)->value_name("C"),
-      "multiplies all vectors and what latents add until set_coefficient is called");
+  apps::Driver driver(
+      "vyx-export",
+      "(--model model.pt [--vector happy.gguf] [--sae sae/ --latent I] | --sae sae/) "
+      "--out steered.pt",
+      "Writes control vectors and changed latents into the model itself: an archive that steers in "
+      "stock Python, with torch alone. Or an autoencoder, read in any format, as such an archive "
+      "or in the files of another library.",
+      "  vyx-export --model smollm2.pt --vector happy.gguf --sites 'model.layers.{8..21}' \\\n"
+      "             --out steered.pt\n"
+      "  vyx-export --model smollm2.pt --vector happy.gguf=1 --vector formal.gguf=0.5 \\\n"
+      "             --coefficient 4 --out steered.pt\n"
+      "  vyx-export --model smollm2.pt --sae runs/sae --latent 1234=10x --latent 77 "
+      "--out golden.pt\n"
+      "  vyx-export --sae runs/sae --out sae.pt\n"
+      "  vyx-export --sae gemma/params.npz --format saelens --out gemma_saelens\n"
+      "in Python:\n"
+      "  m = torch.jit.load('steered.pt'); m.set_coefficient(4.0)\n"
+      "  logits = m(ids)           # [batch, seq, vocab]\n"
+      "  m.set_latent(1234, 30.0)  # for each --latent that is set, or has no value yet\n"
+      "  m.clear_latent(1234)\n"
+      "  s = torch.jit.load('sae.pt'); f = s.encode(x); y = s.decode(f, x)  "
+      "# [.., latents], [.., d]");
+  auto& option = driver.options();
+  option("model,m", options.model, "FILE", "the archive of vyx-import");
+  option("sae", options.latents.sae, "PATH", "the autoencoder, in any format that vyx reads");
+  option("out,o", options.out, "PATH", "the archive or folder to write", apps::kRequired);
+  option("format", options.format, "NAME",
+         "of the autoencoder: torchscript, saelens, sparsify, dictionary-learning, openai, "
+         "gemma-scope or gemma-scope-2");
+  option("coefficient,c", options.coefficient, "C",
+         "multiplies all vectors and what latents add, until set_coefficient is called");
   options.vectors.add_to(driver, /*with_positions=*/false);
   options.latents.add_to(driver, /*with_sae=*/false);
+  driver.result({{"model", "the archive"},
+                 {"sites", "where it is edited"},
+                 {"latents", "as given"},
+                 {"coefficient", ""},
+                 {"bytes", "of the archive"},
+                 {"seconds", ""}},
+                "with --model");
+  driver.result({{"sae", "what was written"},
+                 {"format", ""},
+                 {"architecture", "such as topk"},
+                 {"latents", "size of the dictionary"}},
+                "with --sae alone");
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
     if (options.model.empty() && options.latents.sae.empty())

@@ -20,39 +20,38 @@ int main(int argc, char** argv) {
   apps::Driver driver(
       "vyx-generate",
       "--model model.pt --prompt TEXT [--vector happy.gguf=4]… [--sae sae/ --latent 1234=10x]…",
-      "Continues a text, steered by control vectors, by latents of an autoencoder, or not.",
+      "Continues a text: as the model is, steered by control vectors, or with latents of an "
+      "autoencoder changed.",
       "  vyx-generate --model smollm2.pt --chat --prompt 'How was your day?'\n"
       "  vyx-generate --model smollm2.pt --chat --prompt 'How was your day?' \\\n"
       "               --vector happy.gguf=-6 --sites 'model.layers.{8..21}'\n"
-      "  vyx-generate --model smollm2.pt --chat --prompt 'How was your day?' --sae sae --latent "
-      "1234=3x --latent 77=0");
-  driver.options()("model,m", apps::po::value(&model_path)->required()->value_name("FILE"),
-                   "the archive of vyx-import")(
-      "prompt,p", apps::po::value(&prompt)->required()->value_name("TEXT"), "the text to continue")(
-      "chat", apps::po::bool_switch(&chat), "the prompt is a user's message; the model answers");
+      "  vyx-generate --model smollm2.pt --chat --prompt 'How was your day?' \\\n"
+      "               --sae sae --latent 1234=3x --latent 77=0");
+  auto& option = driver.options();
+  option("model,m", model_path, "FILE", "the archive of vyx-import", apps::kRequired);
+  option("prompt,p", prompt, "TEXT", "the text to continue", apps::kRequired);
+  option("chat", chat, "the prompt is a user's message; the model answers");
   vector_options.add_to(driver);
   latent_options.add_to(driver);
-  driver.options()(
-      "max-tokens,n",
-      apps::po::value(&options.max_tokens)->default_value(options.max_tokens)->value_name("N"),
-      "tokens to generate, at most")(
-      "temperature",
-      apps::po::value(&sampling.temperature)->default_value(sampling.temperature)->value_name("T"),
-      "0: the most probable token each time")(
-      "top-k", apps::po::value(&sampling.top_k)->default_value(sampling.top_k)->value_name("K"),
-      "keep the K most probable tokens; 0: all")(
-      "top-p", apps::po::value(&sampling.top_p)->default_value(sampling.top_p)->value_name("P"),
-      "keep the fewest tokens with probability P")(
-      "min-p", apps::po::value(&sampling.min_p)->default_value(sampling.min_p)->value_name("P"),
-      "keep tokens with this share of the best one's probability")(
-      "repetition-penalty",
-      apps::po::value(&sampling.repetition_penalty)
-          ->default_value(sampling.repetition_penalty)
-          ->value_name("R"),
-      "of tokens seen; 1: none")("stop", apps::po::value(&options.stop)->value_name("TEXT"),
-                                 "end before this text; may be given more than once")(
-      "ignore-end", apps::po::bool_switch(&options.ignore_end),
-      "go on after the model's end token");
+  option("max-tokens,n", options.max_tokens, "N", "tokens to generate, at most");
+  option("temperature", sampling.temperature, "T", "0: the most probable token each time");
+  option("top-k", sampling.top_k, "K", "keep the K most probable tokens; 0: all");
+  option("top-p", sampling.top_p, "P", "keep the fewest tokens that have probability P together");
+  option("min-p", sampling.min_p, "P", "keep tokens with this share of the best one's probability");
+  option("repetition-penalty", sampling.repetition_penalty, "R",
+         "of tokens that were there before; 1: none");
+  option("stop", options.stop, "TEXT", "end before this text; may be given more than once");
+  option("ignore-end", options.ignore_end, "go on after the model's end token");
+  driver.result({{"prompt", ""},
+                 {"text", "what was generated"},
+                 {"tokens", "its token ids"},
+                 {"stop_reason", "end, stop or length"},
+                 {"prompt_tokens", "how many"},
+                 {"prompt_seconds", ""},
+                 {"tokens_per_second", "of generating"},
+                 {"vectors", "as given"},
+                 {"latents", "as given"},
+                 {"seed", ""}});
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
     sampling.seed = common.seed;

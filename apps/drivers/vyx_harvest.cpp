@@ -1,6 +1,5 @@
 #include <fmt/ranges.h>
 
-#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -8,6 +7,7 @@
 #include <vector>
 
 #include "apps/options/driver.h"
+#include "apps/options/sites.h"
 #include "core/base/error.h"
 #include "core/formats/tensor_file.h"
 #include "core/hooks/script_archive.h"
@@ -20,20 +20,11 @@ namespace {
 
 using namespace vyx;
 
-/// The sites that the patterns choose, in the order of the patterns; each once.
-std::vector<Site> sites_of(HookedModule& module, const std::vector<std::string>& patterns) {
-  std::vector<Site> sites;
-  for (const std::string& pattern : patterns)
-    for (const Site& site : module.match(pattern))
-      if (std::find(sites.begin(), sites.end(), site) == sites.end()) sites.push_back(site);
-  return sites;
-}
-
 models::TextFormat format_from_name(const std::string& name) {
   if (name == "auto") return models::TextFormat::automatic;
   if (name == "plain") return models::TextFormat::plain;
   if (name == "jsonl") return models::TextFormat::json_lines;
-  throw UsageError(fmt::format("--format {}: expected auto, plain or jsonl", name));
+  throw UsageError(fmt::format("--text-format {}: expected auto, plain or jsonl", name));
 }
 
 /// The tensors of a file in the order of the module's arguments, which they are named after.
@@ -48,7 +39,7 @@ std::vector<at::Tensor> arguments_from(const std::string& path, const torch::jit
     const auto found = tensors.find(argument.name());
     if (found != tensors.end()) inputs.push_back(found->second);
     if (found == tensors.end() && !argument.default_value())
-      fail("{}: found no tensor {}, expected one a parameter of the module's forward ({})", path,
+      fail("{}: found no tensor {}, expected one per parameter of the module's forward ({})", path,
            argument.name(), fmt::join(names, ", "));
   }
   if (inputs.size() != tensors.size())
@@ -86,7 +77,7 @@ void print_summary(const std::string& out, const sae::HarvestToStoreResult& resu
   if (result.was_finished) {
     fmt::print("{}: was finished already\n", out);
   } else if (result.resumed_rows > 0) {
-    fmt::print("{}: went on behind {} rows\n", out, result.resumed_rows);
+    fmt::print("{}: went on after {} rows\n", out, result.resumed_rows);
   }
   fmt::print("{}: {} rows in {}, {:.0f} MB, {} shards, of {} tokens\n", out, manifest.rows,
              sae::dtype_name(manifest.type), bytes_of(manifest) / 1e6, manifest.shards.size(),
@@ -117,68 +108,54 @@ int main(int argc, char** argv) {
 
   apps::Driver driver(
       "vyx-harvest",
-      "--model model.pt (--text FILE… | --inputs FILE) --site SITE --tokens N --out store/",
+      "--model model.pt (--text FILE… | --inputs FILE) --sites PATTERN… --tokens N --out store/",
       "Runs a language model over text, or any TorchScript module over tensors, and keeps the "
-      "activations at some\n"
-      "sites as an activation store: sharded safetensors and a manifest. Interrupted, it goes on "
-      "when it is run again\n"
-      "with the same options.",
-      "  vyx-harvest --model smollm2.pt --text a.txt b.jsonl.gz --site model.layers.14 --tokens "
-      "1000000 --out store\n"
-      "  vyx-harvest --model smollm2.pt --text fortunes --separator % --site "
-      "'model.layers.{8..10}' --tokens 100000 --out store\n"
-      "  vyx-harvest --model resnet.pt --inputs images.safetensors --batch-tokens 16 --site layer3 "
-      "--tokens 100000 --out store");
-  driver.options()("model,m", apps::po::value(&model_path)->required()->value_name("FILE"),
-                   "the archive of vyx-import")(
-      "text,t", apps::po::value(&text)->multitoken()->value_name("FILE…"),
-      "text, JSON Lines (.jsonl), or either as .gz")(
-      "inputs", apps::po::value(&inputs)->value_name("FILE"),
-      "safetensors: the arguments of the module's forward by name, many stacked along the first "
-      "dimension")("site,s",
-                   apps::po::value(&patterns)->required()->multitoken()->value_name("SITE…"),
-                   "sites or patterns of them: model.layers.14, '*.mlp:output'")(
-      "tokens,n", apps::po::value(&tokens)->required()->value_name("N"),
-      "how many to keep, a row each")("out,o",
-                                      apps::po::value(&out)->required()->value_name("FOLDER"),
-                                      "the activation store to write")(
-      "dtype", apps::po::value(&dtype)->default_value(dtype)->value_name("TYPE"),
-      "of the rows: float32, bfloat16 or float16")(
-      "context",
-      apps::po::value(&input_options.context)
-          ->default_value(input_options.context)
-          ->value_name("N"),
-      "tokens that a document's tokens can see, at most")(
-      "batch-tokens",
-      apps::po::value(&input_options.batch_tokens)
-          ->default_value(input_options.batch_tokens)
-          ->value_name("N"),
-      "tokens of one forward (of --inputs: how many of the stacked)")(
-      "keep-special", apps::po::bool_switch(&options.keep_special),
-      "keep the rows of special tokens")(
-      "special-in-text", apps::po::bool_switch(&input_options.special_in_text),
-      "the text \"<|im_end|>\" is that token, not its characters")(
-      "sink-threshold",
-      apps::po::value(&options.sink_threshold)
-          ->default_value(options.sink_threshold)
-          ->value_name("X"),
-      "leave out attention sinks: rows beyond X times the median norm; 0: none")(
-      "calibration-tokens",
-      apps::po::value(&options.calibration_rows)
-          ->default_value(options.calibration_rows)
-          ->value_name("N"),
-      "the first ones, which the median norm is taken of")(
-      "format", apps::po::value(&format)->default_value(format)->value_name("NAME"),
-      "of the text: plain, jsonl, or auto: by name")("text-key",
-                                                     apps::po::value(&text_options.json_key)
-                                                         ->default_value(text_options.json_key)
-                                                         ->value_name("KEY"),
-                                                     "of JSON Lines: the member that is the text")(
-      "separator", apps::po::value(&text_options.separator)->value_name("LINE"),
-      "of plain text: a line that ends a document (% in fortunes)")(
-      "shard-megabytes",
-      apps::po::value(&shard_megabytes)->default_value(shard_megabytes)->value_name("N"),
-      "of a shard; a killed harvest loses one at most");
+      "activations at some sites as an activation store: sharded safetensors and a manifest. "
+      "Interrupted, it goes on when it is run again with the same options.",
+      "  vyx-harvest --model smollm2.pt --text a.txt b.jsonl.gz --sites model.layers.14 \\\n"
+      "              --tokens 1000000 --out store\n"
+      "  vyx-harvest --model smollm2.pt --text fortunes --separator % \\\n"
+      "              --sites 'model.layers.{8..10}' --tokens 100000 --out store\n"
+      "  vyx-harvest --model resnet.pt --inputs images.safetensors --batch-tokens 16 \\\n"
+      "              --sites layer3 --tokens 100000 --out store");
+  auto& option = driver.options();
+  option("model,m", model_path, "FILE", "the archive of vyx-import", apps::kRequired);
+  option("text,t", text, "FILE…", apps::kTextHelp);
+  option("inputs", inputs, "FILE",
+         "safetensors: the arguments of the module's forward by name, many stacked along the first "
+         "dimension (apps/data/README.md)");
+  option("sites,s", patterns, "PATTERN…", "where: model.layers.14, '*.mlp:output'",
+         apps::kRequired);
+  option("tokens,n", tokens, "N", "how many to keep, one row per token", apps::kRequired);
+  option("out,o", out, "FOLDER", "the activation store to write", apps::kRequired);
+  option("dtype", dtype, "TYPE", "of the rows: float32, bfloat16 or float16");
+  option("context", input_options.context, "N", "tokens of text that see each other");
+  option("batch-tokens", input_options.batch_tokens, "N",
+         "tokens per forward (of --inputs: how many of the stacked)");
+  option("keep-special", options.keep_special, "keep the rows of special tokens");
+  option("special-in-text", input_options.special_in_text,
+         "the text \"<|im_end|>\" is that token, not its characters");
+  option("sink-threshold", options.sink_threshold, "X",
+         "leave out attention sinks: rows of more than X times the median norm; 0: none");
+  option("calibration-tokens", options.calibration_rows, "N",
+         "the first ones, which the median norm is taken of");
+  option("text-format", format, "NAME", "of the text: plain, jsonl, or auto: by name");
+  option("text-key", text_options.json_key, "KEY", "of JSON Lines: the member that is the text");
+  option("separator", text_options.separator, "LINE",
+         "of plain text: a line that ends a document (% in fortunes)");
+  option("shard-megabytes", shard_megabytes, "N", "of a shard; a killed harvest loses one at most");
+  driver.result(
+      {{"store", "the folder"},
+       {"rows", "that are in it"},
+       {"tokens", "that were read"},
+       {"left_out", "rows by reason"},
+       {"input", "what was read, and what in it was not as it should be"},
+       {"sites", "one per site", "site, width, norm_mean, norm_median, norm_max, norm_threshold"},
+       {"shards", "how many"},
+       {"bytes", "of the shards"},
+       {"was_finished", "before this run"},
+       {"resumed_rows", "that an interrupted run had left"},
+       {"seconds", ""}});
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
     sae::HarvestToStoreOptions store_options{
@@ -204,7 +181,7 @@ int main(int argc, char** argv) {
       input = models::tensor_input(HookedModule(module), arguments_from(inputs, module),
                                    input_options.batch_tokens, std::move(provenance));
     }
-    options.sites = sites_of(input->module(), patterns);
+    options.sites = apps::sites_of(input->module(), patterns);
     models::Harvest harvest(std::move(input), options);
 
     const Stopwatch stopwatch;

@@ -82,31 +82,33 @@ int main(int argc, char** argv) {
       "vyx-implicit",
       "--model model.pt --sae sae/ --latent 1234=5x --text FILE… --out v.safetensors",
       "Measures the implicit vector v = y − x of a change of latents, what it adds to the "
-      "activation x of each token of a text:\n"
-      "its mean, its norm, and how constant it is, as a control vector is. Its mean is written as "
-      "a control vector, too.",
-      "  vyx-implicit --model smollm2.pt --sae sae --latent 1234=5x --text heldout.txt --out "
-      "v.safetensors --gguf v.gguf\n"
+      "activation x of each token of a text: its mean, its norm, and how constant it is, as a "
+      "control vector is. Its mean is written as a control vector, too.",
+      "  vyx-implicit --model smollm2.pt --sae sae --latent 1234=5x --text heldout.txt \\\n"
+      "               --out v.safetensors --gguf v.gguf\n"
       "  vyx-generate --model smollm2.pt --prompt 'How was your day?' --vector v.gguf=1");
-  driver.options()("model,m", apps::po::value(&options.model)->required()->value_name("FILE"),
-                   "the archive of vyx-import")(
-      "text", apps::po::value(&options.text)->multitoken()->required()->value_name("FILE…"),
-      "text, JSON Lines (.jsonl), or either as .gz");
+  auto& option = driver.options();
+  option("model,m", options.model, "FILE", "the archive of vyx-import", apps::kRequired);
+  option("text,t", options.text, "FILE…", apps::kTextHelp, apps::kRequired);
   options.latents.add_to(driver);
-  driver.options()("tokens",
-                   apps::po::value(&options.tokens)->default_value(options.tokens)->value_name("N"),
-                   "of the text, at most; special tokens and attention sinks are left out")(
-      "context",
-      apps::po::value(&options.input.context)
-          ->default_value(options.input.context)
-          ->value_name("N"),
-      "tokens that see each other")(
-      "out,o", apps::po::value(&options.out)->required()->value_name("FILE"),
-      "safetensors: vectors [tokens, d], mean [d]; norms, cosines (of v with the mean), tokens "
-      "(their ids), contexts and\n"
-      "positions (which piece of --context tokens of the text, which token in it) [tokens]")(
-      "gguf", apps::po::value(&options.gguf)->value_name("FILE"),
-      "the mean as a control vector, for vyx, llama.cpp and repeng");
+  option("tokens,n", options.tokens, "N",
+         "of the text, at most; special tokens and attention sinks are left out");
+  option("context", options.input.context, "N", "tokens of text that see each other");
+  option("out,o", options.out, "FILE",
+         "safetensors: vectors [tokens, d], mean [d]; and, all [tokens], norms, cosines of v with "
+         "the mean, tokens (their ids), contexts (which piece of --context tokens of the text) and "
+         "positions (which token in it)",
+         apps::kRequired);
+  option("gguf", options.gguf, "FILE",
+         "the mean as a control vector, for vyx, llama.cpp and repeng");
+  driver.result({{"site", ""},
+                 {"latents", "as given"},
+                 {"tokens", "that v was measured at"},
+                 {"left_out", "tokens", "special, sinks"},
+                 {"mean_norm", "norm of the mean of v"},
+                 {"rms_norm", "root mean square of v's norms"},
+                 {"spread", "0: v is the same at every token"},
+                 {"mean_cosine", "of v with its mean"}});
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
     options.latents.check();

@@ -22,16 +22,24 @@ int main(int argc, char** argv) {
 
   apps::Driver driver(
       "vyx-import", "SOURCE.gguf --out model.pt",
-      "Turns a language model's GGUF file into TorchScript: one archive with weights, config and\n"
+      "Turns a language model's GGUF file into TorchScript: one archive with weights, config and "
       "tokenizer, which the other programs and stock torch.jit.load open.",
       "  vyx-import smollm2.gguf --out smollm2.pt\n"
       "  vyx-import smollm2.gguf --out smollm2-bf16.pt --dtype bfloat16");
-  driver.options()("source", apps::po::value(&source)->required()->value_name("FILE"),
-                   "the GGUF file")("out,o", apps::po::value(&out)->required()->value_name("FILE"),
-                                    "the archive to write")(
-      "dtype", apps::po::value(&dtype)->default_value(dtype)->value_name("TYPE"),
-      "of the weights: float32, bfloat16 or float16");
+  auto& option = driver.options();
+  option("source", source, "FILE", "the GGUF file", apps::kRequired);
+  option("out,o", out, "FILE", "the archive to write", apps::kRequired);
+  option("dtype", dtype, "TYPE", "of the weights: float32, bfloat16 or float16");
   driver.positional("source");
+  driver.result({{"model", "the archive"},
+                 {"name", "as the GGUF file has it"},
+                 {"architecture", "such as llama"},
+                 {"parameters", "how many numbers the weights are"},
+                 {"tensors", "how many tensors the file held"},
+                 {"dtype", "of the weights"},
+                 {"bytes", "of the archive"},
+                 {"source_sha256", "of the GGUF file"},
+                 {"seconds", ""}});
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
     const Stopwatch stopwatch;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "apps/options/driver.h"
+#include "apps/options/sites.h"
 #include "apps/options/stop_signal.h"
 #include "apps/options/train_options.h"
 #include "core/base/error.h"
@@ -28,41 +29,39 @@ struct DataOptions {
 
 struct Data {
   std::unique_ptr<models::LanguageModel> model;  // of a streaming source, which runs it
-  std::vector<std::string> sites;
+  std::vector<std::string> sites, target_sites;
   std::unique_ptr<sae::ActivationSource> source, target;
 };
 
 Data open_store(const DataOptions& options, int64_t batch, uint64_t seed) {
   const auto store = std::make_shared<const sae::ActivationStore>(options.store);
   Data data;
-  data.sites = options.sites;
-  if (data.sites.empty())  // all but the target
+  data.sites = store->match(options.sites);
+  data.target_sites = store->match(options.target_sites);
+  if (options.sites.empty())  // all but the target
     for (const auto& site : store->manifest().sites)
-      if (std::find(options.target_sites.begin(), options.target_sites.end(), site.site) ==
-          options.target_sites.end())
+      if (std::find(data.target_sites.begin(), data.target_sites.end(), site.site) ==
+          data.target_sites.end())
         data.sites.push_back(site.site);
   const auto open = [&](const std::vector<std::string>& sites) {
     return std::make_unique<sae::StoreSource>(
         store, sae::StoreSourceOptions{.sites = sites, .batch = batch, .seed = seed});
   };
   data.source = open(data.sites);
-  if (!options.target_sites.empty()) data.target = open(options.target_sites);
+  if (!data.target_sites.empty()) data.target = open(data.target_sites);
   return data;
 }
 
 Data open_stream(const DataOptions& options, int64_t batch, uint64_t seed, c10::Device device) {
   if (!options.target_sites.empty())
-    throw UsageError("--target-site: expected --activations with it");
+    throw UsageError("--target-sites: expected --activations with it");
   models::TextSource text({options.text.begin(), options.text.end()});
   Data data;
   data.model =
       std::make_unique<models::LanguageModel>(models::LanguageModel::load(options.model, device));
   models::HarvestOptions harvest;
-  for (const std::string& pattern : options.sites)
-    for (const Site& site : data.model->module().match(pattern)) {
-      harvest.sites.push_back(site);
-      data.sites.push_back(site.name());
-    }
+  harvest.sites = apps::sites_of(data.model->module(), options.sites);
+  for (const Site& site : harvest.sites) data.sites.push_back(site.name());
   data.source = std::make_unique<sae::StreamingSource>(
       std::make_unique<models::Harvest>(
           models::text_input(*data.model, std::move(text), options.input), harvest),
@@ -104,35 +103,36 @@ int main(int argc, char** argv) {
   apps::Driver driver(
       "vyx-sae-train", "--activations store/ --architecture topk --latents 9216 --out sae/",
       "Trains a sparse autoencoder on activations. Stopped (SIGINT, SIGTERM) or killed, it goes on "
-      "with --resume to the same\n"
-      "weights, bit for bit. The folder gets a SAELens autoencoder, metrics.jsonl, training.html "
-      "and checkpoints/.",
+      "with --resume to the same weights, bit for bit. The folder gets a SAELens autoencoder, "
+      "metrics.jsonl, training.html and checkpoints/.",
       "  vyx-sae-train --activations store --latents 9216 --k 32 --out sae\n"
       "  vyx-sae-train --activations store --latents 9216 --k 32 --out sae --resume\n"
       "  vyx-sae-train --activations store --architecture jump-relu --sparsity-form l0-target "
-      "--l0-target 40 --latents 9216 \\\n"
-      "                --tokens 10000000 --out sae\n"
-      "  vyx-sae-train --model smollm2.pt --text corpus.jsonl.gz --site model.layers.14 --latents "
-      "9216 --tokens 1000000 --out sae");
-  driver.options()("activations", apps::po::value(&data_options.store)->value_name("FOLDER"),
-                   "the store of vyx-harvest")(
-      "model,m", apps::po::value(&data_options.model)->value_name("FILE"),
-      "instead: harvest meanwhile from this archive of vyx-import …")(
-      "text,t", apps::po::value(&data_options.text)->multitoken()->value_name("FILE…"),
-      "… over this text, JSON Lines (.jsonl), or either as .gz")(
-      "context",
-      apps::po::value(&data_options.input.context)
-          ->default_value(data_options.input.context)
-          ->value_name("N"),
-      "… in so many tokens at a time")(
-      "site,s", apps::po::value(&data_options.sites)->multitoken()->value_name("SITE…"),
-      "of the activations; several are a crosscoder's; all of the store's if not given")(
-      "target-site", apps::po::value(&data_options.target_sites)->multitoken()->value_name("SITE…"),
-      "of the store, what a transcoder reconstructs")(
-      "out,o", apps::po::value(&out)->required()->value_name("FOLDER"), "the run's folder")(
-      "resume", apps::po::bool_switch(&resume), "go on from the newest checkpoint")(
-      "overwrite", apps::po::bool_switch(&overwrite), "start again, whatever --out holds");
+      "\\\n"
+      "                --l0-target 40 --latents 9216 --tokens 10000000 --out sae\n"
+      "  vyx-sae-train --model smollm2.pt --text corpus.jsonl.gz --sites model.layers.14 \\\n"
+      "                --latents 9216 --tokens 1000000 --out sae");
+  auto& option = driver.options();
+  option("activations", data_options.store, "FOLDER", "the store of vyx-harvest");
+  option("model,m", data_options.model, "FILE",
+         "instead: harvest while training, from this archive of vyx-import …");
+  option("text,t", data_options.text, "FILE…", std::string("… over ") + apps::kTextHelp);
+  option("context", data_options.input.context, "N", "… tokens of text that see each other");
+  option("sites,s", data_options.sites, "PATTERN…",
+         "of the activations; several are a crosscoder's; all of the store's if not given");
+  option("target-sites", data_options.target_sites, "PATTERN…",
+         "of the store, what a transcoder reconstructs");
+  option("out,o", out, "FOLDER", "the run's folder", apps::kRequired);
+  option("resume", resume, "go on from the newest checkpoint");
+  option("overwrite", overwrite, "start again, whatever --out holds");
   apps::RecipeOptions recipe_options(driver);
+  driver.result({{"out", "the folder"},
+                 {"finished", "false: stopped by a signal, and saved"},
+                 {"step", "the last one"},
+                 {"tokens", "trained on"},
+                 {"seconds", ""},
+                 {"metrics", "the last line of metrics.jsonl"},
+                 {"checkpoint", "the newest one"}});
 
   bool stopped = false;
   const int code = driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
@@ -140,7 +140,7 @@ int main(int argc, char** argv) {
     if (data_options.store.empty() == data_options.model.empty())
       throw UsageError("expected one of --activations and --model");
     if (data_options.store.empty() && (data_options.text.empty() || data_options.sites.empty()))
-      throw UsageError("--model: expected --text and --site with it");
+      throw UsageError("--model: expected --text and --sites with it");
     recipe_options.check();
     const Data data =
         data_options.model.empty()
@@ -148,7 +148,7 @@ int main(int argc, char** argv) {
             : open_stream(data_options, recipe_options.batch(), common.seed, common.torch_device());
     sae::TrainOptions options = recipe_options.options(*data.source, common.seed);
     options.autoencoder.sites = data.sites;
-    options.autoencoder.target_sites = data_options.target_sites;
+    options.autoencoder.target_sites = data.target_sites;
     if (data.target) options.autoencoder.subtract_decoder_bias = false;
 
     std::optional<Progress> progress;

@@ -32,7 +32,7 @@ void print_row(const SweepRow& row) {
 
 int main(int argc, char** argv) {
   using namespace vyx;
-  std::string model_path, pairs_path, neutral_path;
+  std::string model_path, heldout_path, neutral_path;
   std::vector<std::string> prompts;
   SweepOptions options;
   models::GenerateOptions generation{.max_tokens = 48, .sampling = {.repetition_penalty = 1.1}};
@@ -40,36 +40,35 @@ int main(int argc, char** argv) {
 
   apps::Driver driver(
       "vyx-sweep",
-      "--model model.pt --vector happy.gguf --pairs heldout.jsonl --neutral neutral.txt",
+      "--model model.pt --vector happy.gguf --heldout heldout.jsonl --neutral neutral.txt",
       "Measures a control vector at several coefficients: how far the model's preference between "
-      "pairs of\n"
-      "continuations moves (shift, nats a token), and what happens to text that has nothing to do "
-      "with it\n"
-      "(KL of the steered from the unsteered model, nats a token). Chooses the strongest "
-      "coefficient whose KL is\n"
-      "within --max-kl with either sign.",
+      "pairs of continuations moves (shift, nats per token), and what happens to text that has "
+      "nothing to do with it (KL of the steered from the unsteered model, nats per token). Chooses "
+      "the strongest coefficient whose KL is within --max-kl with either sign.",
       "  vyx-sweep --model smollm2.pt --vector happy.gguf --sites 'model.layers.{8..21}' \\\n"
-      "            --pairs apps/data/happy_heldout.jsonl --neutral apps/data/neutral.txt \\\n"
+      "            --heldout apps/data/happy_heldout.jsonl --neutral apps/data/neutral.txt \\\n"
       "            --prompt 'How was your day?'");
-  driver.options()("model,m", apps::po::value(&model_path)->required()->value_name("FILE"),
-                   "the archive of vyx-import")(
-      "pairs", apps::po::value(&pairs_path)->required()->value_name("FILE"),
-      "JSON Lines of {\"prompt\", \"positive\", \"negative\"}, not those that the vector was made "
-      "from")("neutral", apps::po::value(&neutral_path)->required()->value_name("FILE"),
-              "plain text");
+  auto& option = driver.options();
+  option("model,m", model_path, "FILE", "the archive of vyx-import", apps::kRequired);
+  option("heldout", heldout_path, "FILE",
+         "prompts with two continuations each, JSON Lines (apps/data/README.md); not what the "
+         "vector was made from",
+         apps::kRequired);
+  option("neutral", neutral_path, "FILE", "plain text without the concept (apps/data/README.md)",
+         apps::kRequired);
   vector_options.add_to(driver);
-  driver.options()("coefficients",
-                   apps::po::value(&options.coefficients)->multitoken()->value_name("C…"),
-                   "magnitudes to try, each with both signs (2 4 6 8 10 12 if not given)")(
-      "max-kl", apps::po::value(&options.max_kl)->default_value(options.max_kl)->value_name("NATS"),
-      "the side effect that is accepted")(
-      "prompt,p", apps::po::value(&prompts)->value_name("TEXT"),
-      "a user's message to answer at −c, 0 and +c of the chosen c; may be given more than once")(
-      "max-tokens,n",
-      apps::po::value(&generation.max_tokens)
-          ->default_value(generation.max_tokens)
-          ->value_name("N"),
-      "of each answer");
+  option("coefficients", options.coefficients, "C…",
+         "sizes to try, each with both signs; 2 4 6 8 10 12 if not given");
+  option("max-kl", options.max_kl, "NATS", "the side effect that is accepted");
+  option("prompt,p", prompts, "TEXT",
+         "a user's message to answer at −c, 0 and +c of the chosen c; may be given more than once");
+  option("max-tokens,n", generation.max_tokens, "N", "of each answer");
+  driver.result({{"rows", "one per coefficient, the most negative first",
+                  "coefficient, shift, positive_share, kl_mean, kl_p95"},
+                 {"chosen", "the coefficient, or null"},
+                 {"max_kl", ""},
+                 {"baseline_preference", "of the model as it is, nats per token"},
+                 {"generations", "three per --prompt", "prompt, coefficient, text"}});
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
     if (vector_options.vectors.empty()) throw UsageError("expected at least one --vector");
@@ -81,7 +80,7 @@ int main(int argc, char** argv) {
     int64_t first_block = std::numeric_limits<int64_t>::max();  // what stands before it runs once
     for (const SiteEdit& edit : make_edits(model, vectors, options.steer))
       first_block = std::min(first_block, model.block_of(edit.site));
-    EffectMeter meter(model, read_continuation_pairs(pairs_path), read_text_file(neutral_path),
+    EffectMeter meter(model, read_continuation_pairs(heldout_path), read_text_file(neutral_path),
                       {.chat = chat, .first_block = first_block});
 
     if (!common.json)

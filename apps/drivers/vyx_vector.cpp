@@ -49,29 +49,28 @@ int main(int argc, char** argv) {
       "vyx-vector",
       "--model model.pt (--contrast pairs.jsonl | --template concept.json) --out concept.gguf",
       "Extracts a control vector: the direction that separates the activations of contrasting "
-      "inputs, at\n"
-      "each site. llama.cpp and repeng read the file too.",
+      "inputs, at each site. llama.cpp and repeng read the file too.",
       "  vyx-vector --model smollm2.pt --template apps/data/happy.json --out happy.gguf\n"
-      "  vyx-vector --model smollm2.pt --contrast pairs.jsonl --method mean --sites "
-      "'model.layers.{8..20}' \\\n"
-      "             --out vector.gguf");
-  driver.options()("model,m", apps::po::value(&model_path)->required()->value_name("FILE"),
-                   "the archive of vyx-import");
+      "  vyx-vector --model smollm2.pt --contrast pairs.jsonl --method mean \\\n"
+      "             --sites 'model.layers.{8..20}' --out vector.gguf");
+  auto& option = driver.options();
+  option("model,m", model_path, "FILE", "the archive of vyx-import", apps::kRequired);
   contrast.add_to(driver);
-  driver.options()("method",
-                   apps::po::value(&options.method)
-                       ->default_value(options.method)
-                       ->value_name(steering::method_names("|")),
-                   steering::method_help().c_str())(
-      "sites", apps::po::value(&options.sites)->value_name("GLOB"),
-      "where, e.g. 'model.layers.{8..20}' or '*.mlp'; every block's output but the first one's if "
-      "not given")("out,o", apps::po::value(&out)->required()->value_name("FILE"),
-                   "the control vector to write")(
-      "batch-tokens",
-      apps::po::value(&options.activations.max_batch_tokens)
-          ->default_value(options.activations.max_batch_tokens)
-          ->value_name("N"),
-      "tokens of one forward, at most");
+  option("method", options.method, steering::method_names("|"), steering::method_help());
+  option("sites,s", options.sites, "PATTERN",
+         "where, such as 'model.layers.{8..20}' or '*.mlp'; if not given, the output of every "
+         "block but the first");
+  option("out,o", out, "FILE", "the control vector to write", apps::kRequired);
+  option("batch-tokens", options.activations.max_batch_tokens, "N", "tokens per forward, at most");
+  driver.result(
+      {{"vector", "the file"},
+       {"method", ""},
+       {"pairs", "how many were read"},
+       {"prompt_tokens", "of all pairs"},
+       {"seconds", ""},
+       {"width", "of the vector, d"},
+       {"sites", "one per site",
+        "site, median_norm, eigenvalues, eigengap, sign_vote_margin, held_out_accuracy"}});
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
     contrast.validate();

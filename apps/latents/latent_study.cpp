@@ -282,7 +282,7 @@ void validate(const LatentStudyOptions& options, const LatentStudyInput& input, 
   require(std::isfinite(options.dose) && options.dose > 0, "dose", options.dose,
           "a positive number");
   for (const int64_t latent : options.latents)
-    require(latent >= 0 && latent < latents, "latent", latent,
+    require(latent >= 0 && latent < latents, "show", latent,
             fmt::format("0 to {}, as the autoencoder has {} latents", latents - 1, latents));
   const bool heldout = !input.heldout.empty();
   const std::string_view by = name_of(options.by);

@@ -82,7 +82,7 @@ struct LatentStudy {
   std::vector<ShownLatent> shown;
   bool with_contexts = false;       // they were looked for
   uint64_t prompts = 0;             // that were read, of both sides
-  uint64_t special = 0, sinks = 0;  // tokens of them (of --tokens last: prompts) that were left out
+  uint64_t special = 0, sinks = 0;  // tokens of them (of --positions last: prompts) that were left out
 
   int64_t latents() const { return static_cast<int64_t>(read_place.size()); }
 };

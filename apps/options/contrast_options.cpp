@@ -5,10 +5,11 @@
 namespace vyx::apps {
 
 void ContrastOptions::add_to(Driver& driver) {
-  driver.options()("contrast", po::value(&pairs)->value_name("FILE"),
-                   "JSON Lines of {\"positive\": …, \"negative\": …}, whole prompts")(
-      "template", po::value(&pattern)->value_name("FILE"),
-      "JSON of a prompt, personas and sentence beginnings (apps/data/README.md)");
+  auto& option = driver.options();
+  option("contrast", pairs, "FILE",
+         "the concept as pairs of whole prompts, JSON Lines (apps/data/README.md)");
+  option("template", pattern, "FILE",
+         "the concept as a prompt, personas and sentence beginnings, JSON (apps/data/README.md)");
 }
 
 void ContrastOptions::validate() const {

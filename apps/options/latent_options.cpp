@@ -34,7 +34,7 @@ std::optional<T> parse_all(std::string_view text) {
 int64_t parse_index(std::string_view text, const std::string& whole) {
   const auto index = parse_all<int64_t>(text);
   if (!index || *index < 0)
-    throw UsageError(fmt::format("{}: '{}' is no latent's number", whole, text));
+    throw UsageError(fmt::format("{}: '{}' is not the number of a latent", whole, text));
   return *index;
 }
 
@@ -131,20 +131,19 @@ LatentArgument parse_latent(const std::string& text) {
 }
 
 void LatentOptions::add_to(Driver& driver, bool with_sae) {
-  auto add = driver.options();
+  auto& option = driver.options();
   if (with_sae)
-    add("sae", po::value(&sae)->value_name("PATH"), "the autoencoder whose latents are changed");
-  add("latent", po::value(&latents)->composing()->value_name("I=VALUE"),
-      "change a latent: 3.5 sets it, 10x to 10 times its largest activation on training data; +2 "
-      "and -1x add; *0.5 scales; clamp:0:4 and clamp:1x: keep it within bounds; set:-2; several "
-      "may be given");
-  add("when", po::value(&when)->value_name("J>VALUE"),
-      "change latents only at tokens where latent J is above VALUE");
-  add("without-error", po::bool_switch(&without_error),
-      "replace the activation by the changed reconstruction: what the autoencoder does not explain "
-      "is lost");
-  add("sae-site", po::value(&site)->value_name("SITE"),
-      "where the autoencoder belongs, if its file does not say");
+    option("sae", sae, "PATH",
+           "the autoencoder whose latents are changed, in any format that vyx reads");
+  option("latent", latents, "I=VALUE",
+         "change latent I: 3.5 sets it; 10x sets it to 10 times its largest activation on training "
+         "data; +2 and -1x add; *0.5 scales; clamp:0:4 and clamp:1x: keep it within bounds; set:-2 "
+         "sets it to what has a sign; may be given more than once");
+  option("when", when, "J>VALUE", "change latents only at tokens where latent J is above VALUE");
+  option("without-error", without_error,
+         "replace the activation by the changed reconstruction: what the autoencoder does not "
+         "explain is lost");
+  option("site", site, "SITE", "where the autoencoder belongs, if its file does not say");
 }
 
 void LatentOptions::check(bool needs_values) const {
@@ -152,7 +151,7 @@ void LatentOptions::check(bool needs_values) const {
     for (const auto& [given, name] : {std::pair{!latents.empty(), "--latent"},
                                       {!when.empty(), "--when"},
                                       {without_error, "--without-error"},
-                                      {!site.empty(), "--sae-site"}})
+                                      {!site.empty(), "--site"}})
       if (given)
         throw UsageError(
             fmt::format("{} without --sae; expected the autoencoder that it is about", name));
@@ -175,10 +174,10 @@ LatentIntervention LatentOptions::read(models::LanguageModel& model) const {
   if (config.sites.size() != 1)
     fail("{}: found {} sites in it, expected the one that it was trained on; {}", sae,
          config.sites.size(),
-         config.sites.empty() ? "give --sae-site" : "a crosscoder's latents are at several");
+         config.sites.empty() ? "give --site" : "a crosscoder's latents are at several");
   const std::vector<Site> sites = model.module().match(config.sites.front());
   if (sites.size() != 1)
-    fail("--sae-site {}: found {} sites, expected one", config.sites.front(), sites.size());
+    fail("--site {}: found {} sites, expected one", config.sites.front(), sites.size());
   result.site = sites.front();
   result.autoencoder = sae::to_device(result.autoencoder, model.device());
 

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <type_traits>
+#include <utility>
 
 #include "core/base/error.h"
 
@@ -32,115 +34,92 @@ std::vector<int64_t> parse_prefixes(const std::string& text, int64_t latents) {
   return prefixes;
 }
 
+// A field of the run's options, or of a part of them.
+template <class T>
+auto field(T sae::TrainOptions::*member) {
+  return [=](sae::TrainOptions& options) -> T& { return options.*member; };
+}
+template <class Part, class T>
+auto field(Part sae::TrainOptions::*part, T Part::*member) {
+  return [=](sae::TrainOptions& options) -> T& { return options.*part.*member; };
+}
+
 }  // namespace
 
-// The value goes onto the recipe when the rest is known.
-template <class T, class Field>
-po::typed_value<T>* RecipeOptions::overriding(Field field, const char* unit) {
-  return po::value<T>()->value_name(unit)->notifier([this, field](const T& value) {
+// What is given goes onto the recipe when the rest is known.
+template <class Field>
+void RecipeOptions::overriding(OptionTable& option, const char* name, Field field, const char* unit,
+                               const char* help) {
+  using T = std::remove_reference_t<decltype(field(std::declval<sae::TrainOptions&>()))>;
+  const auto take = [this, field](const T& value) {
     overrides_.push_back([field, value](sae::TrainOptions& options) { field(options) = value; });
-  });
+  };
+  if constexpr (std::is_same_v<T, bool>)
+    option.on(
+        name, [take] { take(true); }, help);
+  else
+    option.on<T>(name, take, unit, help);
 }
 
 RecipeOptions::RecipeOptions(Driver& driver) {
-  using Options = sae::TrainOptions;
-  driver.options()("architecture,a",
-                   po::value(&architecture_)->default_value(architecture_)->value_name("NAME"),
-                   "relu, gated, topk, batch-topk or jump-relu")(
-      "latents", po::value(&recipe_.latents)->required()->value_name("N"),
-      "size of the dictionary")("k",
-                                overriding<int64_t>(
-                                    [](Options & o) -> auto& { return o.autoencoder.k; }, "N"),
-                                "topk, batch-topk: latents a token; 32")(
-      "prefixes", po::value(&prefixes_)->value_name("N,…"),
-      "batch-topk: Matryoshka's numbers of latents that reconstruct on their own")(
-      "tokens", po::value<uint64_t>()->value_name("N")->notifier([this](uint64_t tokens) {
-        tokens_ = tokens;
-      }),
-      "to train on; one pass over the activations if neither this nor --steps is given")(
-      "steps",
-      po::value<uint64_t>()->value_name("N")->notifier([this](uint64_t steps) { steps_ = steps; }),
-      "instead of --tokens")(
-      "batch", po::value(&recipe_.batch)->default_value(recipe_.batch)->value_name("N"),
-      "tokens a step");
-  driver.options()(
-      "lr",
-      overriding<double>(
-          [](Options & o) -> auto& { return o.learning_rate; }, "X"),
-      "learning rate; as this and all below: the architecture's published recipe if not given")(
-      "lr-warmup",
-      overriding<uint64_t>(
-          [](Options & o) -> auto& { return o.warmup_steps; }, "STEPS"),
-      "while the learning rate rises from 0")(
-      "lr-decay",
-      overriding<uint64_t>(
-          [](Options & o) -> auto& { return o.decay_steps; }, "STEPS"),
-      "at the end, while it falls to 0")(
-      "clip",
-      overriding<double>(
-          [](Options & o) -> auto& { return o.adam.clip_norm; }, "X"),
-      "norm of the gradient at most; 0: any")(
-      "sparsity",
-      overriding<double>(
-          [](Options & o) -> auto& { return o.objective.sparsity; }, "X"),
-      "relu, gated, jump-relu: λ")(
-      "sparsity-warmup",
-      overriding<uint64_t>(
-          [](Options & o) -> auto& { return o.sparsity_warmup_steps; }, "STEPS"),
-      "while λ rises from 0")(
-      "sparsity-form",
-      po::value(&sparsity_form_)->default_value(sparsity_form_)->value_name("NAME"),
-      "jump-relu: l0, l0-target or tanh")(
-      "l0-target",
-      overriding<double>(
-          [](Options & o) -> auto& { return o.objective.l0_target; }, "X"),
-      "of --sparsity-form l0-target")(
-      "bandwidth",
-      overriding<double>(
-          [](Options & o) -> auto& { return o.objective.bandwidth; }, "X"),
-      "jump-relu: of the straight-through estimator")(
-      "auxiliary",
-      overriding<double>(
-          [](Options & o) -> auto& { return o.objective.auxiliary; }, "X"),
-      "topk, batch-topk: weight of AuxK; 0: none")(
-      "auxiliary-k",
-      overriding<int64_t>(
-          [](Options & o) -> auto& { return o.objective.auxiliary_k; }, "N"),
-      "its k; 0: half the width")("dead-after",
-                                  overriding<uint64_t>(
-                                      [](Options & o) -> auto& { return o.dead_after; }, "TOKENS"),
-                                  "without firing, when a latent is dead")(
-      "resample-every",
-      overriding<uint64_t>(
-          [](Options & o) -> auto& { return o.resample_every; }, "STEPS"),
-      "begin dead latents anew; 0: never")(
-      "skip", po::bool_switch()->notifier([this](bool on) {
-        overrides_.push_back([on](Options& o) { o.initialize.skip = on; });
-      }),
-      "a transcoder with a linear connection from x to its output")(
-      "threshold-decay",
-      overriding<double>(
-          [](Options & o) -> auto& { return o.threshold_decay; }, "X"),
-      "batch-topk: of the moving average that becomes the threshold")(
+  using Train = sae::TrainOptions;
+  using Config = sae::AutoencoderConfig;
+  using Objective = sae::ObjectiveOptions;
+  OptionTable& option = driver.options();
+  const auto recipe = [&](const char* name, auto field, const char* unit, const char* help) {
+    overriding(option, name, field, unit, help);
+  };
+  const auto k = field(&Train::autoencoder, &Config::k);
+  const auto clip = field(&Train::adam, &sae::AdamOptions::clip_norm);
+  const auto skip = field(&Train::initialize, &sae::InitializeOptions::skip);
+  const auto objective = [](auto member) { return field(&Train::objective, member); };
+
+  option("architecture,a", architecture_, "NAME", "relu, gated, topk, batch-topk or jump-relu");
+  option("latents", recipe_.latents, "N", "size of the dictionary", kRequired);
+  recipe("k", k, "N", "topk, batch-topk: latents per token; 32 if not given");
+  option("prefixes", prefixes_, "N,…",
+         "batch-topk: Matryoshka's numbers of latents, each of which reconstructs on its own");
+  option("tokens,n", tokens_, "N",
+         "to train on; one pass over the activations if neither this nor --steps is given");
+  option("steps", steps_, "N", "instead of --tokens");
+  option("batch", recipe_.batch, "N", "tokens per step");
+
+  recipe("lr", field(&Train::learning_rate), "X",
+         "learning rate; this and all below are as published for the architecture if not given");
+  recipe("lr-warmup", field(&Train::warmup_steps), "STEPS", "the learning rate rises from 0");
+  recipe("lr-decay", field(&Train::decay_steps), "STEPS", "at the end it falls to 0");
+  recipe("clip", clip, "X", "largest norm of the gradient; 0: any");
+  recipe("sparsity", objective(&Objective::sparsity), "X", "relu, gated, jump-relu: λ");
+  recipe("sparsity-warmup", field(&Train::sparsity_warmup_steps), "STEPS", "λ rises from 0");
+  option("sparsity-form", sparsity_form_, "NAME", "jump-relu: l0, l0-target or tanh");
+  recipe("l0-target", objective(&Objective::l0_target), "X", "of --sparsity-form l0-target");
+  recipe("bandwidth", objective(&Objective::bandwidth), "X",
+         "jump-relu: of the straight-through estimator");
+  recipe("auxiliary", objective(&Objective::auxiliary), "X",
+         "topk, batch-topk: weight of AuxK; 0: none");
+  recipe("auxiliary-k", objective(&Objective::auxiliary_k), "N", "its k; 0: half the width");
+  recipe("dead-after", field(&Train::dead_after), "TOKENS",
+         "a latent that has not fired for so many tokens is dead");
+  recipe("resample-every", field(&Train::resample_every), "STEPS",
+         "start dead latents again; 0: never");
+  recipe("skip", skip, "", "a transcoder with a linear connection from x to its output");
+  recipe("threshold-decay", field(&Train::threshold_decay), "X",
+         "batch-topk: of the moving average that becomes the threshold");
+  option.on<std::string>(
       "normalization",
-      po::value<std::string>()->value_name("NAME")->notifier([this](const std::string& name) {
-        overrides_.push_back([value = sae::normalization_from_name(name)](Options& o) {
-          o.autoencoder.normalization = value;
+      [this](const std::string& name) {
+        overrides_.push_back([value = sae::normalization_from_name(name)](Train& options) {
+          options.autoencoder.normalization = value;
         });
-      }),
+      },
+      "NAME",
       "of activations: scale (to a mean norm of √width; folded into the weights at the end), "
-      "token-norm, layer-norm or none")("bf16", po::bool_switch()->notifier([this](bool on) {
-    overrides_.push_back([on](Options& o) { o.objective.bfloat16 = on; });
-  }),
-                                        "the encoder's products in bfloat16")(
-      "log-every",
-      overriding<uint64_t>(
-          [](Options & o) -> auto& { return o.log_every; }, "STEPS"),
-      "a line of metrics.jsonl; 10")(
-      "checkpoint-every",
-      overriding<uint64_t>(
-          [](Options & o) -> auto& { return o.checkpoint_every; }, "STEPS"),
-      "500");
+      "token-norm, layer-norm or none");
+  recipe("bf16", objective(&Objective::bfloat16), "", "the encoder's products in bfloat16");
+  recipe("log-every", field(&Train::log_every), "STEPS",
+         "from one line of metrics.jsonl to the next; 10 if not given");
+  recipe("checkpoint-every", field(&Train::checkpoint_every), "STEPS",
+         "from one checkpoint to the next; 500 if not given");
 }
 
 sae::TrainOptions RecipeOptions::options(const sae::ActivationSource& source, uint64_t seed) const {

@@ -22,7 +22,7 @@ class RecipeOptions {
 
   /// Throws UsageError for what is wrong whatever the activations are, before they are opened.
   void check() const { (void)options(1, uint64_t{1} << 40, 0); }
-  int64_t batch() const { return recipe_.batch; }  // tokens a step
+  int64_t batch() const { return recipe_.batch; }  // tokens per step
   /// The run on these activations: one pass over them when neither --tokens nor --steps is given.
   /// Throws UsageError.
   sae::TrainOptions options(const sae::ActivationSource& source, uint64_t seed) const;
@@ -30,8 +30,9 @@ class RecipeOptions {
  private:
   bool has_length() const { return tokens_ || steps_; }
   sae::TrainOptions options(int64_t width, uint64_t rows, uint64_t seed) const;
-  template <class T, class Field>
-  po::typed_value<T>* overriding(Field field, const char* unit);
+  template <class Field>
+  void overriding(OptionTable& option, const char* name, Field field, const char* unit,
+                  const char* help);
 
   sae::RecipeInput recipe_;
   std::string architecture_{sae::name_of(recipe_.architecture)},

@@ -6,16 +6,14 @@
 namespace vyx::apps {
 
 void VectorOptions::add_to(Driver& driver, bool with_positions) {
-  auto add = driver.options();
-  add("vector,v", po::value(&vectors)->value_name("FILE[=C]"),
-      "a control vector and its coefficient (1 if not given); several are summed");
-  add("sites", po::value(&sites)->value_name("GLOB"),
-      "only these of the vectors' sites, e.g. 'model.layers.{8..21}'");
-  add("allow-other-model", po::bool_switch(&allow_other_model),
-      "take a vector that was made with another model");
+  auto& option = driver.options();
+  option("vector,v", vectors, "FILE[=C]",
+         "a control vector and its coefficient (1 if not given); several are summed");
+  option("sites,s", sites, "PATTERN",
+         "only these of the vectors' sites, such as 'model.layers.{8..21}'");
+  option("allow-other-model", allow_other_model, "take a vector that was made with another model");
   if (with_positions)
-    add("positions", po::value(&positions)->default_value(positions)->value_name("WHICH"),
-        "the tokens to edit: all, or generated");
+    option("positions", positions, "WHICH", "the tokens that are edited: all, or generated");
 }
 
 steering::SteerOptions VectorOptions::steer_options() const {

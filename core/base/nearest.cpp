@@ -1,5 +1,7 @@
 #include "core/base/nearest.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <numeric>
 #include <utility>
@@ -33,6 +35,11 @@ std::vector<std::string> nearest(std::string_view name, std::span<const std::str
   std::vector<std::string> result;
   for (size_t i = 0; i < count; ++i) result.push_back(names[ranked[i].second]);
   return result;
+}
+
+std::string did_you_mean(std::string_view name, std::span<const std::string> known) {
+  const auto best = nearest(name, known, 1);
+  return best.empty() ? "; there are none" : fmt::format("; did you mean {}?", best.front());
 }
 
 }  // namespace vyx

@@ -12,4 +12,7 @@ namespace vyx {
 std::vector<std::string> nearest(std::string_view name, std::span<const std::string> names,
                                  size_t count = 3);
 
+/// "; did you mean sweep?" with the nearest of `known`, or "; there are none".
+std::string did_you_mean(std::string_view name, std::span<const std::string> known);
+
 }  // namespace vyx

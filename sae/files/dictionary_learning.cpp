@@ -156,7 +156,7 @@ void write_dictionary_learning(const Autoencoder& given, const std::filesystem::
   const Parameters& w = sae.weights;
   if (config.normalization != Normalization::none)
     fail(
-        "{}: found inputs normalised a token, expected none of that, which dictionary_learning "
+        "{}: found inputs normalised per token, expected none of that, which dictionary_learning "
         "lacks; save it as saelens",
         source);
 

@@ -88,7 +88,8 @@ void write_gemma_scope(const Autoencoder& given, const std::filesystem::path& fo
   const bool npz = version == GemmaScope::npz;
   if (config.normalization != Normalization::none)
     fail(
-        "{}: found inputs normalised a token, expected none of that, which Gemma Scope lacks; save "
+        "{}: found inputs normalised per token, expected none of that, which Gemma Scope lacks; "
+        "save "
         "it as saelens",
         source);
   if (npz && sae.weights.skip.defined())

@@ -362,7 +362,7 @@ void write_saelens(const Autoencoder& given, const std::filesystem::path& folder
   const AutoencoderConfig& config = sae.config;
   if (transcoder && config.normalization != Normalization::none)
     fail(
-        "{}: found a transcoder whose inputs are normalised a token, expected none of that; "
+        "{}: found a transcoder whose inputs are normalised per token, expected none of that; "
         "SAELens does not bring its output back",
         folder.string());
 

@@ -86,7 +86,7 @@ at::Tensor thresholds(const Autoencoder& sae, std::string_view source) {
       return sae.weights.threshold;
     default:
       fail(
-          "{}: found architecture {}, expected one with a threshold a latent (relu, batch-topk, "
+          "{}: found architecture {}, expected one with a threshold per latent (relu, batch-topk, "
           "jump-relu); save it as saelens",
           source, name_of(sae.config.architecture));
   }

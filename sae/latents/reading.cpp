@@ -77,7 +77,7 @@ Reading read_sides(models::LanguageModel& model, const Autoencoder& sae, const S
                                                               *side);
     if (side->latents.rows() == 0)
       fail("{}: found only special tokens and attention sinks on the {} side, expected text; {}",
-           site.name(), name, options.all_tokens ? "give other prompts" : "use --tokens all");
+           site.name(), name, options.all_tokens ? "give other prompts" : "use --positions all");
   }
   return {.separation = separation(sides[0].latents, sides[1].latents),
           .positives = sides[0].latents.rows(),

@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/base/json_number.h"
@@ -142,6 +144,31 @@ Json to_json(const Metrics& metrics) {
            {{"lowest", DensityHistogram::kLowest},
             {"highest", DensityHistogram::kHighest},
             {"latents", metrics.density.latents}}}};
+}
+
+std::string to_text(const Metrics& metrics) {
+  std::string text = fmt::format("{:<30} {:>9}\n", "rows", metrics.tokens);
+  for (const auto& [what, value] :
+       {std::pair{"explained variance", metrics.explained_variance},
+        {"normalised MSE", metrics.normalized_mse},
+        {"cosine", metrics.cosine},
+        {"l2 ratio", metrics.l2_ratio},
+        {"relative reconstruction bias", metrics.relative_reconstruction_bias}})
+    text += fmt::format("{:<30} {:>9.4f}\n", what, value);
+  text += fmt::format("{:<30} {:>9.2f}\n", "L0", metrics.l0);
+  text += fmt::format("{:<30} {:>9.2f} %\n", "dead latents", 100 * metrics.dead_fraction);
+  // By decades of the histogram, those below 1e-5 together.
+  const auto& bins = metrics.density.latents;
+  const size_t decade = bins.size() / 10;
+  const auto count = [&](size_t first, size_t last) {  // of decades
+    return std::accumulate(bins.begin() + first * decade, bins.begin() + last * decade, int64_t{0});
+  };
+  text += fmt::format("{:<24}", "latents by frequency");
+  for (const char* below : {"never", "< 1e-5", "< 1e-4", "< 1e-3", "< 0.01", "< 0.1", "<= 1"})
+    text += fmt::format(" {:>8}", below);
+  text += fmt::format("\n{:<24} {:>8} {:>8}", "", count(0, 1), count(1, 5));
+  for (size_t d = 5; d < 10; ++d) text += fmt::format(" {:>8}", count(d, d + 1));
+  return text + "\n";
 }
 
 }  // namespace vyx::sae

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "core/base/json_guard.h"
@@ -34,7 +35,8 @@ struct Metrics {
   double dead_fraction = 0;  // of the latents, those that never fired on these tokens
   DensityHistogram density;
 };
-Json to_json(const Metrics& metrics);  // a number that is not finite: null
+Json to_json(const Metrics& metrics);         // a number that is not finite: null
+std::string to_text(const Metrics& metrics);  // one line per figure
 
 /// Sums are in float64, rows in their order: the result depends on the order of the rows, and
 /// neither on how they were cut into batches nor on the number of threads.

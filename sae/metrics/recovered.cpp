@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/base/json_number.h"
@@ -260,6 +262,24 @@ Json to_json(const Recovered& recovered) {
           {"mean", replaced(recovered.mean)},
           {"against_zero", scores(recovered.zero)},
           {"against_mean", scores(recovered.mean)}};
+}
+
+std::string to_text(const Recovered& recovered) {
+  std::string text = fmt::format(
+      "\n{} tokens predicted; {} rows replaced, {} left as they are (special tokens, attention "
+      "sinks)\n",
+      recovered.tokens, recovered.replaced, recovered.left);
+  text += fmt::format("{:<16} {:>14} {:>10} {:>14} {:>14}\n", "", "cross-entropy", "KL",
+                      "CE recovered", "KL recovered");
+  for (const auto& [what, loss] :
+       {std::pair{"clean", &recovered.clean}, {"reconstruction", &recovered.reconstruction}})
+    text += fmt::format("{:<16} {:>14.4f} {:>10.4f}\n", what, loss->cross_entropy, loss->kl);
+  for (const auto& [what, loss] :
+       {std::pair{"zero ablation", &recovered.zero}, {"mean ablation", &recovered.mean}})
+    text += fmt::format("{:<16} {:>14.4f} {:>10.4f} {:>12.2f} % {:>12.2f} %\n", what,
+                        loss->cross_entropy, loss->kl, 100 * recovered.cross_entropy_score(*loss),
+                        100 * recovered.kl_score(*loss));
+  return text;
 }
 
 }  // namespace vyx::sae

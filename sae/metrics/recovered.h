@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "core/base/json_guard.h"
@@ -40,7 +41,8 @@ struct Recovered {
   double cross_entropy_score(const Loss& ablated) const;
   double kl_score(const Loss& ablated) const;
 };
-Json to_json(const Recovered& recovered);  // a score that is not finite: null
+Json to_json(const Recovered& recovered);         // a score that is not finite: null
+std::string to_text(const Recovered& recovered);  // one line per kind of replacement
 
 /// Runs each of `rows` (a text's tokens, of which the first predicts the second, and so on) clean
 /// and replaced. The site is the autoencoder's own; a transcoder reads its site and replaces its

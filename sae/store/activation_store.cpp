@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/hooks/site_pattern.h"
 #include "core/io/digest.h"
 
 namespace vyx::sae {
@@ -101,6 +102,23 @@ std::vector<size_t> ActivationStore::find(std::span<const std::string> sites) co
   if (sites.empty())
     for (size_t i = 0; i < names.size(); ++i) indices.push_back(i);
   return indices;
+}
+
+std::vector<std::string> ActivationStore::match(std::span<const std::string> patterns) const {
+  std::vector<std::string> names, chosen;
+  for (const StoreSite& site : manifest_.sites) names.push_back(site.site);
+  for (const std::string& text : patterns) {
+    const SitePattern pattern(text);
+    const auto matches = [&](const std::string& name) {
+      return pattern.matches(Site::parse(name));
+    };
+    if (std::none_of(names.begin(), names.end(), matches))
+      fail("{}: no site {}; it has {}", folder_.string(), text, fmt::join(names, ", "));
+    for (const std::string& name : names)
+      if (matches(name) && std::find(chosen.begin(), chosen.end(), name) == chosen.end())
+        chosen.push_back(name);
+  }
+  return chosen;
 }
 
 int64_t ActivationStore::width(std::span<const size_t> sites) const {

@@ -31,6 +31,9 @@ class ActivationStore {
   /// Indices of the sites with these names; all when there are none. Throws Error listing those
   /// that the store has.
   std::vector<size_t> find(std::span<const std::string> sites) const;
+  /// The names of the sites that the patterns choose, in the order of the patterns; each once.
+  /// Throws Error as find(), for a pattern without a site.
+  std::vector<std::string> match(std::span<const std::string> patterns) const;
   int64_t width(std::span<const size_t> sites) const;  // of these together
 
   /// Rows by number (0 … rows − 1), in the order given: float32 [rows, width of the sites side by

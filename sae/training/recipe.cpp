@@ -223,6 +223,13 @@ Json to_json(const TrainOptions& options) {
   return json;
 }
 
+bool is_option(std::string_view key) {
+  constexpr std::array<std::string_view, 10> kOfRecipe{
+      "adam-beta1",  "adam-beta2", "adam-epsilon",   "decoder-norm", "initial-threshold",
+      "median-bias", "tanh-scale", "pre-activation", "tied",         "unit-norm-decoder"};
+  return std::find(kOfRecipe.begin(), kOfRecipe.end(), key) == kOfRecipe.end();
+}
+
 double learning_rate_at(const TrainOptions& options, uint64_t step) {
   return options.learning_rate * rise(step, options.warmup_steps) *
          rise(options.steps - 1 - step, options.decay_steps);

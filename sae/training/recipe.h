@@ -82,6 +82,10 @@ void validate(const TrainOptions& options);
 /// it resumes.
 Json to_json(const TrainOptions& options);
 
+/// Whether vyx-sae-train has an option of this name. The other keys of to_json() follow from the
+/// recipe alone.
+bool is_option(std::string_view key);
+
 /// The learning rate of step 0 … steps − 1, and λ: up from 1/warm-up of the value, constant, and
 /// (the rate alone) down, 1/decay of it at the last step.
 double learning_rate_at(const TrainOptions& options, uint64_t step);

@@ -53,20 +53,22 @@ Json record_of(const TrainOptions& options, const ActivationSource& source,
 }
 
 void require_same(const Json& now, const Json& then, const fs::path& checkpoint) {
-  const auto compare = [&](const Json& ours, const Json& theirs, std::string_view prefix,
-                           std::string_view fix) {
-    // The first four first: a recipe derives others from them.
-    if (const auto key = differing_key(ours, theirs, {"architecture", "latents", "batch", "steps"}))
-      fail("{}{}: found {}, but {} was made with {}; {}", prefix, *key,
-           ours.value(*key, Json()).dump(), checkpoint.string(), theirs.value(*key, Json()).dump(),
-           fix);
+  const auto compare = [&](const char* part, std::initializer_list<std::string> first,
+                           const auto& name, std::string_view fix) {
+    const Json ours = now.value(part, Json::object()), theirs = then.value(part, Json::object());
+    if (const auto key = differing_key(ours, theirs, first))
+      fail("{}: found {}, but {} was made with {}; {}", name(*key), ours.value(*key, Json()).dump(),
+           checkpoint.string(), theirs.value(*key, Json()).dump(), fix);
   };
-  compare(now.value("options", Json::object()), then.value("options", Json::object()), "--",
-          "give it as then, or start again with --overwrite");
-  for (const char* data : {"activations", "target"})
-    compare(now.value(data, Json::object()), then.value(data, Json::object()),
-            fmt::format("{}: ", data),
-            "resume on the same activations, or start again with --overwrite");
+  // First those that a recipe derives others from.
+  compare(
+      "options", {"architecture", "sparsity-form", "latents", "batch", "steps"},
+      [](const std::string& key) { return (is_option(key) ? "--" : "the recipe's ") + key; },
+      "give it as then, or start again with --overwrite");
+  for (const std::string data : {"activations", "target"})
+    compare(
+        data.c_str(), {}, [&](const std::string& key) { return data + ": " + key; },
+        "resume on the same activations, or start again with --overwrite");
 }
 
 struct Batch {

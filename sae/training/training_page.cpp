@@ -48,7 +48,7 @@ std::string training_page(const std::vector<Json>& metrics, const Json& options,
     const Json& last = metrics.back();
     page.paragraph(fmt::format(
         "After {} tokens it explains {:.1f} % of the variance of its activations with {:.1f} "
-        "latents a token; {:.1f} % of its latents are dead. Means over the last interval of the "
+        "latents per token; {:.1f} % of its latents are dead. Means over the last interval of the "
         "log.",
         with_commas(last.value("tokens", uint64_t{0})), 100 * number(last, "explained_variance"),
         number(last, "l0"), 100 * number(last, "dead_fraction")));
@@ -58,10 +58,10 @@ std::string training_page(const std::vector<Json>& metrics, const Json& options,
               tokens,
               "1 − E‖x − x̂‖² / variance of x",
               {curve(metrics, "explained variance", "explained_variance")}});
-  page.chart({"L0", tokens, "latents that fire, a token", {curve(metrics, "L0", "l0")}});
+  page.chart({"L0", tokens, "latents that fire, per token", {curve(metrics, "L0", "l0")}});
   page.chart({"Loss",
               tokens,
-              "mean a token, of normalised activations",
+              "mean per token, of normalised activations",
               {curve(metrics, "loss", "loss"), curve(metrics, "reconstruction", "reconstruction")},
               true});
   page.chart({"Dead latents",
@@ -77,7 +77,7 @@ std::string training_page(const std::vector<Json>& metrics, const Json& options,
       {"Schedule", tokens, "learning rate", {curve(metrics, "learning rate", "learning_rate")}});
   if (!metrics.empty() && number(metrics.back(), "sparsity_coefficient") > 0)
     page.chart({"Sparsity", tokens, "λ", {curve(metrics, "λ", "sparsity_coefficient")}});
-  page.chart({"Speed", tokens, "tokens a second", {curve(metrics, "speed", "tokens_per_second")}});
+  page.chart({"Speed", tokens, "tokens/s", {curve(metrics, "speed", "tokens_per_second")}});
   page.heading("Options");
   page.table({"option", "value"}, rows_of(options));
   page.heading("Activations");

@@ -4,6 +4,7 @@ and a way to run the drivers."""
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 
@@ -114,14 +115,79 @@ def write_sae(folder, scale=1.0, width=WIDTH, hook="blocks.1.hook_resid_post", *
     return folder
 
 
+def objects_at(value, path):
+    """The objects that a path of keys leads to; lists add nothing to it, null ends it."""
+    if isinstance(value, list):
+        return [found for item in value for found in objects_at(item, path)]
+    if value is None:
+        return []
+    if not path:
+        return [value]
+    return objects_at(value.get(path[0]), path[1:])
+
+
+def key_problems(found, listed):
+    """How the keys of an object differ from those listed, of which "name?" may be missing."""
+    names = {name.rstrip("?") for name in listed}
+    missing = {name for name in listed if not name.endswith("?")} - set(found)
+    return [f"{key} is not listed"
+            for key in set(found) - names] + [f"{key} is missing" for key in missing]
+
+
+def form_problems(form, result):
+    """How a result differs from one of the forms that --help lists."""
+    problems = key_problems(
+        set(result) - {"version"}, [key["name"] for key in form["keys"] if "." not in key["name"]])
+    for key in form["keys"]:
+        for found in objects_at(result, key["name"].rstrip("?").split(".")):
+            if key["members"]:
+                problems += [
+                    f"{key['name']}.{problem}"
+                    for problem in key_problems(found, key["members"].split(", "))
+                ]
+    return problems
+
+
 class Drivers:
-    """Runs drivers of the build under test."""
+    """Runs drivers of the build under test. Every --json is held to the keys that --help lists, and
+    every option that an error names has to be one."""
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
+        self.described = {}
+
+    def describe(self, driver):
+        """What --help --json says."""
+        if driver not in self.described:
+            result = subprocess.run([str(self.folder / driver), "--help", "--json"],
+                                    capture_output=True, text=True, timeout=60)
+            self.described[driver] = json.loads(result.stdout)
+        return self.described[driver]
+
+    def names(self):
+        """Every driver of the build."""
+        return sorted(path.name for path in self.folder.glob("vyx-*") if path.suffix == "")
+
+    def options(self):
+        """The options of all drivers."""
+        return {"help", "version"} | {
+            option["name"]
+            for driver in self.names()
+            for option in self.describe(driver)["options"]
+        }
 
     def run(self, driver, *args, **kwargs):
-        return subprocess.run([str(self.folder / driver), *map(str, args)], capture_output=True,
-                              text=True, timeout=300, **kwargs)
+        result = subprocess.run([str(self.folder / driver), *map(str, args)], capture_output=True,
+                                text=True, timeout=300, **kwargs)
+        if "--json" in args and "--help" not in args and result.stdout:
+            self.require_listed(driver, json.loads(result.stdout))
+        return result
+
+    def require_listed(self, driver, result):
+        """The keys of a result are those that --help lists, of one of its forms."""
+        described = self.describe(driver)
+        assert result["version"] == described["version"]
+        problems = [form_problems(form, result) for form in described["results"]]
+        assert [] in problems, (driver, min(problems, key=len))
 
     def json(self, driver, *args):
         result = self.run(driver, *args, "--json")
@@ -134,6 +200,9 @@ class Drivers:
         assert result.returncode == code, (result.returncode, result.stdout, result.stderr)
         assert result.stderr.count("\n") == 1, result.stderr
         assert result.stdout == "", result.stdout
+        named = re.sub("there is no option --[a-z-]+", "", result.stderr)
+        for option in re.findall(r"(?<![\w-])--([a-z][a-z0-9-]*)", named):
+            assert option in self.options(), (option, result.stderr)
         return result.stderr
 
 

@@ -32,7 +32,7 @@ options = {{model = "{{model}}", contrast = "{{pairs}}", method = "{{method}}", 
 seed = "{{seed}}", out = "vector.gguf"}}
 [steps.sweep]
 driver = "sweep"
-options = {{model = "{{model}}", vector = "{{steps.vector.out}}", pairs = "{{heldout}}", \
+options = {{model = "{{model}}", vector = "{{steps.vector.out}}", heldout = "{{heldout}}", \
 neutral = "{{neutral}}", coefficients = "{{coefficient}}"}}
 [results]
 shift = "sweep.rows[coefficient={{coefficient}}].shift"
@@ -123,7 +123,7 @@ def test_a_cell_is_what_the_drivers_say_by_hand(drivers, finished, experiment, t
     drivers.json("vyx-vector", "--model", tiny_model, "--contrast", tiny_pairs, "--method", "mean",
                  "--threads", 1, "--out", tmp_path / "v.gguf")
     swept = drivers.json("vyx-sweep", "--model", tiny_model, "--vector", tmp_path / "v.gguf",
-                         "--pairs", experiment.parent / "heldout.jsonl", "--neutral",
+                         "--heldout", experiment.parent / "heldout.jsonl", "--neutral",
                          experiment.parent / "neutral.txt", "--coefficients", 2, "--threads", 1)
     by_hand = next(row for row in swept["rows"] if row["coefficient"] == 2)
     row = next(row for row in rows(finished) if row["grid"] == {

@@ -72,7 +72,7 @@ def inputs(tmp_path_factory, tiny_model, tiny_pairs):
         "--sae": sae,
         "--neutral": folder / "neutral.txt",
         "--nulls": 1,
-        "--k": 2,
+        "--best-k": 2,
         "--candidates": 3,
         "--neutral-tokens": 64,
         "--sample-tokens": 6,
@@ -247,8 +247,8 @@ def test_the_page_draws_what_holds_elsewhere(report, open_page):
 
 
 def test_the_synthetic_model_shows_which_method_moves_the_neighbour(drivers, tmp_path):
-    found = drivers.json("vyx-compare", "--synthetic", "--nulls", 0, "--k", 3, "--candidates", 4,
-                         "--out", tmp_path)
+    found = drivers.json("vyx-compare", "--synthetic", "--nulls", 0, "--best-k", 3, "--candidates",
+                         4, "--out", tmp_path)
     methods = {method["name"]: method for method in found["methods"]}
 
     def shift(name):
@@ -275,8 +275,8 @@ def test_the_synthetic_model_shows_which_method_moves_the_neighbour(drivers, tmp
         "kl": "0.1,0.5"
     }, 2, ["headline's KL level is 0.3"]),
     ({
-        "k": 5
-    }, 2, ["1 <= k <= candidates"]),
+        "best_k": 5
+    }, 2, ["--best-k from 1 to --candidates"]),
     ({
         "nulls": -1
     }, 2, ["-1 nulls"]),

@@ -1,6 +1,7 @@
 """The drivers as a user types them, on a tiny model."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -8,9 +9,14 @@ import torch
 from conftest import PAIRS, write_tiny_gguf
 
 DRIVERS = [
-    "vyx-import", "vyx-inspect", "vyx-vector", "vyx-generate", "vyx-export", "vyx-sweep",
-    "vyx-harvest", "vyx-implicit"
+    "vyx-ablate", "vyx-compare", "vyx-export", "vyx-generate", "vyx-harvest", "vyx-implicit",
+    "vyx-import", "vyx-inspect", "vyx-latents", "vyx-sae-eval", "vyx-sae-train", "vyx-sweep",
+    "vyx-vector"
 ]
+
+
+def test_every_driver_is_tested(drivers):
+    assert drivers.names() == DRIVERS
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -20,6 +26,42 @@ def test_help_shows_examples_and_every_common_option(drivers, driver):
     assert f"usage: {driver} " in result.stdout and "examples:" in result.stdout
     for option in ("--json", "--seed", "--threads", "--device", "--quiet", "--version"):
         assert option in result.stdout
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_help_is_a_table_of_at_most_100_columns(drivers, driver):
+    lines = drivers.run(driver, "--help").stdout.splitlines()
+    assert max(map(len, lines[1:])) <= 100, max(lines[1:], key=len)
+    described = drivers.describe(driver)
+    text = " ".join(" ".join(lines).split())
+    for option in described["options"]:
+        assert f"--{option['name']}" in text and option["help"] in text
+        assert option["help"] and not re.search(r"\d{10}", option.get("default", ""))
+    for form in described["results"]:
+        assert form["keys"] and (form["when"] or len(described["results"]) == 1)
+
+
+def test_the_same_name_means_the_same_everywhere(drivers):
+    units = {}
+    for driver in DRIVERS:
+        for option in drivers.describe(driver)["options"]:
+            units.setdefault(option["name"], set()).add(
+                (option["type"], option.get("value", "").rstrip("…")))
+    assert units["tokens"] == {("integer", "N")}
+    assert units["site"] == {("text", "SITE")}
+    assert units["sites"] == units["target-sites"] == {("text", "PATTERN")}
+    assert {"sae-site", "target-site", "pairs", "text-tokens"}.isdisjoint(units)
+    for name, kinds in units.items():
+        assert len({type for type, _ in kinds}) == 1, (name, kinds)
+
+
+@pytest.mark.parametrize("driver, old, new", [("vyx-harvest", "--site", "--sites"),
+                                              ("vyx-sae-train", "--target-site", "--target-sites"),
+                                              ("vyx-generate", "--sae-site", "--site"),
+                                              ("vyx-latents", "--candidate", "--candidates")])
+def test_an_unknown_option_names_the_nearest(drivers, driver, old, new):
+    line = drivers.error(driver, old, "x", code=2)
+    assert f"there is no option {old}; did you mean {new}?" in line
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -186,7 +228,7 @@ def test_sweep_measures_each_coefficient_and_the_baseline(drivers, tiny_model, t
             "negative": "Bad and sad."
         }) + "\n" for x in ("it", "work", "home")))
     (tmp_path / "neutral.txt").write_text("The river flows past the town to the sea. " * 10)
-    report = drivers.json("vyx-sweep", "--model", tiny_model, "--vector", tiny_vector, "--pairs",
+    report = drivers.json("vyx-sweep", "--model", tiny_model, "--vector", tiny_vector, "--heldout",
                           tmp_path / "pairs.jsonl", "--neutral", tmp_path / "neutral.txt",
                           "--coefficients", 1, 4, "--max-kl", 100)
     rows = {row["coefficient"]: row for row in report["rows"]}

@@ -34,7 +34,7 @@ def text(tmp_path_factory):
 
 def options(model, text, out, *more, tokens=2000, site=SITE, context=32):
     return [
-        "--model", model, "--text", text, "--site", site, "--tokens", tokens, "--out", out,
+        "--model", model, "--text", text, "--sites", site, "--tokens", tokens, "--out", out,
         "--context", context, "--batch-tokens", 128, "--threads", 1, *more
     ]
 
@@ -51,7 +51,7 @@ def test_a_store_holds_what_the_model_gives(drivers, tiny_model, tmp_path):
     documents_ = documents(20, seed=1)
     (tmp_path / "a.txt").write_text("\n%\n".join(documents_))
     report = drivers.json("vyx-harvest", "--model", tiny_model, "--text", tmp_path / "a.txt",
-                          "--separator", "%", "--site", "model.layers.{0,1}", "--tokens", 10**6,
+                          "--separator", "%", "--sites", "model.layers.{0,1}", "--tokens", 10**6,
                           "--out", tmp_path / "store", "--dtype", "float32", "--context", 512,
                           "--sink-threshold", 0)
     manifest = json.loads((tmp_path / "store" / "manifest.json").read_text())
@@ -130,8 +130,8 @@ def test_kinds_of_text_give_the_same_store(drivers, tiny_model, tmp_path):
     stores = []
     for i, files in enumerate((["a.jsonl"], ["a.jsonl.gz"], ["half", "other"])):
         drivers.json("vyx-harvest", "--model", tiny_model, "--text",
-                     *(tmp_path / file for file in files), "--format", "jsonl", "--text-key",
-                     "body", "--site", SITE, "--tokens", 900, "--out", tmp_path / str(i),
+                     *(tmp_path / file for file in files), "--text-format", "jsonl", "--text-key",
+                     "body", "--sites", SITE, "--tokens", 900, "--out", tmp_path / str(i),
                      "--context", 32)
         stores.append(rows_of(tmp_path / str(i)))
     assert stores[0].shape == (900, 32) and stores[0].dtype == torch.bfloat16
@@ -154,7 +154,7 @@ def test_running_again_says_that_it_is_finished(drivers, tiny_model, text, tmp_p
 def test_what_was_left_out_is_shown(drivers, tiny_model, tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone two\r\nthree \xff four\x00 five\r\n" * 30)
     result = drivers.run("vyx-harvest", "--model", tiny_model, "--text", tmp_path / "a.txt",
-                         "--site", SITE, "--tokens", 10**6, "--out", tmp_path / "store",
+                         "--sites", SITE, "--tokens", 10**6, "--out", tmp_path / "store",
                          "--sink-threshold", 1.1)
     assert result.returncode == 0, result.stderr
     manifest = json.loads((tmp_path / "store" / "manifest.json").read_text())
@@ -218,7 +218,7 @@ def test_killed_behind_a_shard_it_goes_on_from_there(drivers, tiny_model, text, 
     process.kill()
     process.wait()
     resumed = drivers.run("vyx-harvest", *arguments(store))
-    assert resumed.returncode == 0 and "went on behind" in resumed.stdout, resumed.stderr
+    assert resumed.returncode == 0 and "went on after" in resumed.stdout, resumed.stderr
     assert contents(store) == contents(tmp_path / "straight")
 
 
@@ -263,7 +263,7 @@ def test_any_module_harvests_from_tensors(drivers, tmp_path):
     image, scale = torch.randn(50, 3), torch.randn(50)
     save_file({"scale": scale, "image": image}, tmp_path / "inputs.safetensors")
     arguments = [
-        "--model", tmp_path / "m.pt", "--inputs", tmp_path / "inputs.safetensors", "--site",
+        "--model", tmp_path / "m.pt", "--inputs", tmp_path / "inputs.safetensors", "--sites",
         "linear", "--tokens", 40, "--dtype", "float32", "--batch-tokens", 7, "--sink-threshold", 0
     ]
     drivers.json("vyx-harvest", *arguments, "--out", tmp_path / "store")

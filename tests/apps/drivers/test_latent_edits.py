@@ -17,7 +17,7 @@ SITE = "model.layers.1:output"
 def trained(drivers, tiny_model, text, tmp_path_factory):
     """A TopK autoencoder of the tiny model, as vyx-sae-train leaves it."""
     folder = tmp_path_factory.mktemp("trained")
-    drivers.json("vyx-harvest", "--model", tiny_model, "--text", text, "--site", SITE, "--tokens",
+    drivers.json("vyx-harvest", "--model", tiny_model, "--text", text, "--sites", SITE, "--tokens",
                  800, "--out", folder / "store")
     drivers.json("vyx-sae-train", "--activations", folder / "store", "--architecture", "topk",
                  "--latents", LATENTS, "--k", 8, "--batch", 64, "--steps", 60, "--lr", 2e-3,
@@ -249,10 +249,10 @@ def test_latents_that_cannot_be_changed(drivers, tiny_model, relu, trained, text
     for words in ("latents.safetensors: not found", "vyx-sae-eval --sae", "--latents-out"):
         assert words in line
     assert "sae/nothing" in error("--sae", "sae/nothing", "--latent", "5=1")
-    assert "no site" in error("--sae", relu, "--sae-site", "model.layers.9", "--latent", "5=1")
-    assert "expected one" in error("--sae", relu, "--sae-site", "model.layers.*", "--latent", "5=1")
+    assert "no site" in error("--sae", relu, "--site", "model.layers.9", "--latent", "5=1")
+    assert "expected one" in error("--sae", relu, "--site", "model.layers.*", "--latent", "5=1")
     nowhere = write_relu_sae(tmp_path / "nowhere", hook="")
-    assert "--sae-site" in error("--sae", nowhere, "--latent", "5=1")
+    assert "--site" in error("--sae", nowhere, "--latent", "5=1")
     wide = write_relu_sae(tmp_path / "wide", width=40)
     assert "expected 40 values" in error("--sae", wide, "--latent", "5=1")
 

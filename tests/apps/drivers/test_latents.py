@@ -74,7 +74,7 @@ def by_latent(report):
 
 
 def test_the_planted_latent_leads_by_difference_and_cosine(drivers, base, vector, difference):
-    report = drivers.json("vyx-latents", *base, "--tokens", "last", "--vector", vector, "--by",
+    report = drivers.json("vyx-latents", *base, "--positions", "last", "--vector", vector, "--by",
                           "difference", "--top", 4)
     first = report["latents"][0]
     assert first["latent"] == READER and len(report["latents"]) == 4
@@ -118,8 +118,10 @@ def test_attribution_is_of_what_fires(drivers, base, files):
 
 
 def test_means_over_all_tokens(drivers, base):
-    report = drivers.json("vyx-latents", *base, "--tokens", "all", "--by", "difference", "--top", 1)
-    last = drivers.json("vyx-latents", *base, "--tokens", "last", "--by", "difference", "--top", 1)
+    report = drivers.json("vyx-latents", *base, "--positions", "all", "--by", "difference", "--top",
+                          1)
+    last = drivers.json("vyx-latents", *base, "--positions", "last", "--by", "difference", "--top",
+                        1)
     assert report == {
         **drivers.json("vyx-latents", *base, "--by", "difference", "--top", 1), "seconds":
         report["seconds"]
@@ -142,7 +144,7 @@ def test_contexts_come_from_the_prompts_or_from_text(drivers, base, files):
     for context in found:
         assert context["before"] + context["token"] + context["after"] in NEUTRAL and context[
             "token"]
-    report = drivers.json("vyx-latents", *base, "--top", 1, "--latent", DEAD, "--text",
+    report = drivers.json("vyx-latents", *base, "--top", 1, "--show", DEAD, "--text",
                           files / "neutral.txt")
     assert by_latent(report)[DEAD]["contexts"] == []
 
@@ -159,7 +161,7 @@ def test_the_same_run_twice(drivers, base, files):
 
 def test_the_table_fits_and_says_what_is_not_there(drivers, base, files, vector):
     full = drivers.run("vyx-latents", *base, "--heldout", files / "heldout.jsonl", "--neutral",
-                       files / "neutral.txt", "--vector", vector, "--top", 3, "--latent", DEAD)
+                       files / "neutral.txt", "--vector", vector, "--top", 3, "--show", DEAD)
     assert full.returncode == 0, full.stderr
     assert max(map(len, full.stdout.split("\n")[:8])) <= 120
     for words in ("AUROC", "shift", "attrib.", "cosine", "promotes", "suppresses", "«",
@@ -178,15 +180,15 @@ def test_bad_input_is_one_line(drivers, tiny_model, tiny_pairs, sae, base, files
         return error("--model", tiny_model, "--sae", other, "--contrast", tiny_pairs, *args)
 
     assert "one of --contrast and --template" in error("--model", tiny_model, "--sae", sae, code=2)
-    assert f"--latent {2 * WIDTH}: expected 0 to {2 * WIDTH - 1}" in error(
-        *base, "--latent", 2 * WIDTH, code=2)
-    assert "--latent -1" in error(*base, "--latent=-1", code=2)
+    assert f"--show {2 * WIDTH}: expected 0 to {2 * WIDTH - 1}" in error(
+        *base, "--show", 2 * WIDTH, code=2)
+    assert "--show -1" in error(*base, "--show=-1", code=2)
     assert "--by best" in error(*base, "--by", "best", code=2)
     assert "--heldout" in error(*base, "--by", "attribution", code=2)
     assert "--neutral" in error(*base, "--heldout", files / "heldout.jsonl", "--by", "shift",
                                 code=2)
     assert "--vector" in error(*base, "--by", "cosine", code=2)
-    assert "--tokens first" in error(*base, "--tokens", "first", code=2)
+    assert "--positions first" in error(*base, "--positions", "first", code=2)
     assert "--dose" in error(*base, "--dose", 0, code=2)
 
     assert str(tmp_path / "none") in error_of(tmp_path / "none")
@@ -213,7 +215,7 @@ def test_bad_input_is_one_line(drivers, tiny_model, tiny_pairs, sae, base, files
          "negative": "sad<|im_end|>"
      }) + "\n")
     assert "use --tokens all" in error("--model", tiny_model, "--sae", sae, "--contrast",
-                                       tmp_path / "special.jsonl", "--tokens", "last")
+                                       tmp_path / "special.jsonl", "--positions", "last")
     (tmp_path / "blank.txt").write_text(" \n")
     assert "found no text" in error(*base, "--text", tmp_path / "blank.txt")
     elsewhere = tmp_path / "elsewhere.gguf"

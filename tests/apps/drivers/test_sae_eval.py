@@ -14,7 +14,7 @@ WIDTH = 32
 @pytest.fixture(scope="module")
 def store(drivers, tiny_model, text, tmp_path_factory):
     out = tmp_path_factory.mktemp("stores") / "store"
-    drivers.json("vyx-harvest", "--model", tiny_model, "--text", text, "--site",
+    drivers.json("vyx-harvest", "--model", tiny_model, "--text", text, "--sites",
                  "model.layers.1:output", "--tokens", 600, "--dtype", "float32", "--out", out)
     return out
 

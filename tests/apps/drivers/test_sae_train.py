@@ -21,7 +21,7 @@ def store(drivers, tiny_model, tmp_path_factory):
     (folder / "text.txt").write_text("\n\n".join(" ".join(
         "".join(generator.choices("abcdefghij", k=generator.randint(1, 7))) for _ in range(60))
                                                  for _ in range(40)))
-    drivers.json("vyx-harvest", "--model", tiny_model, "--text", folder / "text.txt", "--site",
+    drivers.json("vyx-harvest", "--model", tiny_model, "--text", folder / "text.txt", "--sites",
                  "model.layers.1", "--tokens", 8000, "--out", folder / "store")
     return folder / "store"
 

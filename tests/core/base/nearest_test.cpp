@@ -14,5 +14,11 @@ TEST_CASE("[core.nearest] nearest ranks by edit distance, ties by order") {
   CHECK(nearest("x", {}).empty());
 }
 
+TEST_CASE("[core.nearest] did_you_mean names the nearest, or says that there is none") {
+  const std::vector<std::string> names{"--sites", "--tokens"};
+  CHECK(did_you_mean("--site", names) == "; did you mean --sites?");
+  CHECK(did_you_mean("--site", {}) == "; there are none");
+}
+
 }  // namespace
 }  // namespace vyx

@@ -1,8 +1,10 @@
 #include "tests/test_support.h"
 
+#include "core/base/display_width.h"
 #include "core/base/text.h"
 #include "core/base/utf8.h"
 
+using vyx::display_width;
 using vyx::is_utf8;
 using vyx::quote;
 
@@ -15,6 +17,13 @@ TEST_CASE("[core.text] UTF-8 by the letter of RFC 3629") {
         "\xe2\x82", "\xe2\x82\x41", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80",
         "\xff", "a\xf0\x9f\x98"})
     CHECK_FALSE_MESSAGE(is_utf8(bad), quote(bad));
+}
+
+TEST_CASE("[core.text] a character is one column wide, however many bytes it has") {
+  CHECK(display_width("") == 0);
+  CHECK(display_width("FILE…") == 5);
+  CHECK(display_width("λ ≤ −1") == 6);
+  CHECK(display_width("\xff") == 1);  // what a terminal shows in place of malformed bytes
 }
 
 TEST_CASE("[core.text] a quotation is one printable line of bounded length") {

@@ -63,6 +63,22 @@ TEST_CASE("[sae.activation_store] rows come back in any order, from any site, in
   }
 }
 
+TEST_CASE("[sae.activation_store] patterns choose sites, in the order of the patterns, each once") {
+  const TemporaryFolder folder;
+  const at::Tensor rows = random_rows(3, 2);
+  write_store(folder / "store",
+              {{"m.1:output", rows}, {"m.2:output", rows}, {"m.2.mlp:input", rows}},
+              ElementType::f32, 300);
+  const ActivationStore store(folder / "store");
+  const auto match = [&](std::vector<std::string> patterns) { return store.match(patterns); };
+  using Names = std::vector<std::string>;
+  CHECK(match({"m.2"}) == Names{"m.2:output"});
+  CHECK(match({"*.mlp:input", "m.{1..3}"}) == Names{"m.2.mlp:input", "m.1:output", "m.2:output"});
+  CHECK(match({"m.2", "m.*"}) == Names{"m.2:output", "m.1:output"});
+  CHECK(match({}).empty());
+  CHECK(contains(error_of([&] { match({"m.1", "m.4"}); }), "no site m.4; it has m.1:output"));
+}
+
 TEST_CASE("[sae.activation_store] the manifest's statistics are those of the stored rows") {
   const TemporaryFolder folder;
   const at::Tensor rows = random_rows(1000, 7) + 3;

@@ -195,6 +195,12 @@ TEST_CASE("[sae.train] other options and other activations are not resumed, and 
   changed = options;
   changed.seed = 9;
   CHECK(contains(error(changed), "--seed: found 9"));
+  changed = options;
+  changed.adam.beta1 = 0.5;  // no option of vyx-sae-train
+  CHECK(contains(error(changed), "the recipe's adam-beta1: found 0.5"));
+  changed = options;
+  changed.autoencoder.architecture = Architecture::jump_relu;
+  CHECK(contains(error(changed), "--architecture: found \"jump-relu\""));
   CHECK(contains(error(options, {.seed = 3}), "activations: seed: found 3"));
   PlantedSource source({}), target({.seed = 8});
   CHECK(contains(
