@@ -1,24 +1,20 @@
 #include "apps/compare/language_subject.h"
 
 #include <ATen/Functions.h>
-#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 
 #include "apps/compare/continuation_direction.h"
 #include "core/base/error.h"
 #include "core/edits/attached_edit.h"
-#include "core/hooks/activation.h"
 #include "core/io/digest.h"
 #include "models/activations/gradients.h"
 #include "models/activations/last_token_activations.h"
+#include "models/activations/row_activations.h"
 #include "models/generation/generate.h"
 
 namespace vyx::compare {
 namespace {
-
-constexpr double kSink = 10;  // attention sinks: rows of more than so many times the median norm
-                              // (models/activations/harvest.h)
 
 /// Holds an edit in the model while `run` runs.
 template <class Run>
@@ -33,21 +29,14 @@ auto edited(models::LanguageModel& model, const Site& site, const Edit* edit, Ru
 /// Activations of every token of `windows` at `site`, without attention sinks [rows, d] float32.
 at::Tensor activations_of(models::LanguageModel& model, const Site& site,
                           const std::vector<std::vector<models::TokenId>>& windows) {
-  const at::NoGradGuard no_grad;
   std::vector<at::Tensor> rows;
-  const HookHandle handle =
-      model.module().hook(std::span(&site, 1), [&](const Site&, const c10::IValue& value) {
-        const auto x = activation_of(value);  // [1, seq, d]
-        if (!x || x->dim() != 3)
-          fail("{}: found no activation [batch, seq, d]; choose another site", site.name());
-        rows.push_back(x->flatten(0, 1).to(at::kFloat).cpu());
-        return std::nullopt;
-      });
   for (const auto& window : windows)
-    model.harvest({.ids = at::tensor(window, at::kLong).unsqueeze(0)});
-  const at::Tensor all = at::cat(rows);       // [tokens, d]
-  const at::Tensor norms = all.norm(2, {1});  // [tokens]
-  return all.index({norms <= kSink * norms.median()}).contiguous();
+    rows.push_back(models::batch_activations(
+        model, {.ids = at::tensor(window, at::kLong).unsqueeze(0), .mask = {}}, site)[0]);
+  const at::Tensor all = at::cat(rows);             // [tokens, d]
+  const at::Tensor norms = models::row_norms(all);  // [tokens]
+  const double limit = models::sink_limit(norms.median().item<double>());
+  return all.index({models::are_within(norms, limit)}).contiguous();
 }
 
 }  // namespace

@@ -145,10 +145,11 @@ int main(int argc, char** argv) {
     const apps::LatentStudy study = apps::study_latents(model, autoencoder, site, input, options);
     if (!common.json) {
       fmt::print("{}", to_text(study));
-      if (study.special + study.sinks > 0)
-        common.warn(fmt::format(
-            "left out of the statistics: {} special tokens and {} attention sinks{}", study.special,
-            study.sinks, options.all_tokens ? "" : ", last tokens of prompts"));
+      if (study.left.special + study.left.sinks > 0)
+        common.warn(
+            fmt::format("left out of the statistics: {} special tokens and {} attention sinks{}",
+                        study.left.special, study.left.sinks,
+                        options.all_tokens ? "" : ", last tokens of prompts"));
       fmt::print("{}: {} latents at {}, {} prompts, in {:.1f} s\n", files.sae, study.latents(),
                  study.site, study.prompts, stopwatch.seconds());
     }

@@ -6,6 +6,7 @@
 
 #include "apps/inspect/inspect.h"
 #include "core/hooks/activation.h"
+#include "core/hooks/activation_reader.h"
 #include "core/hooks/hooked_module.h"
 #include "core/hooks/script_archive.h"
 #include "models/language_model/language_model.h"
@@ -16,16 +17,19 @@ namespace {
 /// Shapes of the activations at a language model's sites, from a forward of two tokens.
 std::map<std::string, std::string> site_shapes(const std::string& path) {
   auto model = models::LanguageModel::load(path);
-  std::map<std::string, std::string> shapes;
-  std::vector<HookHandle> handles;
-  for (const char* pattern : {"**:input", "**:output"})
-    handles.push_back(model.module().hook(pattern, [&](const Site& site, const c10::IValue& value) {
-      if (const auto activation = activation_of(value))
-        shapes[site.name()] = fmt::format("[{}]", fmt::join(activation->sizes(), ", "));
-      return std::optional<c10::IValue>();
-    }));
+  std::vector<Site> sites;
+  for (const std::string& name : model.module().sites()) sites.push_back(Site::parse(name));
+  const auto keep = [](const Site&, const c10::IValue& value) {
+    return activation_of(value).value_or(at::Tensor());
+  };
   const std::vector<std::vector<models::TokenId>> prompt{{0, 0}};
-  model.logits(models::make_batch(prompt, models::Padding::right, 0));
+  const auto calls = read_calls(model.module(), sites, keep, [&] {
+    model.logits(models::make_batch(prompt, models::Padding::right, 0));
+  });
+  std::map<std::string, std::string> shapes;
+  for (size_t i = 0; i < sites.size(); ++i)
+    if (!calls[i].empty())
+      shapes[sites[i].name()] = fmt::format("[{}]", fmt::join(calls[i].back().sizes(), ", "));
   return shapes;
 }
 

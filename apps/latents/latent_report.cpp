@@ -256,7 +256,7 @@ Json to_json(const LatentStudy& study) {
   if (study.kl.defined()) scores["kl"] = list_of(study.kl);
   return {{"site", study.site},
           {"prompts", study.prompts},
-          {"left_out", {{"special", study.special}, {"sinks", study.sinks}}},
+          {"left_out", {{"special", study.left.special}, {"sinks", study.left.sinks}}},
           {"median_norm", study.median_norm},
           {"reads_by", name_of(study.reads)},
           {"writes_by", name_of(study.writes)},

@@ -70,7 +70,7 @@ class Study {
       prompts_.push_back(model.encode_prompt(pair.negative));
     result_.site = site.name();
     result_.median_norm = models::median_norm(model, prompts_, site);
-    max_norm_ = models::kSinkThreshold * result_.median_norm;
+    max_norm_ = models::sink_limit(result_.median_norm);
   }
 
   LatentStudy run() {
@@ -109,8 +109,7 @@ class Study {
     result_.scores[Score::auroc] = reading.separation.auroc.to(at::kDouble);
     result_.scores[Score::difference] = reading.separation.difference.to(at::kDouble);
     result_.prompts = static_cast<uint64_t>(reading.positives + reading.negatives);
-    result_.special = reading.special;
-    result_.sinks = reading.sinks;
+    result_.left = reading.left;
   }
 
   void follow_gradients(const at::Tensor& directions) {

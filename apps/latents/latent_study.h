@@ -80,9 +80,9 @@ struct LatentStudy {
   std::vector<int64_t> read_place, write_place;        // [latents] from 1; 0: not measured
   std::vector<int64_t> measured;  // the latents whose output effects were measured
   std::vector<ShownLatent> shown;
-  bool with_contexts = false;       // they were looked for
-  uint64_t prompts = 0;             // that were read, of both sides
-  uint64_t special = 0, sinks = 0;  // tokens of them (of --positions last: prompts) that were left out
+  bool with_contexts = false;  // they were looked for
+  uint64_t prompts = 0;        // that were read, of both sides
+  models::LeftOut left;        // tokens of them (of --positions last: prompts) that were left out
 
   int64_t latents() const { return static_cast<int64_t>(read_place.size()); }
 };

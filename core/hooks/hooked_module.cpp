@@ -11,7 +11,6 @@
 
 #include "core/base/error.h"
 #include "core/base/nearest.h"
-#include "core/hooks/activation.h"
 #include "core/hooks/call_bounds.h"
 #include "core/hooks/run_frame.h"
 #include "core/hooks/script_error.h"
@@ -134,6 +133,10 @@ std::vector<Site> HookedModule::match(std::string_view pattern) const {
   return sites;
 }
 
+void HookedModule::require(std::span<const Site> sites) const {
+  for (const Site& site : sites) (void)impl_->methods_at(site);
+}
+
 HookHandle HookedModule::hook(std::string_view pattern, Hook hook) {
   return this->hook(std::span<const Site>(match(pattern)), std::move(hook));
 }
@@ -193,34 +196,6 @@ int HookedModule::calls_at_most(const std::string& method, const Site& site) con
   for (const TappedMethod& tapped : impl_->methods_at(site))
     calls += impl_->calls_at_most(entry, *tapped.function);
   return std::min(calls, 2);
-}
-
-std::map<std::string, std::vector<at::Tensor>> capture(HookedModule& module,
-                                                       std::string_view pattern, Arguments args,
-                                                       const std::string& method) {
-  const std::vector<Site> sites = module.match(pattern);
-  std::map<std::string, std::vector<at::Tensor>> captured;
-  for (const Site& site : sites) captured[site.name()];
-  std::mutex mutex;  // of captured: forked branches run at the same time
-  // Another thread may be running the module too; this run of it is the one inside this frame.
-  const auto mine = std::make_shared<Run>();
-  const RunFrameScope scope(mine);
-  const HookHandle handle = module.hook(
-      sites, [&](const Site& site, const c10::IValue& value) -> std::optional<c10::IValue> {
-        const RunFrame* frame = current_frame();
-        if (!frame || frame->outer != mine) return std::nullopt;
-        auto activation = activation_of(value);
-        if (!activation)
-          fail("{}: found {}, expected a value that holds a tensor", site.name(), value.tagKind());
-        const std::lock_guard lock(mutex);
-        captured.at(site.name()).push_back(std::move(*activation));
-        return std::nullopt;
-      });
-  module.harvest(method, std::move(args));
-  for (const auto& [site, activations] : captured) {
-    if (activations.empty()) fail("{}: {} never called this site", site, method);
-  }
-  return captured;
 }
 
 }  // namespace vyx

@@ -3,7 +3,6 @@
 #include <ATen/core/ivalue.h>
 #include <torch/csrc/jit/api/module.h>
 
-#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -34,6 +33,9 @@ class HookedModule {
   /// object. Throws Error naming the nearest sites when there is none.
   std::vector<Site> match(std::string_view pattern) const;
 
+  /// Throws Error naming the nearest sites for one that the module lacks.
+  void require(std::span<const Site> sites) const;
+
   /// Hooks every site that `pattern` chooses. Hooks of a site run in the order in which they were
   /// added.
   HookHandle hook(std::string_view pattern, Hook hook);
@@ -63,12 +65,5 @@ class HookedModule {
   struct Impl;
   std::shared_ptr<Impl> impl_;
 };
-
-/// Runs `method` and returns the activations (activation.h) at every site that `pattern` chooses,
-/// by site name, in order of their calls. The tensors are those that went through the module, not
-/// copies. Throws Error for a site that was never reached.
-std::map<std::string, std::vector<at::Tensor>> capture(HookedModule& module,
-                                                       std::string_view pattern, Arguments args,
-                                                       const std::string& method = "forward");
 
 }  // namespace vyx

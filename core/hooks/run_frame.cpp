@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 
 namespace vyx {
@@ -19,7 +20,14 @@ std::shared_ptr<RunFrame> next_frame() {
 
 std::shared_ptr<RunFrame> frame_with(std::shared_ptr<Run> run) {
   auto frame = next_frame();
-  frame->outer = std::exchange(frame->run, std::move(run));
+  frame->run = std::move(run);
+  frame->readers = std::exchange(frame->next_readers, {});
+  return frame;
+}
+
+std::shared_ptr<RunFrame> frame_with(ReaderId reader) {
+  auto frame = next_frame();
+  frame->next_readers.push_back(reader);
   return frame;
 }
 
@@ -27,6 +35,11 @@ std::shared_ptr<RunFrame> frame_with(std::shared_ptr<const ReducedTokenMask> mas
   auto frame = next_frame();
   frame->mask = std::move(mask);
   return frame;
+}
+
+ReaderId next_reader() {
+  static std::atomic<ReaderId> count{0};
+  return ++count;
 }
 
 }  // namespace
@@ -80,5 +93,15 @@ RunFrameScope::RunFrameScope(std::shared_ptr<Run> run)
 
 RunFrameScope::RunFrameScope(std::shared_ptr<const ReducedTokenMask> mask)
     : guard_(kFrameKind, frame_with(std::move(mask))) {}
+
+RunFrameScope::RunFrameScope(ReaderId reader) : guard_(kFrameKind, frame_with(reader)) {}
+
+ReaderScope::ReaderScope() : id_(next_reader()), scope_(id_) {}
+
+bool is_read_by(ReaderId reader) {
+  const RunFrame* frame = current_frame();
+  return frame != nullptr &&
+         std::find(frame->readers.begin(), frame->readers.end(), reader) != frame->readers.end();
+}
 
 }  // namespace vyx

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
 
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -67,9 +68,14 @@ class ReducedTokenMask {
   mutable Reduction all_, generated_;
 };
 
+/// Who reads a run (activation_reader.h). No two are alike, so that what is left of an earlier run,
+/// a branch that nobody waited for, is never taken for a later one's.
+using ReaderId = uint64_t;
+
 struct RunFrame final : c10::DebugInfoBase {
   std::shared_ptr<Run> run;
-  std::shared_ptr<const Run> outer;  // the run around `run`, of which a hook started it
+  std::vector<ReaderId> readers;       // of `run`
+  std::vector<ReaderId> next_readers;  // of the runs that start in this frame
   std::shared_ptr<const ReducedTokenMask> mask;
 };
 
@@ -83,7 +89,25 @@ class RunFrameScope {
   explicit RunFrameScope(std::shared_ptr<const ReducedTokenMask> mask);
 
  private:
+  friend class ReaderScope;
+  explicit RunFrameScope(ReaderId reader);
+
   c10::DebugInfoGuard guard_;
 };
+
+/// A reader of the runs that this thread starts until the end of the scope, but not of those that
+/// their hooks start. Scopes nest: each reads.
+class ReaderScope {
+ public:
+  ReaderScope();
+  ReaderId id() const { return id_; }
+
+ private:
+  const ReaderId id_;
+  const RunFrameScope scope_;
+};
+
+/// Whether the run that calls this, from a hook, is read by that reader.
+bool is_read_by(ReaderId reader);
 
 }  // namespace vyx

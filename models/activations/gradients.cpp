@@ -3,7 +3,6 @@
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <fmt/ranges.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
@@ -12,6 +11,7 @@
 
 #include "core/base/error.h"
 #include "core/hooks/activation.h"
+#include "core/hooks/activation_reader.h"
 #include "core/hooks/token_mask.h"
 
 namespace vyx::models {
@@ -25,23 +25,18 @@ struct Recorded {
 };
 
 Recorded record(LanguageModel& model, const Batch& batch, const Site& site) {
-  Recorded recorded;
-  const auto handle = model.module().hook(
-      std::span(&site, 1),
-      [&](const Site&, const c10::IValue& value) -> std::optional<c10::IValue> {
-        const auto found = activation_of(value);
-        if (!found || found->dim() != 3 || found->sizes().slice(0, 2) != batch.ids.sizes())
-          fail("{}: found {}, expected an activation [{}, d]; choose another site", site.name(),
-               found ? fmt::format("shape [{}]", fmt::join(found->sizes(), ", ")) : "no tensor",
-               fmt::join(batch.ids.sizes(), ", "));
-        recorded.x = found->detach().clone().requires_grad_(true);
-        return with_activation(value, recorded.x);
-      });
+  std::vector<at::Tensor> leaves;
+  const auto replace = [&](const Site&, const c10::IValue& value) -> std::optional<c10::IValue> {
+    leaves.push_back(activation_at(site, value, batch.ids.sizes()).detach().clone());
+    return with_activation(value, leaves.back().requires_grad_(true));
+  };
   ForwardCall call = model.call({.ids = batch.ids, .real = batch.mask});
   const TokenMaskScope tokens(call.tokens);
-  recorded.hidden = model.module().run(call.method, std::move(call.arguments)).toTensor();
-  if (!recorded.x.defined()) fail("{}: the model's forward never reached this site", site.name());
-  return recorded;
+  at::Tensor hidden;
+  run_hooked(model.module(), std::span(&site, 1), replace, [&] {
+    hidden = model.module().run(call.method, std::move(call.arguments)).toTensor();
+  });
+  return {.x = only_call(site, leaves), .hidden = hidden};
 }
 
 }  // namespace

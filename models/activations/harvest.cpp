@@ -2,25 +2,20 @@
 
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/core/grad_mode.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <limits>
-#include <map>
 #include <utility>
 
 #include "core/base/error.h"
-#include "core/hooks/activation.h"
+#include "core/hooks/activation_reader.h"
+#include "core/hooks/token_mask.h"
+#include "models/language_model/forward_scope.h"
 
 namespace vyx::models {
 namespace {
 
 constexpr const char* kCursor = "harvest's cursor";
-
-at::Tensor norms_of(const at::Tensor& rows) {  // [rows, d] -> [rows]
-  return at::linalg_vector_norm(rows, 2, at::IntArrayRef{1});
-}
 
 at::Tensor select(const at::Tensor& rows,
                   const at::Tensor& keep) {  // [rows, ..], [rows] bool -> [kept, ..]
@@ -29,10 +24,6 @@ at::Tensor select(const at::Tensor& rows,
 
 double mean_of(const at::Tensor& values) {
   return values.to(at::kDouble).mean().item<double>();
-}
-
-uint64_t count_of(const at::Tensor& mask) {
-  return static_cast<uint64_t>(mask.sum().item<int64_t>());
 }
 
 std::vector<double> numbers(const Json& json, const char* key, size_t count) {
@@ -70,77 +61,45 @@ struct Harvest::Kept {
   }
 };
 
-/// The hooks, and what they saw in the forward that is running.
-struct Harvest::Capture {
-  Capture(HookedModule& module, std::span<const Site> sites) : seen(sites.size()) {
-    for (size_t i = 0; i < sites.size(); ++i) index[sites[i]] = i;
-    handle = module.hook(
-        sites, [this](const Site& site, const c10::IValue& value) -> std::optional<c10::IValue> {
-          if (listening) take(site, value);
-          return std::nullopt;
-        });
-  }
-
-  void take(const Site& site, const c10::IValue& value) {
-    const auto activation = activation_of(value);  // [.., d]
-    if (!activation || activation->dim() < 1 || !activation->is_floating_point())
-      fail("{}: found {}, expected an activation [.., d]; choose another site", site.name(),
-           activation ? fmt::format("shape [{}]", fmt::join(activation->sizes(), ", "))
-                      : "no tensor");
-    at::Tensor& place = seen[index.at(site)];
-    if (place.defined())
-      fail("{}: found a second call in one forward, expected one; choose another site",
-           site.name());
-    // A copy, since the module may go on to write in place.
-    place = activation->reshape({-1, activation->size(-1)})
-                .to(at::kCPU, at::kFloat, false, /*copy=*/true);
-  }
-
-  std::map<Site, size_t> index;
-  std::vector<at::Tensor> seen;  // [rows, d] a site
-  bool listening = false;
-  HookHandle handle;  // last, so that no hook outlives what it refers to
-};
-
 Harvest::Harvest(std::unique_ptr<HarvestInput> input, HarvestOptions options)
     : input_(std::move(input)), options_(std::move(options)) {
   validate(options_);
-  capture_ = std::make_unique<Capture>(input_->module(), options_.sites);
+  input_->module().require(options_.sites);
 }
 
-Harvest::Harvest(Harvest&&) noexcept = default;
-Harvest::~Harvest() = default;
-
 std::optional<Harvest::Kept> Harvest::run() {
-  const at::NoGradGuard no_grad;
-  std::fill(capture_->seen.begin(), capture_->seen.end(), at::Tensor());
-  capture_->listening = true;
-  const auto rows = input_->run();
-  capture_->listening = false;
-  if (!rows) return std::nullopt;
-
-  const auto flat = [](const at::Tensor& mask) {
-    return mask.defined() ? mask.reshape({-1}) : mask;
+  auto forward = input_->next();
+  if (!forward) return std::nullopt;
+  const auto keep_rows = [](const Site& site, const c10::IValue& value) {
+    const at::Tensor x = copy_of(activation_at(site, value));  // [.., d]
+    return x.reshape({-1, x.size(-1)});
   };
-  const at::Tensor real = flat(rows->real), special = flat(rows->special);  // [rows] bool
-  at::Tensor keep = real;
-  if (special.defined() && !options_.keep_special)
-    keep = real.defined() ? real & ~special : ~special;
+  const ForwardScope scope;
+  const TokenMaskScope mask(forward->call.tokens);
+  const std::vector<at::Tensor> read =  // [rows, d] per site
+      read_once(input_->module(), options_.sites, keep_rows, [&] {
+        input_->module().harvest(forward->call.method, std::move(forward->call.arguments),
+                                 forward->keywords);
+      });
+
+  RowFacts& facts = forward->facts;
+  for (at::Tensor* fact : {&facts.real, &facts.special, &facts.tokens})
+    if (fact->defined()) *fact = fact->reshape({-1});  // [rows]
+  const auto& [real, special, tokens] = facts;
+  const at::Tensor keep = text_rows(facts, options_.keep_special);  // [rows]
 
   Kept kept;
   int64_t count = real.defined() ? real.size(0) : special.defined() ? special.size(0) : -1;
   for (size_t i = 0; i < options_.sites.size(); ++i) {
     const std::string site = options_.sites[i].name();
-    const at::Tensor& seen = capture_->seen[i];  // [rows, d]
-    if (!seen.defined()) fail("{}: the forward never reached this site", site);
-    if (count < 0) count = seen.size(0);
-    if (seen.size(0) != count)
+    if (count < 0) count = read[i].size(0);
+    if (read[i].size(0) != count)
       fail(
           "{}: found {} rows in a forward of {} tokens, expected a row a token; choose another "
           "site",
-          site, seen.size(0), count);
-    kept.rows.push_back(keep.defined() ? select(seen, keep) : seen);
-    kept.norms.push_back(norms_of(kept.rows.back()));
+          site, read[i].size(0), count);
+    kept.rows.push_back(keep.defined() ? select(read[i], keep) : read[i]);
+    kept.norms.push_back(row_norms(kept.rows.back()));
     if (!kept.norms.back().isfinite().all().item<bool>())
       fail(
           "{}: found NaN or infinity in the activations of {}, expected finite numbers; the model "
@@ -149,7 +108,7 @@ std::optional<Harvest::Kept> Harvest::run() {
   }
   kept.of = count;
   kept.places = at::arange(count);
-  if (rows->tokens.defined()) kept.tokens = flat(rows->tokens);
+  kept.tokens = tokens;
   if (keep.defined()) kept.select_places(keep);
   counts_.tokens += real.defined() ? count_of(real) : static_cast<uint64_t>(count);
   if (special.defined() && !options_.keep_special) counts_.special += count_of(special);
@@ -160,7 +119,8 @@ void Harvest::keep_below_thresholds(Kept& kept) const {
   if (options_.sink_threshold == 0) return;
   at::Tensor keep;  // [rows] bool
   for (size_t i = 0; i < kept.norms.size(); ++i) {
-    const at::Tensor below = kept.norms[i] <= options_.sink_threshold * medians_[i];
+    const at::Tensor below =
+        are_within(kept.norms[i], sink_limit(medians_[i], options_.sink_threshold));
     keep = keep.defined() ? keep & below : below;
   }
   for (size_t i = 0; i < kept.norms.size(); ++i) {

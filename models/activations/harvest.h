@@ -1,6 +1,6 @@
 // Harvesting: a module runs over its input, and the activations at some sites come out as rows, in
-// an order that can be taken up again anywhere. Special tokens and attention sinks are left out,
-// and counted.
+// an order that can be taken up again anywhere. Special tokens and attention sinks are left out
+// (row_filter.h), and counted.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -13,30 +13,31 @@
 
 #include "core/base/json_guard.h"
 #include "core/hooks/hooked_module.h"
+#include "models/activations/row_filter.h"
+#include "models/language_model/forward.h"
 
 namespace vyx::models {
 
-/// What a module runs on, forward by forward (harvest_inputs.h).
+/// A forward that is still to run.
+struct HarvestForward {
+  ForwardCall call;
+  KeywordArguments keywords;
+  RowFacts facts;  // of the rows of its activations
+};
+
+/// What a module runs on, forward by forward (harvest_inputs.h). It runs nothing itself.
 class HarvestInput {
  public:
-  struct Rows {
-    at::Tensor real;     // [batch, seq] bool; undefined: every row is real
-    at::Tensor special;  // [batch, seq] bool: tokens that are not text; undefined: none
-    at::Tensor tokens;  // [batch, seq] int64: their ids; undefined: the input is not made of tokens
-  };
-
   virtual ~HarvestInput() = default;
   virtual HookedModule& module() = 0;
-  /// Runs the next forward for the module's hooks alone, so that it stops after the last hooked
-  /// site. nullopt at the end.
-  virtual std::optional<Rows> run() = 0;
-  /// Passes over forwards without running them. Returns how many there were, fewer than asked only
-  /// at the end.
+  /// The next forward; nullopt at the end.
+  virtual std::optional<HarvestForward> next() = 0;
+  /// Passes over forwards. Returns how many there were, fewer than asked only at the end.
   virtual uint64_t pass(uint64_t forwards) = 0;
   /// The place between two forwards; seek(null) is the beginning.
   virtual Json cursor() const = 0;
   virtual void seek(const Json& cursor) = 0;
-  /// Names the input of the forward that ran last, for messages.
+  /// Names the input of the forward that next() gave last, for messages.
   virtual std::string where() const = 0;
   /// What the rows are made of: the model, its input (with digests), how it was cut into forwards.
   virtual Json provenance() const = 0;
@@ -45,10 +46,9 @@ class HarvestInput {
 struct HarvestOptions {
   std::vector<Site> sites;    // whose activations are [.., d]; all give a row for the same tokens
   bool keep_special = false;  // rows of special tokens
-  /// Attention sinks (Xiao et al. 2023, arXiv:2309.17453) are left out: rows whose norm, at any of
-  /// the sites, is beyond so many times the site's median norm. One such row would ruin every mean.
-  /// 0: none is.
-  double sink_threshold = 10;
+  /// Attention sinks are left out (row_filter.h): rows whose norm, at any of the sites, is beyond
+  /// this many times the site's median norm. 0: none is.
+  double sink_threshold = kSinkThreshold;
   int64_t calibration_rows = 4096;  // the first ones, whose norms' median it is: fixed from then
                                     // on, so that a resumed harvest gives the same
 };
@@ -63,8 +63,6 @@ struct HarvestCounts {
 class Harvest {
  public:
   Harvest(std::unique_ptr<HarvestInput> input, HarvestOptions options);
-  Harvest(Harvest&&) noexcept;
-  ~Harvest();
 
   /// The kept rows of the next forward, perhaps none: float32 [rows, d] a site, row r of each being
   /// the same token's. nullopt at the end. Throws Error for a site that is not reached exactly once
@@ -108,7 +106,6 @@ class Harvest {
 
  private:
   struct Kept;
-  struct Capture;
   std::optional<Kept> run();
   void keep_below_thresholds(Kept& kept) const;
 
@@ -119,7 +116,6 @@ class Harvest {
   HarvestCounts counts_;
   int64_t rows_run_ = 0;        // by next()
   at::Tensor tokens_, places_;  // [rows] int64
-  std::unique_ptr<Capture> capture_;
 };
 
 }  // namespace vyx::models

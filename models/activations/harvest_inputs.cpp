@@ -1,7 +1,6 @@
 #include "models/activations/harvest_inputs.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <limits>
@@ -41,13 +40,15 @@ class TextInput : public HarvestInput {
 
   HookedModule& module() override { return model_.module(); }
 
-  std::optional<Rows> run() override {
+  std::optional<HarvestForward> next() override {
     const auto batch = packer_.next(rows_);
     if (!batch) return std::nullopt;
-    model_.harvest({.ids = batch->ids, .segments = batch->segments});
-    Rows rows{.real = {}, .special = batch->special, .tokens = batch->ids};
-    if (batch->segments.defined()) rows.real = batch->segments != 0;
-    return rows;
+    return HarvestForward{
+        .call = model_.call({.ids = batch->ids, .segments = batch->segments}),
+        .keywords = {},
+        .facts = {.real = batch->segments.defined() ? batch->segments != 0 : at::Tensor(),
+                  .special = batch->special,
+                  .tokens = batch->ids}};
   }
 
   uint64_t pass(uint64_t forwards) override {
@@ -96,13 +97,14 @@ class ArgumentInput : public HarvestInput {
 
   HookedModule& module() override { return module_; }
 
-  std::optional<Rows> run() override {
+  std::optional<HarvestForward> next() override {
     auto arguments = arguments_(forward_);
     if (!arguments) return std::nullopt;
     ++forward_;
-    const at::NoGradGuard no_grad;
-    module_.harvest("forward", std::move(*arguments));
-    return Rows{};
+    return HarvestForward{
+        .call = {.method = "forward", .arguments = std::move(*arguments), .tokens = {}},
+        .keywords = {},
+        .facts = {}};
   }
 
   uint64_t pass(uint64_t forwards) override {

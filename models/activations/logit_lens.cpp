@@ -6,6 +6,7 @@
 
 #include "core/base/error.h"
 #include "core/hooks/activation.h"
+#include "core/hooks/activation_reader.h"
 
 namespace vyx::models {
 
@@ -20,15 +21,15 @@ at::Tensor logit_lens(LanguageModel& model, const at::Tensor& vectors) {
   // A forward of one token a vector, in which the vectors take the place of the last block's
   // output: whatever an architecture has between that and the head is there.
   const Site last = model.block_output(model.config().spec.layers() - 1);
-  const auto handle = model.module().hook(
-      std::span(&last, 1),
-      [&](const Site&, const c10::IValue& value) -> std::optional<c10::IValue> {
-        return with_activation(
-            value, vectors.unsqueeze(1).to(activation_of(value)->options()));  // [n, 1, d_model]
-      });
+  const auto replace = [&](const Site&, const c10::IValue& value) -> std::optional<c10::IValue> {
+    return with_activation(
+        value, vectors.unsqueeze(1).to(activation_of(value)->options()));  // [n, 1, d_model]
+  };
   const int64_t count = vectors.size(0);
-  const at::Tensor hidden =
-      model.run({.ids = at::full({count, 1}, model.pad_token(), at::kLong)});  // [n, 1, d_model]
+  at::Tensor hidden;  // [n, 1, d_model]
+  run_hooked(model.module(), std::span(&last, 1), replace, [&] {
+    hidden = model.run({.ids = at::full({count, 1}, model.pad_token(), at::kLong)});
+  });
   return model.head(hidden.squeeze(1)).cpu();
 }
 

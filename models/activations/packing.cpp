@@ -1,12 +1,14 @@
 #include "models/activations/packing.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 
 #include <algorithm>
 #include <limits>
 #include <utility>
 
 #include "core/base/error.h"
+#include "models/activations/row_filter.h"
 
 namespace vyx::models {
 
@@ -33,8 +35,6 @@ PackingCursor packing_cursor_from_json(const Json& json, std::string_view source
 Packer::Packer(TextSource source, const Tokenizer& tokenizer, const PackingOptions& options)
     : source_(std::move(source)), tokenizer_(tokenizer), options_(options) {
   if (options.context < 2) fail("a context of {} tokens; expected at least 2", options.context);
-  for (TokenId token = 0; token < tokenizer.vocabulary_size(); ++token)
-    special_.push_back(tokenizer.is_special(token));
 }
 
 bool Packer::next_document() {
@@ -85,12 +85,7 @@ std::optional<PackedBatch> Packer::next(int64_t rows) {
   batch.ids = batch.ids.narrow(0, 0, filled);
   batch.segments = batch.segments.narrow(0, 0, filled);
 
-  batch.special = at::zeros({filled, context}, at::kBool);
-  auto* special = batch.special.mutable_data_ptr<bool>();
-  bool any = false;
-  for (int64_t i = 0; i < filled * context; ++i)
-    any |= special[i] = segments[i] != 0 && special_[static_cast<size_t>(ids[i])];
-  if (!any) batch.special.reset();
+  batch.special = facts_of(tokenizer_, batch.ids, batch.segments != 0).special;
   if (whole) batch.segments.reset();
   return batch;
 }

@@ -60,7 +60,6 @@ class Packer {
   TextSource source_;
   const Tokenizer& tokenizer_;
   PackingOptions options_;
-  std::vector<bool> special_;  // by token
 
   std::string document_;
   std::vector<TokenId> tokens_;                // of document_

@@ -2,60 +2,21 @@
 
 #include <ATen/Functions.h>
 #include <ATen/core/grad_mode.h>
-#include <fmt/ranges.h>
 
 #include <cmath>
-#include <utility>
 
 #include "core/base/error.h"
-#include "core/hooks/activation.h"
+#include "core/hooks/activation_reader.h"
 
 namespace vyx::models {
-namespace {
 
-/// Runs a batch and returns the activation at the hooked site [batch, seq, d] float32, on the CPU.
-class Reader {
- public:
-  Reader(LanguageModel& model, const Site& site) : model_(model), site_(site) {
-    handle_ = model.module().hook(
-        std::span(&site_, 1),
-        [this](const Site&, const c10::IValue& value) -> std::optional<c10::IValue> {
-          if (listening_) take(value);
-          return std::nullopt;
-        });
-  }
-
-  at::Tensor run(const Batch& batch) {
-    shape_ = batch.ids.sizes().vec();
-    seen_.reset();
-    listening_ = true;
-    model_.harvest({.ids = batch.ids, .real = batch.mask});
-    listening_ = false;
-    if (!seen_.defined()) fail("{}: the model's forward never reached this site", site_.name());
-    return seen_;
-  }
-
- private:
-  void take(const c10::IValue& value) {
-    const auto found = activation_of(value);
-    if (!found || found->dim() != 3 || found->sizes().slice(0, 2) != at::IntArrayRef(shape_)) {
-      fail("{}: found {}, expected an activation [{}, d]; choose another site", site_.name(),
-           found ? fmt::format("shape [{}]", fmt::join(found->sizes(), ", ")) : "no tensor",
-           fmt::join(shape_, ", "));
-    }
-    seen_ = found->to(at::kCPU, at::kFloat, false,
-                      /*copy=*/true);  // a copy, since the module may go on to write in place
-  }
-
-  LanguageModel& model_;
-  Site site_;
-  std::vector<int64_t> shape_;
-  at::Tensor seen_;
-  bool listening_ = false;
-  HookHandle handle_;  // last, so that no hook outlives what it refers to
-};
-
-}  // namespace
+at::Tensor batch_activations(LanguageModel& model, const Batch& batch, const Site& site) {
+  const auto keep = [&](const Site&, const c10::IValue& value) {
+    return copy_of(activation_at(site, value, batch.ids.sizes()));
+  };
+  return read_once(model.module(), std::span(&site, 1), keep,
+                   [&] { model.harvest({.ids = batch.ids, .real = batch.mask}); })[0];
+}
 
 LeftOut for_each_batch(LanguageModel& model, std::span<const std::vector<TokenId>> rows,
                        const Site& site, const std::function<void(const TokenActivations&)>& visit,
@@ -69,14 +30,17 @@ LeftOut for_each_batch(LanguageModel& model, std::span<const std::vector<TokenId
            lengths.back(), model.config().context_length);
   }
   LeftOut left;
-  Reader reader(model, site);
   for (const std::vector<size_t>& members : batches_by_length(lengths, options.max_batch_tokens)) {
     std::vector<std::vector<TokenId>> tokens;
     for (const size_t member : members) tokens.push_back(rows[member]);
-    const at::Tensor x =
-        reader.run(make_batch(tokens, Padding::right, model.pad_token()));  // [batch, seq, d]
-    const at::Tensor norms = x.norm(2, {-1}).contiguous();                  // [batch, seq]
+    const Batch run = make_batch(tokens, Padding::right, model.pad_token());
+    const at::Tensor x = batch_activations(model, run, site);  // [batch, seq, d]
+    const at::Tensor norms = row_norms(x);                     // [batch, seq]
+    const RegularRows regular =
+        regular_rows(facts_of(model.tokenizer(), run.ids, run.mask), norms, options.max_norm);
+    left += regular.left;
     const auto* norm = norms.const_data_ptr<float>();
+    const auto* keep = regular.keep.const_data_ptr<bool>();
     TokenActivations batch;
     std::vector<int64_t> chosen;
     uint64_t done = 0;
@@ -90,12 +54,9 @@ LeftOut for_each_batch(LanguageModel& model, std::span<const std::vector<TokenId
               "model may be damaged, or its type too narrow",
               site.name(), members[b] + 1);
         }
-        if (is_regular(model.tokenizer(), tokens[b][t], norm[flat], options.max_norm)) {
-          chosen.push_back(flat);
-          batch.places.push_back({members[b], static_cast<int64_t>(t)});
-        } else {
-          (model.tokenizer().is_special(tokens[b][t]) ? left.special : left.sinks) += 1;
-        }
+        if (!keep[flat]) continue;
+        chosen.push_back(flat);
+        batch.places.push_back({members[b], static_cast<int64_t>(t)});
       }
     }
     batch.x = x.flatten(0, 1).index_select(0, at::tensor(chosen, at::kLong));
@@ -112,7 +73,7 @@ double median_norm(LanguageModel& model, std::span<const std::vector<TokenId>> r
     tokens += rows[count].size();
   std::vector<at::Tensor> norms;
   for_each_batch(model, rows.first(count), site,
-                 [&](const TokenActivations& batch) { norms.push_back(batch.x.norm(2, {-1})); });
+                 [&](const TokenActivations& batch) { norms.push_back(row_norms(batch.x)); });
   const at::Tensor all = norms.empty() ? at::Tensor() : at::cat(norms);  // [tokens]
   if (!all.defined() || all.numel() == 0)
     fail("{}: found no token that is text, expected some; give more text", site.name());

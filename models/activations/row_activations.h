@@ -1,15 +1,14 @@
-// The activations of rows of tokens at one site, batch by batch, as statistics want them: without
-// padding, special tokens and attention sinks (Xiao et al. 2023, arXiv:2309.17453), one of which
-// would ruin every mean.
+// The activations of rows of tokens at one site, batch by batch, as statistics want them: those of
+// the rows that count (row_filter.h), each with its place.
 #pragma once
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <functional>
-#include <limits>
 #include <span>
 #include <vector>
 
+#include "models/activations/row_filter.h"
 #include "models/language_model/language_model.h"
 
 namespace vyx::models {
@@ -25,20 +24,15 @@ struct TokenActivations {
 };
 
 struct RowActivationOptions {
-  double max_norm =
-      std::numeric_limits<double>::infinity();  // a longer activation is an attention sink's:
-                                                // kSinkThreshold · median_norm()
-  int64_t max_batch_tokens = 2048;              // of one forward, padding included
+  double max_norm = kAnyNorm;       // a longer activation is an attention sink's: sink_limit()
+  int64_t max_batch_tokens = 2048;  // of one forward, padding included
   std::function<void(uint64_t tokens)>
       on_tokens;  // after each forward: how many more tokens are done
 };
 
-/// So many times the median norm is an attention sink's, as a harvest has it (harvest.h).
-constexpr double kSinkThreshold = 10;
-
-struct LeftOut {
-  uint64_t special = 0, sinks = 0;  // tokens
-};
+/// The activation at `site` of all tokens of `batch`, padding included [batch, seq, d] float32, on
+/// the CPU. Throws Error for a site whose activation is not [batch, seq, d].
+at::Tensor batch_activations(LanguageModel& model, const Batch& batch, const Site& site);
 
 /// Calls `visit` with each batch's activations at `site`. Throws Error for a row longer than the
 /// model's context, a site whose activation is not [batch, seq, d], and NaN or infinity (naming the
@@ -51,10 +45,5 @@ LeftOut for_each_batch(LanguageModel& model, std::span<const std::vector<TokenId
 /// `max_tokens`. Throws Error when there is none, and as above.
 double median_norm(LanguageModel& model, std::span<const std::vector<TokenId>> rows,
                    const Site& site, size_t max_tokens = 4096);
-
-/// Whether a statistic may use the token: its activation has `norm`, and it is not special.
-inline bool is_regular(const Tokenizer& tokenizer, TokenId token, double norm, double max_norm) {
-  return norm <= max_norm && !tokenizer.is_special(token);
-}
 
 }  // namespace vyx::models

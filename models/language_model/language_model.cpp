@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "core/base/error.h"
-#include "core/hooks/activation.h"
+#include "core/hooks/activation_reader.h"
 #include "core/hooks/script_archive.h"
 #include "core/hooks/token_mask.h"
 #include "models/language_model/forward_scope.h"
@@ -275,14 +275,12 @@ at::Tensor LanguageModel::extend_from(BlockInput& input, KvCache& cache, const B
                 .cache = &cache,
                 .generated = generated});
   const Site before = block_output(input.block - 1);
-  at::Tensor entering;  // [batch, seq, d_model]; a copy, since the block may write into it
-  const HookHandle handle =
-      module_.hook(std::span(&before, 1), [&](const Site&, const c10::IValue& value) {
-        entering = activation_of(value)->clone();
-        return std::nullopt;
-      });
-  at::Tensor hidden = extend(cache, batch, generated);
-  input.hidden = entering;
+  const auto copy = [&](const Site&, const c10::IValue& value) {  // the block may write into it
+    return activation_at(before, value, batch.ids.sizes()).clone();
+  };
+  at::Tensor hidden;
+  input.hidden = read_once(module_, std::span(&before, 1), copy,
+                           [&] { hidden = extend(cache, batch, generated); })[0];
   return hidden;
 }
 

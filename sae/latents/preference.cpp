@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "core/base/error.h"
-#include "models/activations/row_activations.h"
+#include "models/activations/row_filter.h"
 #include "sae/latents/attribution.h"
 
 namespace vyx::sae {
@@ -32,18 +32,15 @@ PreferenceGradient preference_gradient(models::LanguageModel& model, const Autoe
   for (const auto& [side, sign] : {std::pair{positive, 1.0}, std::pair{negative, -1.0}}) {
     const double weight = sign / static_cast<double>(side.size());
     const auto visit = [&, &rows = side](const models::SiteGradients& batch) {
-      const at::Tensor gradient = batch.gradient * weight;          // [tokens, d]
-      const at::Tensor norms = batch.x.norm(2, {-1}).contiguous();  // [tokens]
-      std::vector<int64_t> regular;
-      for (size_t t = 0; t < batch.places.size(); ++t) {
-        const models::TokenId token = token_at(rows[batch.places[t].row], batch.places[t].position);
-        if (models::is_regular(model.tokenizer(), token, norms.const_data_ptr<float>()[t],
-                               max_norm))
-          regular.push_back(static_cast<int64_t>(t));
-      }
-      const at::Tensor chosen = at::tensor(regular, at::kLong);
-      result.attribution +=
-          attribution(sae, batch.x.index_select(0, chosen), gradient.index_select(0, chosen));
+      const at::Tensor gradient = batch.gradient * weight;  // [tokens, d]
+      std::vector<models::TokenId> tokens;
+      for (const models::TokenPlace& place : batch.places)
+        tokens.push_back(token_at(rows[place.row], place.position));
+      const at::Tensor keep =
+          models::regular_rows(models::facts_of(model.tokenizer(), at::tensor(tokens, at::kLong)),
+                               models::row_norms(batch.x), max_norm)
+              .keep;  // [tokens]
+      result.attribution += attribution(sae, batch.x.index({keep}), gradient.index({keep}));
       result.slope += gradient.sum(0, false, at::kDouble);
       if (on_tokens) on_tokens(batch.places.size());
     };

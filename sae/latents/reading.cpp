@@ -17,29 +17,23 @@ using Prompts = std::span<const std::vector<models::TokenId>>;
 
 struct Side {
   LatentRows latents;  // a row a prompt
-  uint64_t special = 0, sinks = 0;
+  models::LeftOut left;
 };
 
 void read_last_tokens(models::LanguageModel& model, const Autoencoder& sae, const Site& site,
                       Prompts prompts, const ReadingOptions& options, Side& side) {
   const at::Tensor x = models::last_token_activations(model, prompts, std::span(&site, 1),
                                                       {.on_tokens = options.on_tokens})[0]
-                           .cpu();                        // [prompts, d]
-  const at::Tensor norms = x.norm(2, {-1}).contiguous();  // [prompts]
-  std::vector<int64_t> kept;
-  for (size_t i = 0; i < prompts.size(); ++i) {
-    const models::TokenId token = prompts[i].back();
-    if (models::is_regular(model.tokenizer(), token, norms.const_data_ptr<float>()[i],
-                           options.max_norm)) {
-      kept.push_back(static_cast<int64_t>(i));
-    } else {
-      (model.tokenizer().is_special(token) ? side.special : side.sinks) += 1;
-    }
-  }
-  if (kept.empty()) return;
-  for (const at::Tensor& part :
-       encodable_parts(sae, x.index_select(0, at::tensor(kept, at::kLong))))
-    side.latents.add(encode(sae, part));
+                           .cpu();  // [prompts, d]
+  std::vector<models::TokenId> last;
+  for (const auto& prompt : prompts) last.push_back(prompt.back());
+  const auto [keep, left] =
+      models::regular_rows(models::facts_of(model.tokenizer(), at::tensor(last, at::kLong)),
+                           models::row_norms(x), options.max_norm);
+  side.left += left;
+  const at::Tensor kept = x.index({keep});  // [prompts that count, d]
+  if (kept.size(0) == 0) return;
+  for (const at::Tensor& part : encodable_parts(sae, kept)) side.latents.add(encode(sae, part));
 }
 
 void read_all_tokens(models::LanguageModel& model, const Autoencoder& sae, const Site& site,
@@ -60,10 +54,8 @@ void read_all_tokens(models::LanguageModel& model, const Autoencoder& sae, const
     }
     side.latents.add(sums / at::bincount(index).unsqueeze(1));
   };
-  const auto left = models::for_each_batch(
+  side.left += models::for_each_batch(
       model, prompts, site, visit, {.max_norm = options.max_norm, .on_tokens = options.on_tokens});
-  side.special += left.special;
-  side.sinks += left.sinks;
 }
 
 }  // namespace
@@ -82,8 +74,7 @@ Reading read_sides(models::LanguageModel& model, const Autoencoder& sae, const S
   return {.separation = separation(sides[0].latents, sides[1].latents),
           .positives = sides[0].latents.rows(),
           .negatives = sides[1].latents.rows(),
-          .special = sides[0].special + sides[1].special,
-          .sinks = sides[0].sinks + sides[1].sinks};
+          .left = sides[0].left + sides[1].left};
 }
 
 }  // namespace vyx::sae

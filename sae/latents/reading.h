@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "models/activations/row_filter.h"
 #include "models/language_model/language_model.h"
 #include "sae/autoencoder/autoencoder.h"
 #include "sae/metrics/separation.h"
@@ -15,15 +16,14 @@ struct ReadingOptions {
   /// What stands for a prompt: the latents of its last token, as for control vectors; or their mean
   /// over its tokens. (Not their maximum, which grows with the prompt's length.)
   bool all_tokens = false;
-  double max_norm =
-      0;  // of activations; longer ones are attention sinks (models/activations/row_activations.h)
+  double max_norm = 0;  // of activations; longer ones are attention sinks (row_filter.h)
   std::function<void(uint64_t tokens)> on_tokens;
 };
 
 struct Reading {
   Separation separation;
   int64_t positives = 0, negatives = 0;  // prompts that counted
-  uint64_t special = 0, sinks = 0;       // tokens that were left out: of all, or of the last ones
+  models::LeftOut left;                  // tokens that were left out: of all, or of the last ones
 };
 
 /// Prompts whose tokens are all left out do not count; a side without any other throws Error,

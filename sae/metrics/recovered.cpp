@@ -2,7 +2,6 @@
 
 #include <ATen/Functions.h>
 #include <ATen/core/grad_mode.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -12,6 +11,8 @@
 #include "core/base/error.h"
 #include "core/base/json_number.h"
 #include "core/hooks/activation.h"
+#include "core/hooks/activation_reader.h"
+#include "models/activations/row_filter.h"
 #include "models/language_model/batch.h"
 
 namespace vyx::sae {
@@ -31,31 +32,36 @@ Site only_site(models::LanguageModel& model, const std::vector<std::string>& sit
   return model.module().match(sites.front()).front();
 }
 
-/// A hook that reads the autoencoder's site and replaces its target's activation.
+/// Reads the autoencoder's site and replaces its target's activation, in the runs of run().
 class Replacer {
  public:
   Replacer(models::LanguageModel& model, const Autoencoder& sae, double sink_threshold)
-      : sae_(to_device(sae, model.device())),
+      : module_(model.module()),
+        sae_(to_device(sae, model.device())),
         sink_threshold_(sink_threshold),
         input_(only_site(model, sae.config.sites, "sites")) {
     target_ = sae.config.target_sites.empty()
                   ? input_
                   : only_site(model, sae.config.target_sites, "target sites");
-    std::vector<Site> sites = {input_};
-    if (target_ != input_) sites.push_back(target_);
-    handle_ = model.module().hook(
-        sites, [this](const Site& site, const c10::IValue& value) { return called(site, value); });
+    sites_ = {input_};
+    if (target_ != input_) sites_.push_back(target_);
   }
 
-  void start(Replace what, at::Tensor eligible) {
+  /// Calls `run`, in whose runs of the model `what` happens to the `eligible` rows [batch, seq].
+  void run(Replace what, at::Tensor eligible, const std::function<void()>& run) {
+    if (what == Replace::nothing) return run();
     what_ = what;
     eligible_ = std::move(eligible);
     x_.reset();
+    const auto hook = [this](const Site& site, const c10::IValue& value) {
+      return called(site, value);
+    };
+    run_hooked(module_, sites_, hook, run);
   }
 
   /// From the norms that were seen.
   void set_limit() {
-    if (sink_threshold_ > 0) limit_ = sink_threshold_ * at::cat(norms_).median().item<double>();
+    limit_ = models::sink_limit(at::cat(norms_).median().item<double>(), sink_threshold_);
   }
   void set_mean() {
     if (seen_ == 0)
@@ -66,18 +72,12 @@ class Replacer {
 
  private:
   std::optional<c10::IValue> called(const Site& site, const c10::IValue& value) {
-    if (what_ == Replace::nothing) return std::nullopt;
-    const auto found = activation_of(value);
-    if (!found || found->dim() != 3 || found->sizes().slice(0, 2) != eligible_.sizes()) {
-      fail("{}: found {}, expected an activation [{}, d]; measure at another site", site.name(),
-           found ? fmt::format("shape [{}]", fmt::join(found->sizes(), ", ")) : "no tensor",
-           fmt::join(eligible_.sizes(), ", "));
-    }
-    if (site == input_) read(*found);
+    const at::Tensor found = activation_at(site, value, eligible_.sizes());  // [batch, seq, d]
+    if (site == input_) read(found);
     if (site != target_ || what_ == Replace::norms) return std::nullopt;
     if (!x_.defined())
       fail("{}: found it called before {}, expected after", target_.name(), input_.name());
-    const at::Tensor rows = found->index({chosen_});  // [chosen, d_out]
+    const at::Tensor rows = found.index({chosen_});  // [chosen, d_out]
     require_width(site, rows, sae_.config.d_out);
     if (what_ == Replace::sums) {
       const at::Tensor sum = rows.sum(0, /*keepdim=*/false, at::kDouble);  // [d_out]
@@ -85,7 +85,7 @@ class Replacer {
       seen_ += rows.size(0);
       return std::nullopt;
     }
-    at::Tensor y = found->clone();  // [batch, seq, d_out]
+    at::Tensor y = found.clone();  // [batch, seq, d_out]
     y.index_put_({chosen_}, replacement(rows).to(y.scalar_type()));
     if (what_ == Replace::reconstruction) replaced_ += rows.size(0);
     return with_activation(value, y);
@@ -93,9 +93,9 @@ class Replacer {
 
   void read(const at::Tensor& x) {  // [batch, seq, d_in]
     require_width(input_, x, sae_.config.d_in);
-    const at::Tensor norms = x.to(at::kFloat).norm(2, {-1});  // [batch, seq]
+    const at::Tensor norms = models::row_norms(x.to(at::kFloat));  // [batch, seq]
     if (what_ == Replace::norms) norms_.push_back(norms.index({eligible_}));
-    chosen_ = eligible_ & (norms <= limit_);
+    chosen_ = eligible_ & models::are_within(norms, limit_);
     x_ = x.index({chosen_});
   }
 
@@ -112,16 +112,17 @@ class Replacer {
           site.name(), x.size(-1), width);
   }
 
+  HookedModule module_;
   Autoencoder sae_;
-  double sink_threshold_, limit_ = std::numeric_limits<double>::infinity();
+  double sink_threshold_, limit_ = models::kAnyNorm;
   Site input_, target_;
+  std::vector<Site> sites_;  // both, or the one
   Replace what_ = Replace::nothing;
   at::Tensor eligible_, chosen_;  // [batch, seq] bool: may be replaced; is
   at::Tensor x_;                  // the chosen rows at the input [chosen, d_in]
   std::vector<at::Tensor> norms_;
   at::Tensor sum_, mean_;  // of the target's chosen rows [d_out] float64
   int64_t seen_ = 0, replaced_ = 0;
-  HookHandle handle_;  // last, so that no hook outlives what it refers to
 };
 
 struct Part {
@@ -148,13 +149,8 @@ std::vector<Part> make_parts(const models::LanguageModel& model,
     Part part{.batch = models::make_batch(tokens, models::Padding::right, model.pad_token())};
     part.real =
         part.batch.mask.defined() ? part.batch.mask : at::ones_like(part.batch.ids, at::kBool);
-    part.eligible = part.real.clone();
-    if (!options.replace_special) {
-      const models::TokenId* ids = part.batch.ids.const_data_ptr<models::TokenId>();
-      bool* eligible = part.eligible.mutable_data_ptr<bool>();
-      for (int64_t i = 0; i < part.eligible.numel(); ++i)
-        eligible[i] &= !model.tokenizer().is_special(ids[i]);
-    }
+    part.eligible = models::text_rows(
+        models::facts_of(model.tokenizer(), part.batch.ids, part.real), options.replace_special);
     parts.push_back(std::move(part));
   }
   return parts;
@@ -171,12 +167,12 @@ int64_t add_losses(models::LanguageModel& model, Replacer& replacer, const Part&
       part.batch.ids.slice(1, 1).index({predicted}).unsqueeze(1).to(model.device());  // [tokens, 1]
   std::array<at::Tensor, 4> hidden;  // [tokens, d_model]
   for (size_t i = 0; i < hidden.size(); ++i) {
-    replacer.start(kReplacements[i], part.eligible.to(model.device()));
-    hidden[i] = model.run({.ids = part.batch.ids, .real = part.batch.mask})
-                    .slice(1, 0, -1)
-                    .index({predicted.to(model.device())});
+    replacer.run(kReplacements[i], part.eligible.to(model.device()), [&] {
+      hidden[i] = model.run({.ids = part.batch.ids, .real = part.batch.mask})
+                      .slice(1, 0, -1)
+                      .index({predicted.to(model.device())});
+    });
   }
-  replacer.start(Replace::nothing, {});
   for (int64_t first = 0; first < targets.size(0); first += kHeadTokens) {
     const at::Tensor target = targets.slice(0, first, first + kHeadTokens);
     at::Tensor clean;  // log-probabilities [part, vocabulary]
@@ -215,8 +211,9 @@ Recovered measure_recovered(models::LanguageModel& model, const Autoencoder& sae
 
   const auto survey = [&](Replace what, size_t tokens) {
     for (size_t i = 0, seen = 0; i < parts.size() && seen < tokens; ++i) {
-      replacer.start(what, parts[i].eligible.to(model.device()));
-      model.harvest({.ids = parts[i].batch.ids, .real = parts[i].batch.mask});
+      replacer.run(what, parts[i].eligible.to(model.device()), [&] {
+        model.harvest({.ids = parts[i].batch.ids, .real = parts[i].batch.mask});
+      });
       seen += static_cast<size_t>(parts[i].real.sum().item<int64_t>());
     }
   };

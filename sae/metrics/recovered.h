@@ -8,16 +8,17 @@
 #include <vector>
 
 #include "core/base/json_guard.h"
+#include "models/activations/row_filter.h"
 #include "models/language_model/language_model.h"
 #include "sae/autoencoder/autoencoder.h"
 
 namespace vyx::sae {
 
 struct RecoveredOptions {
-  /// Rows that the autoencoder was not trained on (as a rule: models/activations/harvest.h) pass
+  /// Rows that the autoencoder was not trained on (as a rule: models/activations/row_filter.h) pass
   /// unreplaced, for the ablations as well: special tokens, and attention sinks, rows whose norm is
-  /// beyond so many times the median. 0: sinks are replaced too.
-  double sink_threshold = 10;
+  /// beyond this many times the median. 0: sinks are replaced too.
+  double sink_threshold = models::kSinkThreshold;
   bool replace_special = false;
   int64_t max_batch_tokens = 2048;  // of one forward, padding included
   std::function<void(uint64_t tokens)>

@@ -2,9 +2,8 @@
 // torch first
 #include <ATen/core/grad_mode.h>
 
-#include <thread>
-
 #include "core/hooks/activation.h"
+#include "core/hooks/activation_reader.h"
 #include "core/hooks/hooked_module.h"
 
 namespace vyx {
@@ -461,44 +460,6 @@ TEST_CASE(
   CHECK(calls("forward", "never") == 0);
   CHECK(calls("both", "c") == 2);
   CHECK(calls("both", "") == 0);
-}
-
-TEST_CASE(
-    "[core.hooked_module] capture gives the tensors themselves, in order of calls, and names sites "
-    "never reached") {
-  const at::NoGradGuard no_grad;
-  HookedModule module(test::stack());
-  const auto captured = capture(module, "{layers.*,head}:input", {kRows});
-  REQUIRE(captured.size() == 4);
-  CHECK(captured.at("layers.0:input").at(0).is_same(kRows));
-  const at::Tensor second = captured.at("layers.1:input").at(0);
-  CHECK(same(capture(module, "layers.0", {kRows}).at("layers.0:output").at(0), second));
-
-  HookedModule branching(parent("Branching", {{"a", linear(1)}, {"b", linear(2)}},
-                                "def forward(self, x: Tensor, flag: bool) -> Tensor:\n"
-                                "    if flag:\n"
-                                "        return self.a.forward(x)\n"
-                                "    return self.b.forward(x)\n"));
-  CHECK(error_of([&] {
-          capture(branching, "*", {kRows, true});
-        }) == "b:output: forward never called this site");
-}
-
-TEST_CASE("[core.hooked_module] a capture takes its own run's values alone") {
-  HookedModule module(test::stack());
-  std::atomic<bool> stop{false};
-  std::thread other([&] {
-    const at::NoGradGuard no_grad;
-    while (!stop) module.forward({at::zeros({1, 4})});
-  });
-  const at::NoGradGuard no_grad;
-  for (int i = 0; i < 200; ++i) {
-    const auto captured = capture(module, "layers.2", {kRows}).at("layers.2:output");
-    CHECK(captured.size() == 1);
-    CHECK(captured.back().size(0) == 2);
-  }
-  stop = true;
-  other.join();
 }
 
 }  // namespace

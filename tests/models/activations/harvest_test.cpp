@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "core/hooks/activation_reader.h"
+#include "core/hooks/token_mask.h"
 #include "core/io/files.h"
 #include "models/activations/harvest.h"
 #include "models/activations/harvest_inputs.h"
@@ -9,6 +11,7 @@
 
 using namespace vyx;
 using namespace vyx::models;
+using c10::IValue;
 using test::contains;
 using test::error_of;
 using test::TemporaryFolder;
@@ -42,7 +45,8 @@ torch::jit::Module doubling_module() {
   outer.register_module("double", inner);
   outer.define(
       "def forward(self, x: Tensor, y: Tensor) -> Tensor:\n    return self.double.forward(x) + "
-      "y\n");
+      "y\n"
+      "def thrice(self, x: Tensor) -> Tensor:\n    return self.double.forward(x * 3)\n");
   return outer;
 }
 
@@ -228,6 +232,60 @@ TEST_CASE("[models.harvest] any module harvests from tensors or from a callback"
                  }),
                  "input 2: found 3 rows, expected 10"));
   CHECK(contains(error_of([&] { tensor_input(module, {}, 2, {}); }), "no inputs"));
+}
+
+TEST_CASE(
+    "[models.harvest] a harvest runs what its input names: method, keywords, mask, no gradients") {
+  /// Two forwards of a method of its own, the second of which fails.
+  class Input : public HarvestInput {
+   public:
+    Input() : module_(doubling_module()) {}
+    HookedModule& module() override { return module_; }
+    std::optional<HarvestForward> next() override {
+      const at::Tensor real = at::tensor({1, 0, 1}, at::kLong).to(at::kBool).view({1, 3});
+      ++forward_;
+      return HarvestForward{
+          .call = {.method = "thrice", .arguments = {}, .tokens = {.real = real, .generated = {}}},
+          .keywords = {{"x", forward_ == 2 ? IValue(7) : IValue(x)}},
+          .facts = {.real = real, .special = {}, .tokens = {}}};
+    }
+    uint64_t pass(uint64_t) override { return 0; }
+    Json cursor() const override { return {}; }
+    void seek(const Json&) override {}
+    std::string where() const override { return "forward"; }
+    Json provenance() const override { return {}; }
+
+    const at::Tensor x = at::arange(6, at::kFloat).view({1, 3, 2}).requires_grad_(true);
+
+   private:
+    HookedModule module_;
+    int forward_ = 0;
+  };
+  auto input = std::make_unique<Input>();
+  const at::Tensor x = input->x;
+  bool masked = false, gradients = true;
+  const HookHandle sees = input->module().hook("double", [&](const Site&, const IValue& value) {
+    masked = current_token_mask() != nullptr && current_token_mask()->real.defined();
+    gradients = value.toTensor().requires_grad();
+    return std::optional<IValue>();
+  });
+  Harvest harvest(std::move(input),
+                  {.sites = {Site::parse("double")}, .sink_threshold = 0, .calibration_rows = 1});
+  harvest.seek({{"input", Json()},
+                {"tokens", 0},
+                {"special", 0},
+                {"sinks", 0},
+                {"median_norms", {1.0}},
+                {"mean_norms", {1.0}},
+                {"joint_mean_norm", 1.0}});
+  const at::Tensor expected = 6 * x.detach()[0].index_select(0, at::tensor({0, 2}, at::kLong));
+  CHECK(at::equal((*harvest.next())[0], expected));
+  CHECK(masked);
+  CHECK_FALSE(gradients);
+  CHECK(contains(error_of([&] { harvest.next(); }), "Outer.thrice: "));
+  CHECK(harvest.counts().tokens == 2);
+  CHECK(at::equal((*harvest.next())[0], expected));  // nothing of the failed run is left
+  CHECK(harvest.counts().tokens == 4);
 }
 
 TEST_CASE("[models.harvest] activations that are not finite are refused, naming site and input") {

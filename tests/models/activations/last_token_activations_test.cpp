@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/hooks/activation.h"
+#include "core/hooks/activation_reader.h"
 #include "models/activations/last_token_activations.h"
 #include "tests/models/tiny_model.h"
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "core/hooks/activation_reader.h"
 #include "tests/models/tiny_model.h"
 
 namespace {

@@ -3,6 +3,7 @@
 #include "core/edits/attached_edit.h"
 #include "core/edits/edit.h"
 #include "core/hooks/activation.h"
+#include "core/hooks/activation_reader.h"
 #include "core/hooks/script_archive.h"
 #include "core/io/files.h"
 #include "models/importers/gguf_tokenizer.h"

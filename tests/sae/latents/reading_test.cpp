@@ -58,8 +58,8 @@ TEST_CASE(
     CHECK(found.separation.auroc.allclose(expected.auroc));
     CHECK(found.positives == 3);
     CHECK(found.negatives == (all_tokens ? 3 : 2));
-    CHECK(found.special == 1);
-    CHECK(found.sinks == 0);
+    CHECK(found.left.special == 1);
+    CHECK(found.left.sinks == 0);
   }
 }
 

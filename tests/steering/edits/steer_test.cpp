@@ -4,6 +4,7 @@
 
 #include <limits>
 
+#include "core/hooks/activation_reader.h"
 #include "tests/steering/planted_model.h"
 
 namespace {
