@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "apps/inspect/inspect.h"
+#include "sae/autoencoder/architecture.h"
 #include "sae/files/autoencoder_file.h"
 #include "sae/store/activation_store.h"
 #include "steering/files/control_vector_file.h"
@@ -64,8 +65,7 @@ Inspection inspect_autoencoder(const std::string& path) {
   const sae::Autoencoder autoencoder = sae::load_autoencoder(path);
   const sae::AutoencoderConfig& config = autoencoder.config;
   const std::string_view architecture = sae::name_of(config.architecture);
-  const bool has_k = config.architecture == sae::Architecture::topk ||
-                     config.architecture == sae::Architecture::batch_topk;
+  const bool has_k = sae::traits_of(config.architecture).has_k;
   Json json = {{"kind", "autoencoder"},
                {"format", format},
                {"architecture", architecture},

@@ -4,70 +4,23 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <utility>
+#include <functional>
 
 #include "core/base/error.h"
+#include "sae/autoencoder/formulas.h"
 
 namespace vyx::sae {
 namespace {
 
-constexpr std::array<std::pair<Architecture, std::string_view>, 5> kArchitectures{
-    {{Architecture::relu, "relu"},
-     {Architecture::gated, "gated"},
-     {Architecture::topk, "topk"},
-     {Architecture::batch_topk, "batch-topk"},
-     {Architecture::jump_relu, "jump-relu"}}};
-constexpr std::array<std::pair<Normalization, std::string_view>, 4> kNormalizations{
-    {{Normalization::none, "none"},
-     {Normalization::scale, "scale"},
-     {Normalization::token_norm, "token-norm"},
-     {Normalization::layer_norm, "layer-norm"}}};
-constexpr double kLayerNormEpsilon = 1e-5, kLeastSpread = 1e-12;
-
-template <class Names, class Value>
-std::string_view find_name(const Names& names, Value value) {
-  return std::find_if(names.begin(), names.end(),
-                      [&](const auto& entry) { return entry.first == value; })
-      ->second;
+/// x·s where the scale is not folded into the weights.
+at::Tensor scaled(const AutoencoderConfig& config, const at::Tensor& x) {
+  return config.normalization == Normalization::scale ? x * config.scale : x;
 }
 
-template <class Names>
-auto find_value(const Names& all, std::string_view what, std::string_view name) {
-  std::vector<std::string_view> names;
-  for (const auto& [value, known] : all) {
-    if (known == name) return value;
-    names.push_back(known);
-  }
-  throw UsageError(
-      fmt::format("found {} '{}', expected one of {}", what, name, fmt::join(names, ", ")));
-}
-
-at::Tensor keep_largest(const at::Tensor& z, int64_t k) {  // z [.., latents]
-  const auto [values, indices] = z.topk(k, -1);            // [.., k]
-  return at::zeros_like(z).scatter(-1, indices, values.relu());
-}
-
-at::Tensor encode_normalized(const Autoencoder& sae, const at::Tensor& x) {  // x' [.., d_in]
-  const auto& [config, w, topk_threshold] = sae;
-  const at::Tensor centered = config.subtract_decoder_bias ? x - w.decoder_bias : x;
-  if (config.architecture == Architecture::gated) {
-    const at::Tensor product = at::linear(centered, w.encoder);  // [.., latents]
-    const at::Tensor magnitude = product * w.magnitude_scale.exp() + w.magnitude_bias;
-    return magnitude.relu() * (product + w.encoder_bias > 0);
-  }
-  const at::Tensor z = at::linear(centered, w.encoder, w.encoder_bias);  // [.., latents]
-  switch (config.architecture) {
-    case Architecture::topk:
-      return keep_largest(z, config.k);
-    case Architecture::batch_topk:
-      return z * (z > std::max(topk_threshold, 0.0));
-    case Architecture::jump_relu:
-      return z * (z > w.threshold);
-    default:
-      return z.relu();
-  }
+/// What normalising a token depends on, for formulas.h.
+Autoencoder weightless(const AutoencoderConfig& config, const at::Tensor& x) {
+  return {.config = {.d_in = x.size(-1), .normalization = config.normalization}};
 }
 
 void require_width(const at::Tensor& x, int64_t width, const char* what) {
@@ -77,22 +30,6 @@ void require_width(const at::Tensor& x, int64_t width, const char* what) {
 }
 
 }  // namespace
-
-std::string_view name_of(Architecture architecture) {
-  return find_name(kArchitectures, architecture);
-}
-
-Architecture architecture_from_name(std::string_view name) {
-  return find_value(kArchitectures, "architecture", name);
-}
-
-std::string_view name_of(Normalization normalization) {
-  return find_name(kNormalizations, normalization);
-}
-
-Normalization normalization_from_name(std::string_view name) {
-  return find_value(kNormalizations, "normalization", name);
-}
 
 void validate(const AutoencoderConfig& config, std::string_view source) {
   constexpr int64_t kMaxWidth = 1 << 24,
@@ -106,14 +43,13 @@ void validate(const AutoencoderConfig& config, std::string_view source) {
           "a width of 1 to 2^24");
   require(config.latents > 0 && config.latents < kMaxLatents, "latents", config.latents,
           "1 to 2^31 − 1");
-  const bool uses_k =
-      config.architecture == Architecture::topk || config.architecture == Architecture::batch_topk;
-  if (uses_k)
+  const ArchitectureTraits& traits = traits_of(config.architecture);
+  if (traits.has_k)
     require(config.k > 0 && config.k <= config.latents, "k", config.k,
             fmt::format("1 to the {} latents", config.latents));
   if (!config.prefixes.empty()) {
-    require(config.architecture == Architecture::batch_topk, "prefixes with architecture",
-            name_of(config.architecture), "batch-topk");
+    require(traits.has_prefixes, "prefixes with architecture", traits.name,
+            architecture_names(&ArchitectureTraits::has_prefixes));
     require(config.prefixes.front() > 0 && config.prefixes.back() == config.latents &&
                 std::is_sorted(config.prefixes.begin(), config.prefixes.end(), std::less_equal<>{}),
             "prefixes", fmt::format("[{}]", fmt::join(config.prefixes, ", ")),
@@ -130,80 +66,68 @@ void validate(const AutoencoderConfig& config, std::string_view source) {
 void validate(const Autoencoder& sae, std::string_view source) {
   const AutoencoderConfig& config = sae.config;
   validate(config, source);
-  const bool gated = config.architecture == Architecture::gated,
-             jump = config.architecture == Architecture::jump_relu;
-  const Parameters& w = sae.weights;
-  const auto require = [&](const char* name, const at::Tensor& tensor, bool wanted,
-                           std::vector<int64_t> shape) {
-    if (tensor.defined() && !wanted)
-      fail("{}: found a tensor {}, expected none for {}", source, name,
-           name_of(config.architecture));
-    if (!wanted) return;
-    if (!tensor.defined())
-      fail("{}: found no tensor {}, expected [{}]", source, name, fmt::join(shape, ", "));
-    if (tensor.sizes() != at::IntArrayRef(shape))
-      fail("{}: found {} of shape [{}], expected [{}]", source, name,
-           fmt::join(tensor.sizes(), ", "), fmt::join(shape, ", "));
-    if (tensor.scalar_type() != at::kFloat)
-      fail("{}: found {} in {}, expected float32", source, name,
-           c10::toString(tensor.scalar_type()));
-    if (!tensor.isfinite().all().item<bool>())
-      fail("{}: found NaN or infinity in {}, expected finite numbers", source, name);
-  };
-  require("W_enc", w.encoder, true, {config.latents, config.d_in});
-  require("b_enc", w.encoder_bias, true, {config.latents});
-  require("W_dec", w.decoder, true, {config.latents, config.d_out});
-  require("b_dec", w.decoder_bias, true, {config.d_out});
-  require("r_mag", w.magnitude_scale, gated, {config.latents});
-  require("b_mag", w.magnitude_bias, gated, {config.latents});
-  require("threshold", w.threshold, jump, {config.latents});
-  require("W_skip", w.skip, w.skip.defined(), {config.d_out, config.d_in});
+  for_each_parameter(
+      [&](const ParameterKind& kind, const at::Tensor& tensor) {
+        const char* name = kind.name;
+        if (!belongs_to(kind, config.architecture)) {
+          if (tensor.defined())
+            fail("{}: found a tensor {}, expected none for {}", source, name,
+                 name_of(config.architecture));
+          return;
+        }
+        if (kind.optional && !tensor.defined()) return;
+        const std::vector<int64_t> shape = shape_of(kind, config);
+        if (!tensor.defined())
+          fail("{}: found no tensor {}, expected [{}]", source, name, fmt::join(shape, ", "));
+        if (tensor.sizes() != at::IntArrayRef(shape))
+          fail("{}: found {} of shape [{}], expected [{}]", source, name,
+               fmt::join(tensor.sizes(), ", "), fmt::join(shape, ", "));
+        if (tensor.scalar_type() != at::kFloat)
+          fail("{}: found {} in {}, expected float32", source, name,
+               c10::toString(tensor.scalar_type()));
+        if (!tensor.isfinite().all().item<bool>())
+          fail("{}: found NaN or infinity in {}, expected finite numbers", source, name);
+      },
+      sae.weights);
 }
 
-Normalized normalize(const AutoencoderConfig& config, const at::Tensor& x) {
-  switch (config.normalization) {
-    case Normalization::none:
-      return {x, {}, {}};
-    case Normalization::scale:
-      return {x * config.scale, {}, at::scalar_tensor(1 / config.scale, x.options())};
-    case Normalization::token_norm: {
-      // [.., 1]; a token of zeros stays one
-      const at::Tensor spread =
-          (x.norm(2, {-1}, /*keepdim=*/true) / std::sqrt(static_cast<double>(x.size(-1))))
-              .clamp_min(kLeastSpread);
-      return {x / spread, {}, spread};
-    }
-    case Normalization::layer_norm: {
-      const at::Tensor center = x.mean({-1}, /*keepdim=*/true);                    // [.., 1]
-      const at::Tensor spread = x.std({-1}, /*unbiased=*/true, /*keepdim=*/true);  // [.., 1]
-      return {(x - center) / (spread + kLayerNormEpsilon), center,
-              spread};  // on the way back without it, as OpenAI and SAELens
-    }
-  }
-  fail("a normalisation that vyx does not know");
+at::Tensor normalized(const AutoencoderConfig& config, const at::Tensor& x) {
+  if (!is_per_token(config.normalization)) return scaled(config, x);
+  return run_formula(weightless(config, x), "normalize", {x});
+}
+
+at::Tensor spread(const AutoencoderConfig& config, const at::Tensor& x) {
+  if (config.normalization == Normalization::none) return {};
+  if (config.normalization == Normalization::scale)
+    return at::scalar_tensor(1 / config.scale, x.options());
+  return run_formula(weightless(config, x), "spread", {x});
+}
+
+at::Tensor thresholds(const Autoencoder& sae) {
+  const ArchitectureTraits& traits = traits_of(sae.config.architecture);
+  if (traits.has_thresholds) return sae.weights.threshold;
+  if (traits.has_gate || traits.latents_compete) return {};
+  const double common = traits.has_batch_threshold ? std::max(sae.topk_threshold, 0.0) : 0;
+  return at::full({sae.config.latents}, common, sae.weights.encoder_bias.options());
 }
 
 at::Tensor encode(const Autoencoder& sae, const at::Tensor& x) {
   require_width(x, sae.config.d_in, "x");
-  return encode_normalized(sae, normalize(sae.config, x.to(at::kFloat)).x);
+  return run_formula(sae, "encode", {scaled(sae.config, x.to(at::kFloat))});
 }
 
 at::Tensor decode(const Autoencoder& sae, const at::Tensor& f, const at::Tensor& x) {
   require_width(f, sae.config.latents, "f");
   const AutoencoderConfig& config = sae.config;
-  const bool per_token = config.normalization == Normalization::token_norm ||
-                         config.normalization == Normalization::layer_norm;
+  const bool per_token = is_per_token(config.normalization);
   if ((per_token || sae.weights.skip.defined()) && !x.defined())
     fail("decode without x; this autoencoder's {} needs it",
          per_token ? "normalisation" : "skip connection");
-  at::Tensor y = at::matmul(f, sae.weights.decoder) + sae.weights.decoder_bias;  // x̂' [.., d_out]
-  if (!x.defined()) return config.normalization == Normalization::scale ? y / config.scale : y;
-  require_width(x, config.d_in, "x");
-  const Normalized normalized = normalize(config, x.to(at::kFloat));
-  if (sae.weights.skip.defined()) y = y + at::linear(normalized.x, sae.weights.skip);
-  if (normalized.spread.defined()) y = y * normalized.spread;
-  if (normalized.center.defined()) y = y + normalized.center;
-  return y;
+  if (x.defined()) require_width(x, config.d_in, "x");
+  const c10::IValue input =
+      x.defined() ? c10::IValue(scaled(config, x.to(at::kFloat))) : c10::IValue();
+  const at::Tensor y = run_formula(sae, "decode", {f, input});  // x̂ [.., d_out], but for the scale
+  return config.normalization == Normalization::scale ? y * (1 / config.scale) : y;
 }
 
 std::vector<at::Tensor> encodable_parts(const Autoencoder& sae, const at::Tensor& x) {
@@ -225,7 +149,8 @@ at::Tensor reconstruct(const Autoencoder& sae, const at::Tensor& x) {
 
 Autoencoder to_device(const Autoencoder& sae, c10::Device device) {
   Autoencoder moved = sae;
-  moved.weights.visit([&](const char*, at::Tensor& tensor) { tensor = tensor.to(device); });
+  moved.weights =
+      transformed(sae.weights, [&](const at::Tensor& tensor) { return tensor.to(device); });
   return moved;
 }
 

@@ -13,16 +13,17 @@ namespace vyx::sae {
 
 /// A module with
 ///     encode(x [.., d_in]) → f [.., latents]
-///     decode(f [.., latents], x [.., d_in] | None) → x̂ [.., d_out]    x is needed for a
-///     normalisation a token and a skip connection forward(x [.., d_in]) → x̂ [.., d_out]
-///     set_latent(i: int, value: float), clear_latents()                which latents are set, f′_i
-///     = value implicit_vector(x [.., d_in]) → v [.., d_out]                    what that adds to
-///     the reconstruction, Σ (f′_i − f_i)·W_dec,i,
-///                                                                      and, with the error kept,
-///                                                                      to x: v = y − x
-/// and the weights as parameters by SAELens's names, W_enc [latents, d_in]. It runs the operators
-/// of encode() and decode(), one by one, so that the results are the same bits where the same
-/// LibTorch runs them. Normalization::scale is folded. The weights are shared.
+///     decode(f [.., latents], x [.., d_in] | None) → x̂ [.., d_out]
+///     forward(x [.., d_in]) → x̂ [.., d_out]
+///     set_latent(i: int, value: float), clear_latents()
+///     implicit_vector(x [.., d_in]) → v [.., d_out]
+/// and the weights as parameters by SAELens's names, W_enc [latents, d_in]. decode needs x for a
+/// norm per token and for a skip connection. v is what the latents that are set (f′_i = value) add
+/// to the reconstruction, Σ (f′_i − f_i)·W_dec,i, and, with the error kept, to x: v = y − x.
+///
+/// encode and decode are the code that encode() and decode() run (autoencoder/formulas.h): the
+/// results are the same bits where the same LibTorch runs them. Normalization::scale is folded. The
+/// weights are shared.
 torch::jit::Module export_script(const Autoencoder& sae);
 
 struct ReadoutOptions {
@@ -30,10 +31,10 @@ struct ReadoutOptions {
   at::Tensor directions;  // u whose products u·x are read behind them [n, d_in]; undefined: none
   bool reconstruction = false;  // base x̂ − x
 };
-/// A core Readout: z = f of the latents and u·x of the directions [.., columns], spread = ‖x̂‖ a
+/// A core Readout: z = f of the latents and u·x of the directions [.., columns], spread = ‖x̂‖ per
 /// unit of ‖x̂'‖ where the normalisation is a token's own, base = x̂ − x or None. It encodes with
-/// export_script's module: with the whole autoencoder for TopK, whose latents depend on each other,
-/// and for a reconstruction; otherwise with the rows of those latents alone.
+/// export_script's module: with the whole autoencoder where latents compete and for a
+/// reconstruction; otherwise with the rows of those latents alone.
 Readout export_readout(const Autoencoder& sae, const ReadoutOptions& options);
 
 }  // namespace vyx::sae

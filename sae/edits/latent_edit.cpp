@@ -33,26 +33,19 @@ Ramp ramp_of(const Autoencoder& sae, int64_t latent) {
                             ? at::dot(ramp.reader, w.decoder_bias.to(at::kDouble)).item<double>()
                             : 0;  // W_enc,i·b_dec
   const double bias = at_index(w.encoder_bias, latent);
-  switch (sae.config.architecture) {
-    case Architecture::gated: {  // of p = W_enc,i·(x − b_dec): open above −b_gate, growing above
-                                 // −b_mag/e^r_mag
-      ramp.slope = std::exp(at_index(w.magnitude_scale, latent));
-      const double offset = at_index(w.magnitude_bias, latent);
-      const double start = std::max(-bias, -offset / ramp.slope);
-      ramp.bias = -center - start;
-      ramp.jump = std::max(0.0, ramp.slope * start + offset);
-      break;
-    }
-    case Architecture::batch_topk:
-    case Architecture::jump_relu:
-      ramp.jump = sae.config.architecture == Architecture::jump_relu
-                      ? at_index(w.threshold, latent)
-                      : std::max(sae.topk_threshold, 0.0);
-      ramp.bias = bias - center - ramp.jump;
-      break;
-    default:
-      ramp.bias = bias - center;
+  const ArchitectureTraits& traits = traits_of(sae.config.architecture);
+  if (traits.has_gate) {  // of p = W_enc,i·(x − b_dec): open above −b_gate, growing above
+                          // −b_mag/e^r_mag
+    ramp.slope = std::exp(at_index(w.magnitude_scale, latent));
+    const double offset = at_index(w.magnitude_bias, latent);
+    const double start = std::max(-bias, -offset / ramp.slope);
+    ramp.bias = -center - start;
+    ramp.jump = std::max(0.0, ramp.slope * start + offset);
+    return ramp;
   }
+  if (traits.has_thresholds) ramp.jump = at_index(w.threshold, latent);
+  if (traits.has_batch_threshold) ramp.jump = std::max(sae.topk_threshold, 0.0);
+  ramp.bias = bias - center - ramp.jump;
   return ramp;
 }
 
@@ -61,11 +54,9 @@ class LatentReader {
  public:
   LatentReader(const Autoencoder& sae, std::span<const LatentChange> changes, bool keep_error)
       : sae_(sae) {
-    const Normalization normalization = sae.config.normalization;
-    if (sae.config.architecture != Architecture::topk &&
-        normalization != Normalization::token_norm && normalization != Normalization::layer_norm &&
-        keep_error)
-      return;
+    const bool plain = !traits_of(sae.config.architecture).latents_compete &&
+                       !is_per_token(sae.config.normalization);
+    if (plain && keep_error) return;
     ReadoutOptions options{.reconstruction = !keep_error};
     std::vector<at::Tensor> directions;
     for (const LatentChange& change : changes) {

@@ -8,9 +8,9 @@
 // (Templeton et al. 2024, "Scaling Monosemanticity", clamp features so). Where a latent's
 // activation depends on x alone through one product (relu, jump_relu, gated, batch_topk with its
 // threshold; inputs as they are or scaled by a constant) this is a sum of gated rank-one terms:
-// O(d) a changed latent and token, however many latents there are. token_norm and layer_norm add a
-// readout (core/edits/edit.h) over the rows of the changed latents. TopK's latents depend on each
-// other, so that its readout computes all pre-activations, d·latents a token; without the error
+// O(d) per changed latent and token, however many latents there are. token_norm and layer_norm add
+// a readout (core/edits/edit.h) over the rows of the changed latents. TopK's latents depend on each
+// other, so that its readout computes all pre-activations, d·latents per token; without the error
 // term every architecture's readout encodes and decodes in full.
 #pragma once
 #include <ATen/core/Tensor.h>

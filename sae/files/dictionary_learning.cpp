@@ -66,12 +66,16 @@ std::vector<int64_t> rising(const at::Tensor& group_sizes) {
   return prefixes;
 }
 
-const DictClass& class_to_write(const AutoencoderConfig& config) {
+const DictClass& class_to_write(const AutoencoderConfig& config, std::string_view source) {
   const bool matryoshka = !config.prefixes.empty();
-  return *std::find_if(kClasses.begin(), kClasses.end(), [&](const DictClass& each) {
+  const auto* found = std::find_if(kClasses.begin(), kClasses.end(), [&](const DictClass& each) {
     return each.architecture == config.architecture &&
            (each.name == "MatryoshkaBatchTopKSAE") == matryoshka;
   });
+  if (found == kClasses.end())
+    fail("{}: found architecture {}, which dictionary_learning lacks; save it as saelens", source,
+         name_of(config.architecture));
+  return *found;
 }
 
 }  // namespace
@@ -98,6 +102,7 @@ Autoencoder read_dictionary_learning(const std::filesystem::path& path) {
   Autoencoder sae;
   AutoencoderConfig& config = sae.config;
   Parameters& w = sae.weights;
+  const ArchitectureTraits& traits = traits_of(kind.architecture);
   config.architecture = kind.architecture;
   config.subtract_decoder_bias = kind.subtract_bias;
   if (kind.linear) {
@@ -111,25 +116,24 @@ Autoencoder read_dictionary_learning(const std::filesystem::path& path) {
   }
   config.d_out = config.d_in;
   w.decoder_bias = reader.take(std::string(kind.bias), {config.d_out});
-  if (kind.architecture == Architecture::gated) {
+  if (traits.has_gate) {
     w.encoder_bias = reader.take("gate_bias", {config.latents});
     w.magnitude_bias = reader.take("mag_bias", {config.latents});
     w.magnitude_scale = reader.take("r_mag", {config.latents});
   } else {
     w.encoder_bias = reader.take(kind.linear ? "encoder.bias" : "b_enc", {config.latents});
   }
-  if (kind.architecture == Architecture::jump_relu)
+  if (traits.has_thresholds)
     w.threshold = reader.take("threshold", {config.latents}).clamp_min(0);  // f = relu(z)·[z > θ]
-  if (kind.architecture == Architecture::topk || kind.architecture == Architecture::batch_topk) {
+  if (traits.has_k) {
     config.k = reader.has("k")
                    ? static_cast<int64_t>(reader.take_number("k"))
                    : json_integer(trainer, "k", config_path.string(), 1, config.latents);
     // −1: none yet. AutoEncoderTopK keeps one too, but does not use it.
     const double threshold = reader.has("threshold") ? reader.take_number("threshold") : -1;
-    if (kind.architecture == Architecture::batch_topk)
-      sae.topk_threshold = std::max(threshold, 0.0);
+    if (traits.has_batch_threshold) sae.topk_threshold = std::max(threshold, 0.0);
   }
-  if (group_sizes.defined() && kind.architecture == Architecture::batch_topk) {
+  if (group_sizes.defined() && traits.has_prefixes) {
     config.prefixes = rising(group_sizes);
     reader.ignore("group_sizes");
   }
@@ -149,7 +153,8 @@ void write_dictionary_learning(const Autoencoder& given, const std::filesystem::
         "{}: found a transcoder, expected an autoencoder, which is what dictionary_learning has; "
         "save it as saelens",
         source);
-  const DictClass& kind = class_to_write(given.config);
+  const DictClass& kind = class_to_write(given.config, source);
+  const ArchitectureTraits& traits = traits_of(kind.architecture);
   const Autoencoder sae =
       with_decoder_bias_subtracted(fold_scale(given), kind.subtract_bias, source);
   const AutoencoderConfig& config = sae.config;
@@ -165,20 +170,18 @@ void write_dictionary_learning(const Autoencoder& given, const std::filesystem::
   tensors[kind.linear ? "encoder.weight" : "W_enc"] = kind.linear ? w.encoder : w.encoder.t();
   tensors[kind.linear ? "decoder.weight" : "W_dec"] = kind.linear ? w.decoder.t() : w.decoder;
   tensors[std::string(kind.bias)] = w.decoder_bias;
-  if (kind.architecture == Architecture::gated) {
+  if (traits.has_gate) {
     tensors["gate_bias"] = w.encoder_bias;
     tensors["mag_bias"] = w.magnitude_bias;
     tensors["r_mag"] = w.magnitude_scale;
   } else {
     tensors[kind.linear ? "encoder.bias" : "b_enc"] = w.encoder_bias;
   }
-  if (kind.architecture == Architecture::jump_relu) tensors["threshold"] = w.threshold;
-  const bool has_k =
-      kind.architecture == Architecture::topk || kind.architecture == Architecture::batch_topk;
-  if (has_k) {
+  if (traits.has_thresholds) tensors["threshold"] = w.threshold;
+  if (traits.has_k) {
     tensors["k"] = at::scalar_tensor(config.k, at::kInt);
-    tensors["threshold"] = at::scalar_tensor(
-        kind.architecture == Architecture::topk ? -1 : sae.topk_threshold, at::kFloat);
+    tensors["threshold"] =
+        at::scalar_tensor(traits.has_batch_threshold ? sae.topk_threshold : -1, at::kFloat);
   }
   Json trainer = {{"dict_class", kind.name},
                   {"activation_dim", config.d_in},
@@ -187,7 +190,7 @@ void write_dictionary_learning(const Autoencoder& given, const std::filesystem::
                   {"layer", nullptr},
                   {"submodule_name", nullptr}};
   if (config.sites.size() == 1) trainer["submodule_name"] = config.sites[0];
-  if (has_k) trainer["k"] = config.k;
+  if (traits.has_k) trainer["k"] = config.k;
   if (!config.prefixes.empty()) {
     std::vector<int64_t> sizes(config.prefixes.size());
     std::adjacent_difference(config.prefixes.begin(), config.prefixes.end(), sizes.begin());

@@ -12,7 +12,7 @@ namespace vyx::sae {
 /// share when there is no config to tell them apart.
 Autoencoder read_dictionary_learning(const std::filesystem::path& path);
 
-/// Throws Error for what it lacks: transcoders, skip connections, normalisation a token.
+/// Throws Error for what it lacks: transcoders, skip connections, a norm per token.
 void write_dictionary_learning(const Autoencoder& sae, const std::filesystem::path& folder);
 
 }  // namespace vyx::sae

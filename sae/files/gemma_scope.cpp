@@ -99,7 +99,7 @@ void write_gemma_scope(const Autoencoder& given, const std::filesystem::path& fo
                        {"b_enc", sae.weights.encoder_bias},
                        {npz ? "W_dec" : "w_dec", sae.weights.decoder},
                        {"b_dec", sae.weights.decoder_bias},
-                       {"threshold", thresholds(sae, source)}};
+                       {"threshold", thresholds_to_write(sae, source)}};
   if (sae.weights.skip.defined()) tensors[kGemmaSkip] = sae.weights.skip.t();
   make_folder(folder);
   if (npz) return write_npz(folder / kNpz, tensors);

@@ -12,8 +12,7 @@ namespace vyx::sae {
 Autoencoder read_gemma_scope(const std::filesystem::path& path);
 
 enum class GemmaScope { npz, safetensors };
-/// Throws Error for what it lacks: topk, gated, normalisation a token; a skip connection in
-/// params.npz.
+/// Throws Error for what it lacks: topk, gated, a norm per token; a skip connection in params.npz.
 void write_gemma_scope(const Autoencoder& sae, const std::filesystem::path& folder,
                        GemmaScope version);
 

@@ -1,6 +1,7 @@
 #include "sae/files/saelens.h"
 
 #include <ATen/Functions.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -8,6 +9,7 @@
 #include <cstdlib>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "core/base/error.h"
 #include "core/base/text.h"
@@ -29,13 +31,8 @@ constexpr std::array<std::pair<Normalization, const char*>, 3> kSaelensNormaliza
     {{Normalization::none, "none"},
      {Normalization::token_norm, "constant_norm_rescale"},
      {Normalization::layer_norm, "layer_norm"}}};
-constexpr std::array<std::pair<Architecture, std::string_view>, 4> kSaelensArchitectures{
-    {{Architecture::relu, "standard"},
-     {Architecture::gated, "gated"},
-     {Architecture::topk, "topk"},
-     {Architecture::jump_relu, "jumprelu"}}};
-constexpr std::string_view kBatchTopk = "batchtopk",
-                           kMatryoshka = "matryoshka_batchtopk";  // training checkpoints
+// A training checkpoint of batch_topk with prefixes.
+constexpr std::string_view kMatryoshka = "matryoshka_batchtopk";
 
 struct Kind {
   Architecture architecture;
@@ -47,7 +44,7 @@ struct Kind {
 Kind kind_of(const std::string& name, std::string_view source) {
   Kind kind{Architecture::relu, false, false};
   std::string_view base = name;
-  if (base == kBatchTopk || base == kMatryoshka) return {Architecture::batch_topk};
+  if (base == kMatryoshka) return {Architecture::batch_topk};
   for (const std::string_view suffix : {kSkip, kTranscoder}) {
     if (!base.ends_with(suffix) ||
         (base.size() > suffix.size() && base[base.size() - suffix.size() - 1] != '_'))
@@ -58,15 +55,16 @@ Kind kind_of(const std::string& name, std::string_view source) {
     break;
   }
   if (kind.transcoder && base.empty()) return kind;
-  for (const auto& [architecture, known] : kSaelensArchitectures)
-    if (base == known) {
-      kind.architecture = architecture;
-      return kind;
-    }
-  fail(
-      "{}: \"architecture\": found {}, expected standard, gated, topk, batchtopk, "
-      "matryoshka_batchtopk, jumprelu or a transcoder",
-      source, quote(name));
+  std::vector<std::string_view> known;
+  for (const ArchitectureTraits& each : architectures()) {
+    known.push_back(each.saelens_name);
+    // One threshold for all latents is written as thresholds, but for training checkpoints.
+    if (base != each.saelens_name || (kind.transcoder && each.has_batch_threshold)) continue;
+    kind.architecture = each.architecture;
+    return kind;
+  }
+  fail("{}: \"architecture\": found {}, expected {}, {} or a transcoder", source, quote(name),
+       fmt::join(known, ", "), kMatryoshka);
 }
 
 // "6.54.12" → 6; 0 for a text that is no version.
@@ -196,9 +194,10 @@ AutoencoderConfig read_config(const Json& cfg, const Kind& kind,
   config.subtract_decoder_bias = flag(cfg, "apply_b_dec_to_input", !kind.transcoder, source);
   if (kind.transcoder && config.subtract_decoder_bias)
     fail("{}: \"apply_b_dec_to_input\": found true, expected false for a transcoder", source);
-  if (kind.architecture == Architecture::topk)
+  const ArchitectureTraits& traits = traits_of(kind.architecture);
+  if (traits.has_k && !traits.has_batch_threshold)
     config.k = json_integer(cfg, "k", source, 1, config.latents);
-  if (kind.architecture == Architecture::batch_topk) {
+  if (traits.has_k && traits.has_batch_threshold) {
     const double k = json_number(cfg, "k", source);
     if (k < 1 || k > static_cast<double>(config.latents) || k != std::floor(k))
       fail(
@@ -228,8 +227,8 @@ void restore_batch_topk(Autoencoder& sae) {
   const Json& metadata = config.metadata;
   const Json name = metadata.value("training_architecture", Json());
   const Json details = metadata.value("training_architecture_details", Json::object());
-  if ((name != kBatchTopk && name != kMatryoshka) || !details.is_object() ||
-      !details.contains("k") || !details["k"].is_number())
+  if ((name != traits_of(Architecture::batch_topk).saelens_name && name != kMatryoshka) ||
+      !details.is_object() || !details.contains("k") || !details["k"].is_number())
     return;
   const double k = details["k"].get<double>();
   const bool integral = k >= 1 && k <= static_cast<double>(config.latents) && k == std::floor(k);
@@ -256,37 +255,37 @@ void scale_latents(Parameters& w,
 }
 
 Parameters read_weights(WeightReader& reader, const AutoencoderConfig& config, bool skip) {
-  const int64_t d_in = config.d_in, d_out = config.d_out, latents = config.latents;
-  const bool gated = config.architecture == Architecture::gated;
   Parameters w;
-  w.encoder = reader.take_transposed("W_enc", d_in, latents);
-  w.encoder_bias = reader.take(gated ? "b_gate" : "b_enc", {latents});
-  w.decoder = reader.take("W_dec", {latents, d_out});
-  w.decoder_bias = reader.take("b_dec", {d_out});
-  if (gated) {
-    w.magnitude_scale = reader.take("r_mag", {latents});
-    w.magnitude_bias = reader.take("b_mag", {latents});
-  }
-  if (skip) w.skip = reader.take("W_skip", {d_out, d_in});
-  if (config.architecture == Architecture::jump_relu) {
-    const bool logarithm = reader.has("log_threshold");  // training checkpoints up to 6.47
-    const at::Tensor threshold = reader.take(logarithm ? "log_threshold" : "threshold", {latents});
-    // SAELens lets nothing negative pass, whatever the threshold.
-    w.threshold = logarithm ? threshold.exp() : threshold.clamp_min(0);
-  }
+  for_each_parameter(
+      [&](const ParameterKind& kind, at::Tensor& tensor) {
+        if (!belongs_to(kind, config.architecture) || (kind.optional && !skip)) return;
+        const std::string name = published_name(kind, config.architecture);
+        const std::vector<int64_t> shape = shape_of(kind, config);
+        if (kind.member == &Parameters::encoder) {
+          tensor = reader.take_transposed(name, shape[1], shape[0]);
+        } else if (kind.member == &Parameters::threshold) {
+          // Logarithms: training checkpoints up to 6.47.
+          const bool logarithm = reader.has("log_threshold");
+          tensor = reader.take(logarithm ? "log_threshold" : name, shape);
+          // SAELens lets nothing negative pass, whatever the threshold.
+          tensor = logarithm ? tensor.exp() : tensor.clamp_min(0);
+        } else {
+          tensor = reader.take(name, shape);
+        }
+      },
+      w);
   return w;
 }
 
 std::string architecture_name(const Autoencoder& sae, bool transcoder) {
-  const Architecture written = sae.config.architecture == Architecture::batch_topk
-                                   ? Architecture::jump_relu
-                                   : sae.config.architecture;
-  std::string name(std::find_if(kSaelensArchitectures.begin(), kSaelensArchitectures.end(),
-                                [&](const auto& each) { return each.first == written; })
-                       ->second);
-  if (!transcoder) return name;
+  const ArchitectureTraits& own = traits_of(sae.config.architecture);
+  const ArchitectureTraits& written =
+      own.has_batch_threshold ? traits_of(Architecture::jump_relu) : own;
+  if (!transcoder) return std::string(written.saelens_name);
   const std::string_view suffix = sae.weights.skip.defined() ? kSkip : kTranscoder;
-  return written == Architecture::relu ? std::string(suffix) : fmt::format("{}_{}", name, suffix);
+  return written.architecture == Architecture::relu
+             ? std::string(suffix)
+             : fmt::format("{}_{}", written.saelens_name, suffix);
 }
 
 Json metadata_of(const AutoencoderConfig& config) {
@@ -301,8 +300,9 @@ Json metadata_of(const AutoencoderConfig& config) {
   };
   put("sites", "hook_name", config.sites);
   put("target_sites", "hook_name_out", config.target_sites);
-  if (config.architecture == Architecture::batch_topk) {
-    metadata["training_architecture"] = config.prefixes.empty() ? kBatchTopk : kMatryoshka;
+  const ArchitectureTraits& traits = traits_of(config.architecture);
+  if (traits.has_batch_threshold) {
+    metadata["training_architecture"] = config.prefixes.empty() ? traits.saelens_name : kMatryoshka;
     Json& details = metadata["training_architecture_details"];
     if (!details.is_object()) details = Json::object();
     details["k"] = config.k;
@@ -317,6 +317,7 @@ Autoencoder read_saelens(const std::filesystem::path& folder) {
   const std::string source = (folder / kSaelensConfig).string();
   const Json cfg = version_6(parse_json(read_text_file(folder / kSaelensConfig), source), source);
   const Kind kind = kind_of(json_string(cfg, "architecture", source), source);
+  const ArchitectureTraits& traits = traits_of(kind.architecture);
   Autoencoder sae;
   AutoencoderConfig& config = sae.config;
   config = read_config(cfg, kind, folder, source);
@@ -335,19 +336,16 @@ Autoencoder read_saelens(const std::filesystem::path& folder) {
             weights_source, name, kSaelensConfig);
       sae.weights.decoder = sae.weights.decoder * factor.unsqueeze(1);
     }
-  if (kind.architecture == Architecture::batch_topk)
-    sae.topk_threshold = reader.take_number("topk_threshold");
+  if (traits.has_batch_threshold) sae.topk_threshold = reader.take_number("topk_threshold");
   reader.require_all_taken();
-  const bool topk =
-      kind.architecture == Architecture::topk || kind.architecture == Architecture::batch_topk;
-  if (topk && flag(cfg, "rescale_acts_by_decoder_norm",
-                   kind.architecture == Architecture::batch_topk, source)) {
+  if (traits.has_k &&
+      flag(cfg, "rescale_acts_by_decoder_norm", traits.has_batch_threshold, source)) {
     if (config.normalization == Normalization::scale)
       sae.topk_threshold /= config.scale;  // as W_dec will be
     sae = fold_scale(sae);
     scale_latents(sae.weights, sae.weights.decoder.norm(2, {1}).clamp_min(1e-8));
   }
-  if (config.architecture == Architecture::jump_relu) restore_batch_topk(sae);
+  if (traits.has_thresholds) restore_batch_topk(sae);
   validate(sae, weights_source);
   return sae;
 }
@@ -380,20 +378,21 @@ void write_saelens(const Autoencoder& given, const std::filesystem::path& folder
               {"architecture", architecture_name(sae, transcoder)},
               {"metadata", metadata_of(config)}};
   if (transcoder) cfg["d_out"] = config.d_out;
-  if (config.architecture == Architecture::topk) {
+  const ArchitectureTraits& traits = traits_of(config.architecture);
+  if (traits.has_k && !traits.has_batch_threshold) {
     cfg["k"] = config.k;
     cfg["rescale_acts_by_decoder_norm"] = false;
   }
 
   TensorMap tensors;
-  sae.weights.visit([&](const char* name, const at::Tensor& tensor) { tensors[name] = tensor; });
-  tensors["W_enc"] = sae.weights.encoder.t();
-  if (config.architecture == Architecture::gated) {
-    tensors["b_gate"] = sae.weights.encoder_bias;
-    tensors.erase("b_enc");
-  }
-  if (config.architecture == Architecture::batch_topk)
-    tensors["threshold"] = thresholds(sae, folder.string());
+  for_each_parameter(
+      [&](const ParameterKind& kind, const at::Tensor& tensor) {
+        if (!tensor.defined()) return;
+        const bool transposed = kind.member == &Parameters::encoder;
+        tensors[published_name(kind, config.architecture)] = transposed ? tensor.t() : tensor;
+      },
+      sae.weights);
+  if (traits.has_batch_threshold) tensors["threshold"] = thresholds(sae);
   make_folder(folder);
   write_safetensors(folder / kSaelensWeights, tensors);
   if (sparsity.defined()) write_safetensors(folder / kSparsity, TensorMap{{"sparsity", sparsity}});

@@ -9,7 +9,7 @@ namespace vyx::sae {
 
 Autoencoder read_sparsify(const std::filesystem::path& folder);
 
-/// Throws Error for what sparsify lacks: other architectures than topk, normalisation a token,
+/// Throws Error for what sparsify lacks: other architectures than topk, a norm per token,
 /// outputs of another width.
 void write_sparsify(const Autoencoder& sae, const std::filesystem::path& folder);
 

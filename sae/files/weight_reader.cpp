@@ -76,20 +76,14 @@ Autoencoder with_decoder_bias_subtracted(const Autoencoder& sae, bool subtracted
   return moved;
 }
 
-at::Tensor thresholds(const Autoencoder& sae, std::string_view source) {
-  switch (sae.config.architecture) {
-    case Architecture::relu:
-      return at::zeros({sae.config.latents});
-    case Architecture::batch_topk:
-      return at::full({sae.config.latents}, std::max(sae.topk_threshold, 0.0), at::kFloat);
-    case Architecture::jump_relu:
-      return sae.weights.threshold;
-    default:
-      fail(
-          "{}: found architecture {}, expected one with a threshold per latent (relu, batch-topk, "
-          "jump-relu); save it as saelens",
-          source, name_of(sae.config.architecture));
-  }
+at::Tensor thresholds_to_write(const Autoencoder& sae, std::string_view source) {
+  const at::Tensor found = thresholds(sae);  // [latents]
+  if (!found.defined())
+    fail(
+        "{}: found architecture {}, expected one with a threshold for each latent (relu, "
+        "batch-topk, jump-relu); save it as saelens",
+        source, name_of(sae.config.architecture));
+  return found;
 }
 
 }  // namespace vyx::sae

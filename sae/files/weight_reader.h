@@ -47,8 +47,8 @@ class WeightReader {
 Autoencoder with_decoder_bias_subtracted(const Autoencoder& sae, bool subtracted,
                                          std::string_view source);
 
-/// A threshold a latent, whatever the architecture: f = z·[z > θ]. Throws Error naming `source` for
-/// topk and gated.
-at::Tensor thresholds(const Autoencoder& sae, std::string_view source);  // [latents]
+/// thresholds() of an autoencoder that is written to a format of f = z·[z > θ]. Throws Error naming
+/// `source` where it has none.
+at::Tensor thresholds_to_write(const Autoencoder& sae, std::string_view source);  // [latents]
 
 }  // namespace vyx::sae

@@ -16,9 +16,9 @@ at::Tensor attribution(const Autoencoder& sae, const at::Tensor& x, const at::Te
   for (const at::Tensor& part : encodable_parts(sae, x)) {
     const at::Tensor f = encode(sae, part);                      // [part, latents]
     at::Tensor slope = gradient.narrow(0, first, part.size(0));  // [part, d]
-    const at::Tensor spread =
-        normalize(sae.config, part).spread;  // a latent's unit moves x̂ by spread · W_dec,i
-    if (spread.defined()) slope = slope * spread;
+    // A latent's unit moves x̂ by unit · W_dec,i.
+    const at::Tensor unit = spread(sae.config, part);  // [part, 1]
+    if (unit.defined()) slope = slope * unit;
     sum += (f * at::matmul(slope, sae.weights.decoder.t())).sum(0, false, at::kDouble);
     first += part.size(0);
   }

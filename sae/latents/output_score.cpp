@@ -36,9 +36,9 @@ at::Tensor output_scores(models::LanguageModel& model, const Autoencoder& sae, c
         "{}: found no latent that fires at the last token of the prompt, expected one; give "
         "another --prompt",
         site.name());
-  const at::Tensor spread =
-      normalize(sae.config, x).spread;  // [1, 1]: a latent's unit moves x̂ by spread · W_dec,i
-  const double amount = options.factor * largest * (spread.defined() ? spread.item<double>() : 1.0);
+  // A latent's unit moves x̂ by unit · W_dec,i.
+  const at::Tensor unit = spread(sae.config, x);  // [1, 1]
+  const double amount = options.factor * largest * (unit.defined() ? unit.item<double>() : 1.0);
 
   // All but the last token are the same for every latent.
   const auto length = static_cast<int64_t>(prompt.size());

@@ -1,5 +1,5 @@
 // What latents have to do with a preference: the mean, over pairs of continuations of a prompt, of
-// log p(positive) − log p(negative) a token, teacher-forced (as steering::EffectMeter measures it).
+// log p(positive) − log p(negative) per token, teacher-forced (as steering::EffectMeter does).
 #pragma once
 #include <ATen/core/Tensor.h>
 

@@ -16,7 +16,7 @@ namespace {
 using Prompts = std::span<const std::vector<models::TokenId>>;
 
 struct Side {
-  LatentRows latents;  // a row a prompt
+  LatentRows latents;  // one row per prompt
   models::LeftOut left;
 };
 

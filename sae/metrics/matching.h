@@ -25,7 +25,7 @@ struct Matching {
 /// [latents, features] in float32. Throws Error when the widths differ or there is none of either.
 Matching match(const at::Tensor& latents, const at::Tensor& features);
 
-/// Each latent as a detector of one feature: f > 0 where the feature is > 0. One entry a latent,
+/// Each latent as a detector of one feature: f > 0 where the feature is > 0. One entry per latent,
 /// and means over all latents; 0 where a ratio is 0/0.
 struct Detection {
   at::Tensor precision, recall, f1;  // [latents] float64

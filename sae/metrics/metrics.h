@@ -17,7 +17,7 @@ namespace vyx::sae {
 /// (always).
 struct DensityHistogram {
   static constexpr double kLowest = -10, kHighest = 0;
-  std::array<int64_t, 40> latents{};  // four bins a decade; the first holds those that never fired
+  std::array<int64_t, 40> latents{};  // four bins per decade; the first: never fired
 };
 
 /// Means over tokens. x: the target [d], x̂: its reconstruction, f: latents. A ratio to a norm of 0
@@ -31,7 +31,7 @@ struct Metrics {
   double l2_ratio = 0;        // E[‖x̂‖ / ‖x‖]
   double relative_reconstruction_bias = 0;  // E‖x̂‖² / E[x·x̂]: below 1 a reconstruction shrinks
                                             // (Rajamanoharan et al. 2024, arXiv:2404.16014)
-  double l0 = 0;             // latents > 0, a token
+  double l0 = 0;             // latents > 0 per token
   double dead_fraction = 0;  // of the latents, those that never fired on these tokens
   DensityHistogram density;
 };

@@ -3,11 +3,11 @@
 // it does, the same rule goes over dense micro-batches.
 //
 // A rule has, for a latent i with pre-activation z > lower[i] (below, it takes no part at all):
-//     float activation(i, z)                     f, what is decoded
-//     float backward(i, z, df, da, sums)         the gradient of x·W_enc, from that of f; adds to
-//     the latent's sums static constexpr bool kIdentity            whether f is z wherever a latent
-//     takes part static constexpr bool kAuxiliary           whether z itself is decoded too, with a
-//     loss of its own, and da is its gradient
+//     float activation(i, z)                f, what is decoded
+//     float backward(i, z, df, da, sums)    the gradient of x·W_enc, from that of f; adds to `sums`
+//     static constexpr bool kIdentity       whether f is z wherever a latent takes part
+//     static constexpr bool kAuxiliary      whether z itself is decoded too, with a loss of its
+//                                           own; da is its gradient
 #pragma once
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>

@@ -9,22 +9,15 @@ namespace vyx::sae {
 namespace {
 
 void allocate(const Parameters& weights, Parameters& gradients) {
-  const std::pair<const at::Tensor*, at::Tensor*> all[] = {
-      {&weights.encoder, &gradients.encoder},
-      {&weights.encoder_bias, &gradients.encoder_bias},
-      {&weights.decoder, &gradients.decoder},
-      {&weights.decoder_bias, &gradients.decoder_bias},
-      {&weights.magnitude_scale, &gradients.magnitude_scale},
-      {&weights.magnitude_bias, &gradients.magnitude_bias},
-      {&weights.threshold, &gradients.threshold},
-      {&weights.skip, &gradients.skip}};
-  for (const auto& [weight, gradient] : all) {
-    if (!weight->defined())
-      gradient->reset();
-    else if (!gradient->defined() || gradient->sizes() != weight->sizes() ||
-             !gradient->is_contiguous())
-      *gradient = at::empty_like(*weight);
-  }
+  for_each_parameter(
+      [](const ParameterKind&, const at::Tensor& weight, at::Tensor& gradient) {
+        if (!weight.defined())
+          gradient.reset();
+        else if (!gradient.defined() || gradient.sizes() != weight.sizes() ||
+                 !gradient.is_contiguous())
+          gradient = at::empty_like(weight);
+      },
+      weights, gradients);
 }
 
 }  // namespace

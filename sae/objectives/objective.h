@@ -53,7 +53,7 @@ struct ObjectiveResult {
   double reconstruction = 0;  // E‖x − x̂‖² (for Matryoshka of the whole dictionary)
   double sparsity = 0;        // λ's term
   double auxiliary = 0;       // AuxK's, the gated auxiliary, the pre-activation loss
-  double l0 = 0;              // latents that fired, a token
+  double l0 = 0;              // latents that fired per token
   double variance =
       0;  // E‖x‖² − ‖E x‖² of the target: explained variance = 1 − reconstruction / variance
   double lowest_activation = 0;  // batch_topk: the smallest f > 0, which its threshold follows

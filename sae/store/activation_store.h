@@ -46,7 +46,7 @@ class ActivationStore {
   struct Shard {
     SafetensorsFile file;
     uint64_t first_row = 0;
-    std::vector<const std::byte*> data;  // a site
+    std::vector<const std::byte*> data;  // of each site
   };
 
   Shard open(size_t index, uint64_t first_row, bool verify) const;

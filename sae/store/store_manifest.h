@@ -40,7 +40,7 @@ struct StoreManifest {
 };
 
 constexpr const char* kManifestFile = "manifest.json";
-/// "shard-00003.safetensors": a tensor [rows, width] a site, under its name.
+/// "shard-00003.safetensors": one tensor [rows, width] per site, under its name.
 std::string shard_file(size_t index);
 
 std::string to_json(const StoreManifest& manifest);

@@ -45,8 +45,8 @@ class StoreWriter {
   /// What was given to the last seal(): where to go on. null: at the beginning.
   const Json& position() const { return position_; }
 
-  /// Takes rows `begin` to `end` of `rows` ([.., width] a site) as far as they fit into the shard;
-  /// returns how many.
+  /// Takes rows `begin` to `end` of `rows` ([.., width] of each site) as far as they fit into the
+  /// shard; returns how many.
   int64_t append(std::span<const at::Tensor> rows, int64_t begin, int64_t end);
   bool full() const { return buffered_ > 0 && buffered_ == shard_rows_; }
   /// Writes the shard. Throws Error when a value does not fit the store's type, and when the disk
@@ -70,8 +70,8 @@ class StoreWriter {
   std::optional<StoreManifest> finished_;
   Json position_;
   std::vector<StoreShard> shards_;
-  std::vector<SiteSums> sums_;       // a site, of the shards
-  std::vector<at::Tensor> buffers_;  // [shard_rows_, width] a site, of the store's type
+  std::vector<SiteSums> sums_;       // of each site, over the shards
+  std::vector<at::Tensor> buffers_;  // [shard_rows_, width] of each site
   int64_t shard_rows_ = 0, buffered_ = 0;
   uint64_t sealed_rows_ = 0;
 };

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string_view>
 #include <vector>
 
 #include "core/base/error.h"
@@ -15,36 +14,34 @@
 namespace vyx::sae {
 namespace {
 
-constexpr int64_t kChunk = 1 << 14;        // elements of a tile
-constexpr float kLowestThreshold = 1e-6f;  // of jump_relu: a threshold stays positive
+constexpr int64_t kChunk = 1 << 14;       // elements of a tile
+constexpr float kLowestPositive = 1e-6f;  // of a parameter that stays positive
 
 struct Part {
-  std::string_view name;
+  const ParameterKind& kind;
   at::Tensor weight, gradient, first, second;
 };
 
 std::vector<Part> parts_of(const Adam& adam, const Parameters& weights,
                            const Parameters& gradients) {
   std::vector<Part> parts;
-  weights.visit([&](const char* name, const at::Tensor& weight) {
-    parts.push_back({.name = name, .weight = weight});
-  });
-  const auto fill = [&](const Parameters& from, at::Tensor Part::*member, const char* what) {
-    size_t next = 0;
-    from.visit([&](const char* name, const at::Tensor& tensor) {
-      if (next == parts.size() || parts[next].name != name ||
-          tensor.sizes() != parts[next].weight.sizes() || !tensor.is_contiguous())
-        fail(
-            "Adam: found {} for {} that are not the weights', expected tensors of the same names "
-            "and shapes",
-            what, name);
-      parts[next++].*member = tensor;
-    });
-    if (next != parts.size()) fail("Adam: found {} {}, expected {}", next, what, parts.size());
-  };
-  fill(gradients, &Part::gradient, "gradients");
-  fill(adam.first, &Part::first, "moments");
-  fill(adam.second, &Part::second, "moments");
+  for_each_parameter(
+      [&](const ParameterKind& kind, const at::Tensor& weight, const at::Tensor& gradient,
+          const at::Tensor& first, const at::Tensor& second) {
+        const auto require = [&](const at::Tensor& tensor, const char* what) {
+          if (tensor.defined() != weight.defined() ||
+              (weight.defined() && (tensor.sizes() != weight.sizes() || !tensor.is_contiguous())))
+            fail(
+                "Adam: found {} for {} that are not the weights', expected tensors of the same "
+                "names and shapes",
+                what, kind.name);
+        };
+        require(gradient, "gradients");
+        require(first, "moments");
+        require(second, "moments");
+        if (weight.defined()) parts.push_back({kind, weight, gradient, first, second});
+      },
+      weights, gradients, adam.first, adam.second);
   return parts;
 }
 
@@ -87,13 +84,7 @@ void step_rows_to_unit_norm(const Part& part, const std::vector<float>& along,
 
 Adam make_adam(const Parameters& weights) {
   const auto zeros = [&] {
-    const auto like = [](const at::Tensor& weight) {
-      return weight.defined() ? at::zeros_like(weight) : at::Tensor();
-    };
-    return Parameters{like(weights.encoder),         like(weights.encoder_bias),
-                      like(weights.decoder),         like(weights.decoder_bias),
-                      like(weights.magnitude_scale), like(weights.magnitude_bias),
-                      like(weights.threshold),       like(weights.skip)};
+    return transformed(weights, [](const at::Tensor& weight) { return at::zeros_like(weight); });
   };
   return {.first = zeros(), .second = zeros()};
 }
@@ -102,7 +93,7 @@ double update(Adam& adam, Parameters& weights, Parameters& gradients, double lea
               const AdamOptions& options) {
   const std::vector<Part> parts = parts_of(adam, weights, gradients);
   const auto is_unit = [&](const Part& part) {
-    return options.unit_norm_decoder && part.name == "W_dec";
+    return options.unit_norm_decoder && part.kind.member == &Parameters::decoder;
   };
   std::vector<float> along;  // [latents]
   double squares = 0;
@@ -132,11 +123,10 @@ double update(Adam& adam, Parameters& weights, Parameters& gradients, double lea
     auto *w = part.weight.mutable_data_ptr<float>(), *m = part.first.mutable_data_ptr<float>(),
          *v = part.second.mutable_data_ptr<float>();
     const float* g = part.gradient.const_data_ptr<float>();
-    const bool positive = part.name == "threshold";
     parallel_ranges(part.weight.numel(), kChunk, [&](int64_t begin, int64_t end) {
       adam_step(w + begin, g + begin, m + begin, v + begin, end - begin, 0, step);
-      if (positive)
-        for (int64_t i = begin; i < end; ++i) w[i] = std::max(w[i], kLowestThreshold);
+      if (part.kind.positive)
+        for (int64_t i = begin; i < end; ++i) w[i] = std::max(w[i], kLowestPositive);
     });
   }
   return norm;

@@ -26,14 +26,14 @@ using NamedTensor = std::pair<std::string, at::Tensor>;
 
 std::vector<NamedTensor> tensors_of(const TrainState& state) {
   std::vector<NamedTensor> tensors;
-  state.sae.weights.visit(
-      [&](const char* name, const at::Tensor& tensor) { tensors.emplace_back(name, tensor); });
-  state.adam.first.visit([&](const char* name, const at::Tensor& tensor) {
-    tensors.emplace_back(fmt::format("first.{}", name), tensor);
-  });
-  state.adam.second.visit([&](const char* name, const at::Tensor& tensor) {
-    tensors.emplace_back(fmt::format("second.{}", name), tensor);
-  });
+  const auto add = [&](const char* prefix, const Parameters& parameters) {
+    parameters.visit([&](const char* name, const at::Tensor& tensor) {
+      tensors.emplace_back(fmt::format("{}{}", prefix, name), tensor);
+    });
+  };
+  add("", state.sae.weights);
+  add("first.", state.adam.first);
+  add("second.", state.adam.second);
   tensors.emplace_back("idle", state.idle);
   tensors.emplace_back("firings", state.firings);
   return tensors;
@@ -149,16 +149,16 @@ at::Tensor read_tensor(const SafetensorsTensor& stored, const std::string& sourc
   return tensor;
 }
 
-// Fills the tensors that `parameters` has in `file` under `prefix`.
-void read_parameters(const Safetensors& file, const std::string& prefix, Parameters& parameters) {
-  const std::pair<const char*, at::Tensor*> all[] = {
-      {"W_enc", &parameters.encoder},         {"b_enc", &parameters.encoder_bias},
-      {"W_dec", &parameters.decoder},         {"b_dec", &parameters.decoder_bias},
-      {"r_mag", &parameters.magnitude_scale}, {"b_mag", &parameters.magnitude_bias},
-      {"threshold", &parameters.threshold},   {"W_skip", &parameters.skip}};
-  for (const auto& [name, tensor] : all)
-    if (const auto* stored = file.find(prefix + name))
-      *tensor = read_tensor(*stored, file.source());
+// Those of the parameters that `file` has under `prefix`.
+Parameters read_parameters(const Safetensors& file, const std::string& prefix) {
+  Parameters parameters;
+  for_each_parameter(
+      [&](const ParameterKind& kind, at::Tensor& tensor) {
+        if (const auto* stored = file.find(prefix + kind.name))
+          tensor = read_tensor(*stored, file.source());
+      },
+      parameters);
+  return parameters;
 }
 
 LoadedCheckpoint read_checkpoint(const fs::path& folder, const CheckpointEntry& entry) {
@@ -178,9 +178,9 @@ LoadedCheckpoint read_checkpoint(const fs::path& folder, const CheckpointEntry& 
     fail("{}: found format {}, expected {}", path.string(), metadata("format").dump(), kFormat);
   LoadedCheckpoint loaded{
       state_from_json(metadata("state"), path.string()), metadata("run"), path, {}};
-  read_parameters(*file, "", loaded.state.sae.weights);
-  read_parameters(*file, "first.", loaded.state.adam.first);
-  read_parameters(*file, "second.", loaded.state.adam.second);
+  loaded.state.sae.weights = read_parameters(*file, "");
+  loaded.state.adam.first = read_parameters(*file, "first.");
+  loaded.state.adam.second = read_parameters(*file, "second.");
   loaded.state.idle = read_tensor(file->tensor("idle"), path.string());
   loaded.state.firings = read_tensor(file->tensor("firings"), path.string());
   return loaded;

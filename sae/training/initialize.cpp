@@ -45,15 +45,13 @@ Autoencoder initialize(const AutoencoderConfig& config, const InitializeOptions&
   else
     w.encoder =
         (at::rand({latents, config.d_in}, generator) * 2 - 1) / std::sqrt(double(config.d_in));
-  w.encoder_bias = at::zeros({latents});
-  w.decoder_bias = at::zeros({config.d_out});
-  if (config.architecture == Architecture::gated) {
-    w.magnitude_scale = at::zeros({latents});
-    w.magnitude_bias = at::zeros({latents});
-  }
-  if (config.architecture == Architecture::jump_relu)
-    w.threshold = at::full({latents}, options.threshold);
-  if (options.skip) w.skip = at::zeros({config.d_out, config.d_in});
+  for_each_parameter(
+      [&](const ParameterKind& kind, at::Tensor& tensor) {
+        if (tensor.defined() || !belongs_to(kind, config.architecture)) return;
+        if (!kind.optional || options.skip) tensor = at::zeros(shape_of(kind, config));
+      },
+      w);
+  if (w.threshold.defined()) w.threshold.fill_(options.threshold);
   return sae;
 }
 
@@ -123,15 +121,14 @@ int64_t resample_dead(Autoencoder& sae, Adam& adam, const at::Tensor& x, const a
   }
   w.encoder.index_copy_(0, ids, directions(inputs) * (options.encoder_scale * norm));
   w.decoder.index_copy_(0, ids, directions(outputs) * options.decoder_norm);
-  w.encoder_bias.index_fill_(0, ids, 0);
-  if (w.magnitude_scale.defined()) w.magnitude_scale.index_fill_(0, ids, 0);
-  if (w.magnitude_bias.defined()) w.magnitude_bias.index_fill_(0, ids, 0);
-  if (w.threshold.defined()) w.threshold.index_fill_(0, ids, options.threshold);
-  for (const Parameters* moments : {&adam.first, &adam.second})
-    for (const at::Tensor* moment :
-         {&moments->encoder, &moments->decoder, &moments->encoder_bias, &moments->magnitude_scale,
-          &moments->magnitude_bias, &moments->threshold})
-      if (moment->defined()) moment->index_fill_(0, ids, 0);
+  for_each_parameter(
+      [&](const ParameterKind& kind, at::Tensor& weight, at::Tensor& first, at::Tensor& second) {
+        if (!weight.defined() || !is_per_latent(kind)) return;
+        const bool is_matrix = kind.columns.has_value();  // its rows stand above
+        if (!is_matrix) weight.index_fill_(0, ids, kind.positive ? options.threshold : 0);
+        for (at::Tensor* moment : {&first, &second}) moment->index_fill_(0, ids, 0);
+      },
+      w, adam.first, adam.second);
   return ids.size(0);
 }
 

@@ -1,4 +1,4 @@
-// The log of a run: JSON Lines, a line an interval of steps, appended as training goes on.
+// The log of a run: JSON Lines, one line per interval of steps, appended as training goes on.
 #pragma once
 #include <cstdint>
 #include <filesystem>

@@ -20,10 +20,6 @@ constexpr std::array<std::pair<JumpReluSparsity, std::string_view>, 3> kForms{
      {JumpReluSparsity::l0_target, "l0-target"},
      {JumpReluSparsity::tanh, "tanh"}}};
 
-bool has_k(Architecture architecture) {
-  return architecture == Architecture::topk || architecture == Architecture::batch_topk;
-}
-
 void set_unit_norm_decoder(TrainOptions& options) {
   options.adam.unit_norm_decoder = true;
   options.initialize.decoder_norm = 1;
@@ -131,12 +127,11 @@ void validate(const TrainOptions& options) {
   const auto not_negative = [](double value) { return std::isfinite(value) && value >= 0; };
   const AutoencoderConfig& config = options.autoencoder;
   require(config.latents > 0, "latents", config.latents, "at least 1");
-  if (has_k(config.architecture))
+  if (traits_of(config.architecture).has_k)
     require(config.k > 0 && config.k <= config.latents, "k", config.k,
             fmt::format("1 to the {} latents", config.latents));
-  const bool by_token = config.normalization == Normalization::token_norm ||
-                        config.normalization == Normalization::layer_norm;
-  require(!by_token || (config.target_sites.empty() && config.sites.size() <= 1), "normalization",
+  const bool one_site = config.target_sites.empty() && config.sites.size() <= 1;
+  require(one_site || !is_per_token(config.normalization), "normalization",
           name_of(config.normalization),
           "none or scale for a transcoder or crosscoder, whose sides differ in size");
   require(options.batch > 0 && options.batch <= 1 << 24, "batch", options.batch,
@@ -198,19 +193,19 @@ Json to_json(const TrainOptions& options) {
             {"resample-every", options.resample_every},
             {"bf16", objective.bfloat16},
             {"log-every", options.log_every}};
-  if (has_k(config.architecture)) {
+  const ArchitectureTraits& traits = traits_of(config.architecture);
+  if (traits.has_k) {
     json["k"] = config.k;
     json["auxiliary"] = objective.auxiliary;
     json["auxiliary-k"] = objective.auxiliary_k;
-  } else {
+  }
+  if (traits.has_penalty) {
     json["sparsity"] = objective.sparsity;
     json["sparsity-warmup"] = options.sparsity_warmup_steps;
   }
-  if (config.architecture == Architecture::batch_topk) {
-    json["prefixes"] = config.prefixes;
-    json["threshold-decay"] = options.threshold_decay;
-  }
-  if (config.architecture == Architecture::jump_relu) {
+  if (traits.has_prefixes) json["prefixes"] = config.prefixes;
+  if (traits.has_batch_threshold) json["threshold-decay"] = options.threshold_decay;
+  if (traits.has_thresholds) {
     json["sparsity-form"] = name_of(objective.jump_relu);
     json["bandwidth"] = objective.bandwidth;
     json["initial-threshold"] = options.initialize.threshold;

@@ -25,7 +25,7 @@ struct TrainOptions {
   ObjectiveOptions objective;     // its λ is what `sparsity_warmup_steps` leads up to
   AdamOptions adam;
   uint64_t steps = 0;  // batches
-  int64_t batch = 0;   // tokens a step
+  int64_t batch = 0;   // tokens per step
   double learning_rate = 0;
   uint64_t warmup_steps = 0;           // the learning rate rises from 0
   uint64_t decay_steps = 0;            // it falls to 0 over the last steps
@@ -35,7 +35,7 @@ struct TrainOptions {
   double threshold_decay =
       0.99;  // batch_topk: θ ← decay·θ + (1 − decay)·(smallest activation of the batch), as SAELens
   uint64_t seed = 0;
-  uint64_t log_every = 10;          // steps a line of the log
+  uint64_t log_every = 10;          // steps per line of the log
   uint64_t checkpoint_every = 500;  // steps
 };
 
@@ -53,24 +53,20 @@ struct RecipeInput {
 /// 1, inputs scaled so that E‖x‖ = √d, the encoder tied to the decoder at the start, the learning
 /// rate falling to 0 over the last fifth.
 ///  - relu: Anthropic, "Update on how we train SAEs" (April 2024): λ = 5 rising over the first 5 %
-///  of the steps, learning rate 5e-5, decoder
-///    rows of norm 0.1 that are then free, biases 0.
+///    of the steps, learning rate 5e-5, decoder rows of norm 0.1 that are then free, biases 0.
 ///  - gated: Rajamanoharan et al. 2024 (arXiv:2404.16014): learning rate 3e-4, unit-norm decoder,
-///  Adam's β1 = 0.
+///    Adam's β1 = 0.
 ///  - topk: Gao et al. 2024 (arXiv:2406.04093): k = 32, AuxK 1/32 on latents that have not fired
-///  for 10 M tokens, unit-norm decoder,
-///    geometric median as b_dec, Adam's ε = 6.25e-10; learning rate 2e-4·(2¹⁴/latents)^½, their
-///    scaling law as dictionary_learning has it.
+///    for 10 M tokens, unit-norm decoder, geometric median as b_dec, Adam's ε = 6.25e-10; learning
+///    rate 2e-4·(2¹⁴/latents)^½, their scaling law as dictionary_learning has it.
 ///  - batch_topk: Bussmann et al. 2024 (arXiv:2412.06410), otherwise as topk; with prefixes also
-///  Matryoshka (Bussmann et al. 2025, arXiv:2503.17547).
+///    Matryoshka (Bussmann et al. 2025, arXiv:2503.17547).
 ///  - jump_relu, l0 and l0_target: Rajamanoharan et al. 2024 (arXiv:2407.14435) and Gemma Scope
-///  (arXiv:2408.05147): learning rate 7e-5, β1 = 0,
-///    unit-norm decoder, λ = 6e-4 (l0) rising over 10,000 steps, ε = θ = 0.001; those are for
-///    inputs of E‖x‖² = 1, so that lengths are √d and λ is d times that here. l0_target's λ = 1 is
-///    dictionary_learning's.
-///  - jump_relu, tanh: Anthropic, "Dictionary Learning Optimization Techniques" (January 2025): λ =
-///  10 rising over the whole run, c = 4,
-///    ε = 2, θ = 0.1, λ_P = 3e-6, learning rate 2e-4.
+///    (arXiv:2408.05147): learning rate 7e-5, β1 = 0, unit-norm decoder, λ = 6e-4 (l0) rising over
+///    10,000 steps, ε = θ = 0.001. Those are for inputs of E‖x‖² = 1: here lengths are √d and λ is
+///    d times that. l0_target's λ = 1 is dictionary_learning's.
+///  - jump_relu, tanh: Anthropic, "Dictionary Learning Optimization Techniques" (January 2025):
+///    λ = 10 rising over the whole run, c = 4, ε = 2, θ = 0.1, λ_P = 3e-6, learning rate 2e-4.
 /// Absolute numbers of steps and tokens were meant for runs of billions of tokens: here they are at
 /// most a twentieth of the steps (warm-ups) and a tenth of the tokens (dead_after).
 TrainOptions recipe(const RecipeInput& input);

@@ -34,7 +34,7 @@ TrainState initial_state(const TrainOptions& options, const at::Tensor& x,
   state.sae = initialize(config, initial);
   if (options.median_bias)
     state.sae.weights.decoder_bias.copy_(
-        geometric_median(normalize(config, target.defined() ? target : x).x));
+        geometric_median(normalized(config, target.defined() ? target : x)));
   state.adam = make_adam(state.sae.weights);
   state.idle = at::zeros({config.latents}, at::kLong);
   state.firings = at::zeros({config.latents}, at::kLong);
@@ -49,8 +49,8 @@ Trainer::Trainer(TrainOptions options, TrainState state)
 void Trainer::step(const at::Tensor& x, const at::Tensor& target) {
   const AutoencoderConfig& config = state_.sae.config;
   const uint64_t number = state_.step;
-  ObjectiveInput input{normalize(config, x).x, {}, {}};
-  if (target.defined()) input.target = normalize(config, target).x;
+  ObjectiveInput input{normalized(config, x), {}, {}};
+  if (target.defined()) input.target = normalized(config, target);
   const at::Tensor dead = state_.idle >= static_cast<int64_t>(options_.dead_after);  // [latents]
   if (dead.any().item<bool>()) input.dead = dead;
   ObjectiveOptions objective = options_.objective;
@@ -67,7 +67,7 @@ void Trainer::step(const at::Tensor& x, const at::Tensor& target) {
   if (!std::isfinite(gradient_norm))
     throw Diverged(fmt::format("step {}: the gradient's norm is {}", number, gradient_norm));
 
-  if (config.architecture == Architecture::batch_topk && result.lowest_activation > 0) {
+  if (traits_of(config.architecture).has_batch_threshold && result.lowest_activation > 0) {
     double& threshold = state_.sae.topk_threshold;
     const double decay = threshold > 0 ? options_.threshold_decay : 0;  // the first batch sets it
     threshold = decay * threshold + (1 - decay) * result.lowest_activation;
@@ -100,9 +100,9 @@ void Trainer::resample(const at::Tensor& x, const at::Tensor& target) {
   if (!dead.any().item<bool>()) return;
   const AutoencoderConfig& config = state_.sae.config;
   const at::Tensor wanted =
-      target.defined() ? normalize(config, target).x : at::Tensor();  // [batch, d_out]
+      target.defined() ? normalized(config, target) : at::Tensor();  // [batch, d_out]
   const int64_t count =
-      resample_dead(state_.sae, state_.adam, normalize(config, x).x, wanted, dead,
+      resample_dead(state_.sae, state_.adam, normalized(config, x), wanted, dead,
                     {.seed = random_bits(options_.seed, kResampleStream, state_.step),
                      .decoder_norm = options_.initialize.decoder_norm,
                      .threshold = options_.initialize.threshold});

@@ -1,11 +1,15 @@
 #include "sae/autoencoder/autoencoder.h"
 
 #include <cmath>
+#include <string>
+#include <thread>
+#include <vector>
 
 #include "tests/sae/random_autoencoder.h"
 #include "tests/torch_support.h"
 
 using namespace vyx::sae;
+using vyx::test::all_architectures;
 using vyx::test::contains;
 using vyx::test::error_of;
 using vyx::test::random_autoencoder;
@@ -13,11 +17,9 @@ using vyx::test::random_autoencoder;
 namespace {
 
 constexpr int64_t kWidth = 6, kLatents = 20;
-constexpr Architecture kAll[] = {Architecture::relu, Architecture::gated, Architecture::topk,
-                                 Architecture::batch_topk, Architecture::jump_relu};
 
 at::Tensor inputs(int64_t rows = 9) {
-  return at::randn({rows, kWidth}, at::make_generator<at::CPUGeneratorImpl>(7));
+  return vyx::test::normal({rows, kWidth}, 7);
 }
 
 }  // namespace
@@ -38,7 +40,7 @@ TEST_CASE("[sae.autoencoder] relu encodes and decodes by its formula") {
 }
 
 TEST_CASE(
-    "[sae.autoencoder] topk keeps at most k latents a token, the largest, and none below zero") {
+    "[sae.autoencoder] topk keeps at most k latents per token, the largest, and none below zero") {
   Autoencoder sae = random_autoencoder(Architecture::topk, kWidth, kLatents);
   sae.config.k = 3;
   const at::Tensor x = inputs(), f = encode(sae, x);
@@ -100,7 +102,7 @@ TEST_CASE("[sae.autoencoder] normalisation is undone by the decoder, whatever it
 }
 
 TEST_CASE("[sae.autoencoder] a folded scale changes no latent and no reconstruction") {
-  for (const Architecture architecture : kAll) {
+  for (const Architecture architecture : all_architectures()) {
     Autoencoder sae = random_autoencoder(architecture, kWidth, kLatents);
     sae.config.normalization = Normalization::scale;
     sae.config.scale = 0.25;
@@ -123,6 +125,27 @@ TEST_CASE(
   sae.weights.skip = at::eye(kWidth);
   CHECK(at::allclose(reconstruct(sae, x), without + x, 1e-5, 1e-6));
   CHECK(contains(error_of([&] { decode(sae, encode(sae, x)); }), "skip connection needs it"));
+}
+
+TEST_CASE("[sae.autoencoder] threads encode at once, each with its own weights") {
+  std::vector<Autoencoder> all;
+  for (uint64_t seed = 0; seed < 4; ++seed)
+    for (const Architecture architecture : all_architectures())
+      all.push_back(random_autoencoder(architecture, kWidth, kLatents, seed));
+  const at::Tensor x = inputs();
+  std::vector<at::Tensor> found(all.size());
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < all.size(); ++i)
+    threads.emplace_back([&, i] { found[i] = reconstruct(all[i], x); });
+  for (std::thread& thread : threads) thread.join();
+  for (size_t i = 0; i < all.size(); ++i) CHECK(at::equal(found[i], reconstruct(all[i], x)));
+}
+
+TEST_CASE("[sae.autoencoder] what cannot be computed is one line") {
+  const Autoencoder sae = random_autoencoder(Architecture::relu, kWidth, kLatents);
+  const std::string message = error_of([&] { decode(sae, encode(sae, inputs()).to(at::kDouble)); });
+  CHECK(contains(message, "autoencoder: decode: "));
+  CHECK_FALSE(contains(message, "\n"));
 }
 
 TEST_CASE("[sae.autoencoder] sizes that do not fit are named") {
@@ -157,8 +180,9 @@ TEST_CASE("[sae.autoencoder] sizes that do not fit are named") {
 }
 
 TEST_CASE("[sae.autoencoder] architectures have names, and an unknown name lists them") {
-  for (const Architecture architecture : kAll)
+  for (const Architecture architecture : all_architectures())
     CHECK(architecture_from_name(name_of(architecture)) == architecture);
   CHECK(contains(error_of([] { architecture_from_name("top-k"); }),
                  "expected one of relu, gated, topk, batch-topk, jump-relu"));
+  CHECK(architecture_names(&ArchitectureTraits::has_k) == "topk, batch-topk");
 }

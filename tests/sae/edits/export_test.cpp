@@ -24,10 +24,8 @@ TEST_CASE(
     "[sae.export] encode, decode and forward give vyx's own bits, whatever the architecture and "
     "the normalisation") {
   const vyx::test::TemporaryFolder folder;
-  const at::Tensor x = at::randn({2, 5, kWidth}, at::make_generator<at::CPUGeneratorImpl>(7));
-  for (const Architecture architecture :
-       {Architecture::relu, Architecture::gated, Architecture::topk, Architecture::batch_topk,
-        Architecture::jump_relu})
+  const at::Tensor x = vyx::test::normal({2, 5, kWidth}, 7);
+  for (const Architecture architecture : vyx::test::all_architectures())
     for (const Normalization normalization : {Normalization::none, Normalization::scale,
                                               Normalization::token_norm, Normalization::layer_norm})
       for (const bool subtract : {true, false}) {

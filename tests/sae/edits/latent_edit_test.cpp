@@ -22,13 +22,9 @@ namespace {
 
 using Kind = LatentChange::Kind;
 constexpr int64_t kWidth = 12, kLatents = 40;
-constexpr Architecture kArchitectures[] = {Architecture::relu, Architecture::gated,
-                                           Architecture::topk, Architecture::batch_topk,
-                                           Architecture::jump_relu};
 constexpr Normalization kNormalizations[] = {Normalization::none, Normalization::scale,
                                              Normalization::token_norm, Normalization::layer_norm};
-const at::Tensor kX = at::randn({3, 7, kWidth}, at::make_generator<at::CPUGeneratorImpl>(5)) +
-                      0.3;  // [batch, seq, d]
+const at::Tensor kX = vyx::test::normal({3, 7, kWidth}, 5) + 0.3;  // [batch, seq, d]
 
 Autoencoder autoencoder(Architecture architecture,
                         Normalization normalization = Normalization::none, bool subtract = true) {
@@ -95,8 +91,7 @@ std::vector<std::vector<LatentChange>> cases(const Autoencoder& sae) {
     const at::Tensor fired = f.select(-1, i).masked_select(f.select(-1, i) > 0);
     return fired.median().item<double>();
   };
-  const at::Tensor direction =
-      at::randn({kWidth}, at::make_generator<at::CPUGeneratorImpl>(3));  // [d]
+  const at::Tensor direction = vyx::test::normal({kWidth}, 3);  // [d]
   const double half = median(latent[0]),
                other = 0.97 * median(latent[3]);  // of no token: f > f is decided by rounding
   std::vector<std::vector<LatentChange>> all{
@@ -136,7 +131,7 @@ std::vector<std::vector<LatentChange>> cases(const Autoencoder& sae) {
 
 template <class Call>
 void for_all(Call call) {
-  for (const Architecture architecture : kArchitectures)
+  for (const Architecture architecture : vyx::test::all_architectures())
     for (const Normalization normalization : kNormalizations) {
       CAPTURE(name_of(architecture));
       CAPTURE(name_of(normalization));

@@ -20,8 +20,7 @@ namespace {
 using Kind = LatentChange::Kind;
 constexpr int64_t kWidth = 12;
 const vyx::Site kSite{"", vyx::Port::output};
-const at::Tensor kX =
-    at::randn({2, 5, kWidth}, at::make_generator<at::CPUGeneratorImpl>(5));  // [batch, seq, d]
+const at::Tensor kX = vyx::test::normal({2, 5, kWidth}, 5);  // [batch, seq, d]
 
 torch::jit::Module identity() {
   torch::jit::Module module("Identity");

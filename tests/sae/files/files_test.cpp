@@ -12,6 +12,7 @@
 using namespace vyx::sae;
 using vyx::Json;
 using vyx::TensorMap;
+using vyx::test::all_architectures;
 using vyx::test::contains;
 using vyx::test::error_of;
 using vyx::test::random_autoencoder;
@@ -20,11 +21,9 @@ using vyx::test::TemporaryFolder;
 namespace {
 
 constexpr int64_t kWidth = 6, kLatents = 20;
-constexpr Architecture kAll[] = {Architecture::relu, Architecture::gated, Architecture::topk,
-                                 Architecture::batch_topk, Architecture::jump_relu};
 
 at::Tensor inputs() {
-  return at::randn({9, kWidth}, at::make_generator<at::CPUGeneratorImpl>(7));
+  return vyx::test::normal({9, kWidth}, 7);
 }
 
 Autoencoder sample(Architecture architecture) {
@@ -82,7 +81,7 @@ void change_config(const std::filesystem::path& folder, const std::function<void
 }  // namespace
 
 TEST_CASE("[sae.files] SAELens's format holds every architecture, bit for bit") {
-  for (const Architecture architecture : kAll) {
+  for (const Architecture architecture : all_architectures()) {
     const TemporaryFolder folder;
     const Autoencoder sae = sample(architecture);
     save_autoencoder(sae, folder / "sae");
@@ -123,7 +122,7 @@ TEST_CASE(
     CHECK(round_trip(sae).config.normalization ==
           (normalization == Normalization::scale ? Normalization::none : normalization));
   }
-  for (const Architecture architecture : kAll)
+  for (const Architecture architecture : all_architectures())
     for (const bool skip : {false, true}) {
       const Autoencoder sae = transcoder(architecture, skip), read = round_trip(sae);
       check_same(read, sae);
@@ -182,7 +181,7 @@ TEST_CASE("[sae.files] skip connections and prefixes in other formats; threshold
   CHECK(load_autoencoder(folder / "gemma").config.target_sites == skip.config.target_sites);
 
   Autoencoder sparsify = sample(Architecture::topk);
-  sparsify.weights.skip = at::randn({kWidth, kWidth}, at::make_generator<at::CPUGeneratorImpl>(3));
+  sparsify.weights.skip = vyx::test::normal({kWidth, kWidth}, 3);
   save_autoencoder(sparsify, folder / "sparsify", FileFormat::sparsify);
   check_same(load_autoencoder(folder / "sparsify"), sparsify);
 

@@ -3,12 +3,8 @@
 #include "sae/metrics/matching.h"
 #include "tests/random_tensors.h"
 
-namespace {
-
 using namespace vyx::sae;
 using namespace vyx::test;
-
-}  // namespace
 
 TEST_CASE(
     "[sae.matching] a dictionary that is the features, shuffled, turned about and scaled, matches "

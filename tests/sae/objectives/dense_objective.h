@@ -52,14 +52,9 @@ inline at::Tensor squared_error(const at::Tensor& a, const at::Tensor& b) {
 inline DenseObjective dense_objective(const sae::Autoencoder& sae, const sae::ObjectiveInput& input,
                                       const sae::ObjectiveOptions& options) {
   using sae::Architecture;
-  const auto leaf = [](const at::Tensor& t) {
-    return t.defined() ? t.to(at::kDouble, /*non_blocking=*/false, /*copy=*/true).requires_grad_()
-                       : at::Tensor();
-  };
-  const sae::Parameters& s = sae.weights;
-  const sae::Parameters w{
-      leaf(s.encoder),         leaf(s.encoder_bias),   leaf(s.decoder),   leaf(s.decoder_bias),
-      leaf(s.magnitude_scale), leaf(s.magnitude_bias), leaf(s.threshold), leaf(s.skip)};
+  const sae::Parameters w = sae::transformed(sae.weights, [](const at::Tensor& t) {
+    return t.to(at::kDouble, /*non_blocking=*/false, /*copy=*/true).requires_grad_();
+  });
   const auto& config = sae.config;
   const at::Tensor x = input.x.to(at::kDouble),
                    target = input.target.defined() ? input.target.to(at::kDouble) : x;
@@ -131,8 +126,7 @@ inline DenseObjective dense_objective(const sae::Autoencoder& sae, const sae::Ob
           extra +
           squared_error(
               target, at::mm(result.f.narrow(1, 0, prefix), w.decoder.narrow(0, 0, prefix)) + base);
-  const bool ranked =
-      config.architecture == Architecture::topk || config.architecture == Architecture::batch_topk;
+  const bool ranked = sae::traits_of(config.architecture).has_k;
   if (ranked && options.auxiliary > 0 && input.dead.defined() && input.dead.any().item<bool>()) {
     const at::Tensor error = (target - x_hat).detach();
     const int64_t k = options.auxiliary_k > 0 ? options.auxiliary_k : config.d_in / 2;
@@ -144,13 +138,8 @@ inline DenseObjective dense_objective(const sae::Autoencoder& sae, const sae::Ob
   }
   result.loss = result.reconstruction + result.sparsity + result.auxiliary + extra;
   result.loss.backward();
-  const auto gradient = [](const at::Tensor& t) {
-    return !t.defined() ? at::Tensor() : t.grad().defined() ? t.grad() : at::zeros_like(t);
-  };
-  result.gradients = {gradient(w.encoder),         gradient(w.encoder_bias),
-                      gradient(w.decoder),         gradient(w.decoder_bias),
-                      gradient(w.magnitude_scale), gradient(w.magnitude_bias),
-                      gradient(w.threshold),       gradient(w.skip)};
+  result.gradients = sae::transformed(
+      w, [](const at::Tensor& t) { return t.grad().defined() ? t.grad() : at::zeros_like(t); });
   return result;
 }
 

@@ -294,8 +294,7 @@ std::vector<std::string> train(Autoencoder sae, const ObjectiveOptions& options,
 }  // namespace
 
 TEST_CASE("[sae.objective] one, two and three threads give the same bits, gradients and weights") {
-  for (const auto architecture : {Architecture::relu, Architecture::gated, Architecture::topk,
-                                  Architecture::batch_topk, Architecture::jump_relu})
+  for (const auto architecture : vyx::test::all_architectures())
     for (const bool bfloat16 : {false, true})
       for (const double bias : {0.0, -4.0}) {  // dense, sparse
         Autoencoder sae = random_autoencoder(architecture, 72, 1000);

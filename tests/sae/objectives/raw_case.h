@@ -47,14 +47,11 @@ inline RawCase read_case(const std::filesystem::path& folder) {
   config.prefixes = json.value("prefixes", config.prefixes);
   config.subtract_decoder_bias = json.value("subtract_decoder_bias", true);
   const int64_t d = config.d_in, latents = config.latents;
-  sae::Parameters& w = result.sae.weights;
-  w.encoder = read_floats(folder / "W_enc.f32", {latents, d});
-  w.encoder_bias = read_floats(folder / "b_enc.f32", {latents});
-  w.decoder = read_floats(folder / "W_dec.f32", {latents, d});
-  w.decoder_bias = read_floats(folder / "b_dec.f32", {d});
-  w.magnitude_scale = read_floats(folder / "r_mag.f32", {latents});
-  w.magnitude_bias = read_floats(folder / "b_mag.f32", {latents});
-  w.threshold = read_floats(folder / "threshold.f32", {latents});
+  sae::for_each_parameter(
+      [&](const sae::ParameterKind& kind, at::Tensor& tensor) {
+        tensor = read_floats(folder / (std::string(kind.name) + ".f32"), shape_of(kind, config));
+      },
+      result.sae.weights);
   validate(result.sae, folder.string());
   result.x = result.input.x = read_floats(folder / "x.f32", {json.at("rows").get<int64_t>(), d});
   const at::Tensor dead = read_floats(folder / "dead.f32", {latents});

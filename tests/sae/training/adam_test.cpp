@@ -12,10 +12,8 @@ namespace {
 
 constexpr int64_t kWidth = 30, kLatents = 700;  // more than a tile's elements
 
-Parameters clone(const Parameters& p) {
-  const auto copy = [](const at::Tensor& t) { return t.defined() ? t.clone() : at::Tensor(); };
-  return {copy(p.encoder),         copy(p.encoder_bias),   copy(p.decoder),   copy(p.decoder_bias),
-          copy(p.magnitude_scale), copy(p.magnitude_bias), copy(p.threshold), copy(p.skip)};
+Parameters clone(const Parameters& parameters) {
+  return transformed(parameters, [](const at::Tensor& tensor) { return tensor.clone(); });
 }
 
 Parameters random_gradients(const Parameters& weights, uint64_t seed, double scale) {

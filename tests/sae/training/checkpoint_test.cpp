@@ -42,11 +42,13 @@ TrainState state_at(uint64_t step) {
 
 void require_equal(const TrainState& a, const TrainState& b) {
   const auto equal = [](const Parameters& left, const Parameters& right) {
-    std::vector<at::Tensor> l, r;
-    left.visit([&](const char*, const at::Tensor& tensor) { l.push_back(tensor); });
-    right.visit([&](const char*, const at::Tensor& tensor) { r.push_back(tensor); });
-    REQUIRE(l.size() == r.size());
-    for (size_t i = 0; i < l.size(); ++i) CHECK(l[i].equal(r[i]));
+    for_each_parameter(
+        [](const ParameterKind& kind, const at::Tensor& l, const at::Tensor& r) {
+          INFO(kind.name);
+          REQUIRE(l.defined() == r.defined());
+          if (l.defined()) CHECK(l.equal(r));
+        },
+        left, right);
   };
   equal(a.sae.weights, b.sae.weights);
   equal(a.adam.first, b.adam.first);

@@ -28,8 +28,7 @@ AutoencoderConfig config(Architecture architecture) {
 TEST_CASE(
     "[sae.initialize] weights are valid, of the norm asked for, tied or not, and a function of the "
     "seed") {
-  for (const auto architecture : {Architecture::relu, Architecture::gated, Architecture::topk,
-                                  Architecture::batch_topk, Architecture::jump_relu}) {
+  for (const auto architecture : vyx::test::all_architectures()) {
     const Autoencoder sae = initialize(config(architecture), {.seed = 4, .decoder_norm = 0.1});
     validate(sae, "initialized");
     CHECK(at::allclose(sae.weights.decoder.norm(2, {-1}), at::full({40}, 0.1)));

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "tests/sae/random_autoencoder.h"
 #include "tests/torch_support.h"
 
 using namespace vyx;
@@ -60,8 +61,7 @@ TEST_CASE("[sae.recipe] the published numbers of each architecture") {
 }
 
 TEST_CASE("[sae.recipe] every recipe is valid, for short runs too, and scales its inputs") {
-  for (const auto architecture : {Architecture::relu, Architecture::gated, Architecture::topk,
-                                  Architecture::batch_topk, Architecture::jump_relu})
+  for (const auto architecture : vyx::test::all_architectures())
     for (const uint64_t tokens : {uint64_t{1}, uint64_t{5000}, uint64_t{1'000'000}, kTokens}) {
       const TrainOptions options =
           recipe({.architecture = architecture, .width = 8, .latents = 64, .tokens = tokens});

@@ -10,6 +10,7 @@
 #include "core/io/folder_lock.h"
 #include "sae/training/checkpoint.h"
 #include "sae/training/metrics_log.h"
+#include "tests/sae/random_autoencoder.h"
 #include "tests/sae/training/planted_source.h"
 
 using namespace vyx;
@@ -84,9 +85,6 @@ void require_same_run(const fs::path& a, const fs::path& b) {
   CHECK(log_of(a) == log_of(b));
 }
 
-constexpr Architecture kAll[] = {Architecture::relu, Architecture::gated, Architecture::topk,
-                                 Architecture::batch_topk, Architecture::jump_relu};
-
 }  // namespace
 
 TEST_CASE("[sae.train] planted features are learnt, and the log says so") {
@@ -110,7 +108,7 @@ TEST_CASE("[sae.train] planted features are learnt, and the log says so") {
 TEST_CASE(
     "[sae.train] stopped, killed and resumed runs end with the bits of one that was not, whatever "
     "the architecture") {
-  for (const Architecture architecture : kAll) {
+  for (const Architecture architecture : vyx::test::all_architectures()) {
     INFO(name_of(architecture));
     const TrainOptions options = options_of(architecture);
     const TemporaryFolder whole, stopped, killed;
@@ -146,7 +144,7 @@ TEST_CASE("[sae.train] resampling and normalisation off resume to the same bits 
 TEST_CASE("[sae.train] the number of threads changes nothing") {
   const int before = at::get_num_threads();
   const TemporaryFolder one, two;
-  for (const Architecture architecture : kAll) {
+  for (const Architecture architecture : vyx::test::all_architectures()) {
     TrainOptions options = options_of(architecture);
     options.dead_after = 64;  // so that some are
     options.resample_every = architecture == Architecture::relu ? 20 : 0;

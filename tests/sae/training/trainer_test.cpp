@@ -128,7 +128,7 @@ TEST_CASE("[sae.trainer] dead latents begin anew along tokens of the batch, with
   CHECK(after.adam.second.decoder[4].abs().max().item<double>() > 0);
 }
 
-TEST_CASE("[sae.trainer] BatchTopK's threshold lets about k latents a token fire") {
+TEST_CASE("[sae.trainer] BatchTopK's threshold lets about k latents per token fire") {
   PlantedSource source({});
   const TrainOptions options = options_of(Architecture::batch_topk, source, 600);
   const Trainer trainer = trained(options, source, 600);
