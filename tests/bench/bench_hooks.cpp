@@ -138,7 +138,8 @@ std::vector<Figure> measure() {
   };
   Module plain = chain("x: Tensor", "x");
   const Module three = chain("x: Tensor, n: int, y: Optional[Tensor]", "x, 1, None");
-  vyx::HookedModule idle(plain), idle_three(three), output(plain), input(plain), replaced(plain);
+  vyx::HookedModule idle(plain), idle_three(three), output(plain), input(plain), replaced(plain),
+      edited(plain);
   const auto empty = [](const vyx::Site&, const IValue&) -> std::optional<IValue> {
     return std::nullopt;
   };
@@ -148,9 +149,15 @@ std::vector<Figure> measure() {
   const vyx::HookHandle at_outputs = output.hook("m*", empty),
                         at_inputs = input.hook("m*:input", empty),
                         replaces = replaced.hook("m*", same);
+  const vyx::Edit add({vyx::Term::add(at::randn({576}))});
+  const at::Tensor token = at::randn({1, 1, 576}), prompt = at::randn({1, 64, 576});
+  std::vector<vyx::AttachedEdit> edits;
+  for (int i = 0; i < kLength; ++i)
+    edits.push_back(attach(edited, {"m" + std::to_string(i), vyx::Port::output}, add));
   const auto t = least_times(
       {[&] { plain.forward({x}); }, [&] { idle.forward({x}); }, [&] { idle_three.forward({x}); },
-       [&] { output.forward({x}); }, [&] { input.forward({x}); }, [&] { replaced.forward({x}); }},
+       [&] { output.forward({x}); }, [&] { input.forward({x}); }, [&] { replaced.forward({x}); },
+       [&] { edited.forward({token}); }},
       30, 50);
   const auto ns = [&](size_t with, size_t without) {
     return (t[with] - t[without]) / kLength * 1e9;
@@ -158,12 +165,9 @@ std::vector<Figure> measure() {
 
   Module model = llama();
   vyx::HookedModule instrumented(model), steered(model);
-  std::vector<vyx::AttachedEdit> edits;
   for (int layer = 8; layer < 21; ++layer) {
-    edits.push_back(attach(steered, {"layers." + std::to_string(layer), vyx::Port::output},
-                           vyx::Edit({vyx::Term::add(at::randn({576}))})));
+    edits.push_back(attach(steered, {"layers." + std::to_string(layer), vyx::Port::output}, add));
   }
-  const at::Tensor token = at::randn({1, 1, 576}), prompt = at::randn({1, 64, 576});
   const auto ratios = [&](const at::Tensor& hidden, int rounds, int repeats) {
     return least_times({[&] { model.forward({hidden}); }, [&] { instrumented.forward({hidden}); },
                         [&] { steered.forward({hidden}); }},
@@ -177,6 +181,7 @@ std::vector<Figure> measure() {
       {"empty_output_hook_ns", "empty hook at an output, above idle", ns(3, 1)},
       {"empty_input_hook_ns", "empty hook at an input, above idle", ns(4, 1)},
       {"replacement_ns", "replacement at an output, above idle", ns(5, 1)},
+      {"edit_ns", "a vector of 576 added at an output, above idle", ns(6, 1)},
       {"decode_ms", "30 layers × 576, one token, plain, ms", decode[0] * 1e3},
       {"decode_instrumented_ratio", "  instrumented, unhooked / plain", decode[1] / decode[0]},
       {"decode_steered_ratio", "  13 layers steered / plain", decode[2] / decode[0]},
