@@ -3,6 +3,7 @@
 #include "apps/options/contrast_options.h"
 #include "apps/options/driver.h"
 #include "core/base/error.h"
+#include "core/base/json_number.h"
 #include "core/io/files.h"
 #include "steering/directions/extract.h"
 #include "steering/files/control_vector_file.h"
@@ -10,7 +11,6 @@
 namespace {
 
 using vyx::Json;
-using vyx::apps::json_number_or_null;
 using vyx::steering::ControlVector;
 
 void print_table(const ControlVector& vector) {
@@ -32,7 +32,7 @@ Json sites_json(const ControlVector& vector) {
                      {"eigenvalues", s.eigenvalues},
                      {"eigengap", s.eigengap},
                      {"sign_vote_margin", s.sign_vote_margin},
-                     {"held_out_accuracy", json_number_or_null(s.held_out_accuracy)}});
+                     {"held_out_accuracy", vyx::number_or_null(s.held_out_accuracy)}});
   }
   return sites;
 }

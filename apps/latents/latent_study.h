@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "models/activations/row_filter.h"
 #include "models/language_model/language_model.h"
 #include "sae/autoencoder/autoencoder.h"
 #include "steering/directions/contrast_set.h"

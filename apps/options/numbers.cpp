@@ -50,8 +50,4 @@ std::vector<double> parse_numbers(const std::string& option, const std::string& 
   return numbers;
 }
 
-Json json_number_or_null(double value) {
-  return std::isfinite(value) ? Json(value) : Json(nullptr);
-}
-
 }  // namespace vyx::apps

@@ -1,9 +1,7 @@
-// Numbers as arguments and JSON have them.
+// Numbers in arguments.
 #pragma once
 #include <string>
 #include <vector>
-
-#include "core/base/json_guard.h"
 
 namespace vyx::apps {
 
@@ -17,8 +15,5 @@ NamedNumber parse_named_number(const std::string& text, double without);  // thr
 
 /// "0.1,0.3,1" → 0.1, 0.3, 1. Throws UsageError, with the option's name before it.
 std::vector<double> parse_numbers(const std::string& option, const std::string& text);
-
-/// A number for JSON, which has no NaN and no infinity: null.
-Json json_number_or_null(double value);
 
 }  // namespace vyx::apps

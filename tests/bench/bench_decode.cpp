@@ -31,12 +31,13 @@ int main(int argc, char** argv) {
   apps::VectorOptions vector_options;
   apps::LatentOptions latent_options;
   apps::Driver driver("bench-decode",
-                      "--model model.pt [--vector happy.gguf] [--sae sae/ --latent 1234=10]",
+                      "--model model.pt [--vector happy.gguf] [--sae sae/ --latent 2938=10]",
                       "Times decode steps: plain, instrumented, steered.",
                       "  bench-decode --model out/demo/smollm2.pt --vector out/demo/happy.gguf "
                       "--sites 'model.layers.{8..20}'");
-  driver.options()("model,m", apps::po::value(&model_path)->required(), "the model")(
-      "steps", apps::po::value(&steps)->default_value(steps), "of each kind");
+  auto& option = driver.options();
+  option("model,m", model_path, "FILE", "the archive of vyx-import", apps::kRequired);
+  option("steps", steps, "N", "steps of each kind");
   vector_options.add_to(driver);
   latent_options.add_to(driver);
 

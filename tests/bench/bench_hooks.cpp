@@ -4,6 +4,7 @@
 //     bench-hooks [--json]
 //
 // One thread, and its processor time: ratios near 1 would drown in what else runs on the machine.
+#include <fmt/format.h>
 #include <ATen/Parallel.h>
 #include <torch/script.h>
 
@@ -116,7 +117,7 @@ Module llama() {
   std::string source = "def forward(self, x: Tensor) -> Tensor:\n";
   for (int i = 0; i < 30; ++i) {
     layers.register_module(std::to_string(i), layer.deepcopy());
-    source += "    x = getattr(self.layers, \"" + std::to_string(i) + "\").forward(x)\n";
+    source += fmt::format("    x = getattr(self.layers, \"{}\").forward(x)\n", i);
   }
   root.register_module("layers", layers);
   root.define(source + "    return x\n");
@@ -153,7 +154,7 @@ std::vector<Figure> measure() {
   const at::Tensor token = at::randn({1, 1, 576}), prompt = at::randn({1, 64, 576});
   std::vector<vyx::AttachedEdit> edits;
   for (int i = 0; i < kLength; ++i)
-    edits.push_back(attach(edited, {"m" + std::to_string(i), vyx::Port::output}, add));
+    edits.push_back(attach(edited, {fmt::format("m{}", i), vyx::Port::output}, add));
   const auto t = least_times(
       {[&] { plain.forward({x}); }, [&] { idle.forward({x}); }, [&] { idle_three.forward({x}); },
        [&] { output.forward({x}); }, [&] { input.forward({x}); }, [&] { replaced.forward({x}); },
@@ -166,7 +167,7 @@ std::vector<Figure> measure() {
   Module model = llama();
   vyx::HookedModule instrumented(model), steered(model);
   for (int layer = 8; layer < 21; ++layer) {
-    edits.push_back(attach(steered, {"layers." + std::to_string(layer), vyx::Port::output}, add));
+    edits.push_back(attach(steered, {fmt::format("layers.{}", layer), vyx::Port::output}, add));
   }
   const auto ratios = [&](const at::Tensor& hidden, int rounds, int repeats) {
     return least_times({[&] { model.forward({hidden}); }, [&] { instrumented.forward({hidden}); },

@@ -1,7 +1,5 @@
 #include "apps/options/numbers.h"
 
-#include <cmath>
-
 #include "tests/torch_support.h"
 
 namespace vyx::apps {
@@ -24,11 +22,6 @@ TEST_CASE("[options.numbers] a list of numbers, and the part of it that is none"
   CHECK(contains(error_of([] { parse_numbers("--kl", "0.1,x"); }),
                  "--kl 0.1,x: 'x' is not a finite number"));
   CHECK(contains(error_of([] { parse_numbers("--kl", "1,"); }), "'' is not a finite number"));
-}
-
-TEST_CASE("[options.numbers] JSON has no NaN") {
-  CHECK(json_number_or_null(1.5) == 1.5);
-  CHECK(json_number_or_null(std::nan("")).is_null());
 }
 
 }  // namespace

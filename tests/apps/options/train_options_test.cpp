@@ -28,7 +28,8 @@ TEST_CASE("[options.train_options] what a run's record calls an option is one") 
                                                     .width = 8,
                                                     .latents = 64,
                                                     .tokens = 1 << 20});
-      for (const auto& item : sae::to_json(recipe).items()) {
+      const Json json = sae::to_json(recipe);
+      for (const auto& item : json.items()) {
         CAPTURE(item.key());
         CHECK(sae::is_option(item.key()) == names.contains(item.key()));
         ++(sae::is_option(item.key()) ? options_seen : others_seen);
