@@ -1,13 +1,13 @@
 // --sae, --latent, --when and --without-error: how drivers are told which latents of an autoencoder
 // to change.
 //
-//     --latent 1234=3.5        set to 3.5                     --latent 1234=10x     set to 10 times
-//     its largest activation on training data
-//     --latent 1234=+2         add 2; -1.5x takes 1.5 times its largest activation away
-//     --latent '1234=*0.5'     scale                          --latent 1234=clamp:0:4, clamp:1x:
-//     keep within bounds; the upper may be left out
-//     --latent 1234=set:-2     set to what has a sign
-//     --when '77>0.5'          change them only at tokens where latent 77 is above 0.5
+//     --latent 2938=3.5         set to 3.5
+//     --latent 2938=3x          set to 3 times its largest activation on training data
+//     --latent 2938=+2          add 2; -1.5x takes 1.5 times its largest activation away
+//     --latent '2938=*0.5'      scale
+//     --latent 2938=clamp:0:4   keep within bounds; the upper may be left out: clamp:1x:
+//     --latent 2938=set:-2      set to a value with a sign
+//     --when '77>0.5'           change them only at tokens where latent 77 is above 0.5
 #pragma once
 #include <optional>
 #include <string>

@@ -20,8 +20,8 @@ struct Continuation {
 
 struct SiteGradients {
   at::Tensor x;  // [tokens, d] float32: the activation at the site, of every token
-  at::Tensor
-      gradient;  // [tokens, d] float32: ∂(mean log-probability a token of its row's text)/∂x, nats
+  /// [tokens, d] float32, nats: ∂(mean log-probability per token of its row's text)/∂x.
+  at::Tensor gradient;
   std::vector<TokenPlace> places;  // [tokens]; a row's tokens come in one batch, in order
 };
 

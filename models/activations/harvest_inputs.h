@@ -15,7 +15,7 @@
 namespace vyx::models {
 
 struct TextInputOptions {
-  int64_t context = 256;         // tokens a row
+  int64_t context = 256;         // tokens per row
   int64_t batch_tokens = 2048;   // of one forward: rows × context, at least one row
   bool special_in_text = false;  // PackingOptions
 };

@@ -15,12 +15,12 @@ namespace vyx::models {
 struct ActivationOptions {
   int64_t max_batch_tokens = 2048;  // rows × length of one forward, padding included
   bool share_prefixes = true;       // compute a prefix that many prompts share once
-  std::function<void(uint64_t tokens)>
-      on_tokens;  // after each forward: how many more prompt tokens are done
+  // After each forward: how many more prompt tokens are done.
+  std::function<void(uint64_t tokens)> on_tokens;
 };
 
 /// The activation of each prompt's last token at each of `sites`, which must be per-token values
-/// [batch, seq, d] of the model's blocks. One float32 tensor [prompts, d] a site, in the order of
+/// [batch, seq, d] of the model's blocks. One float32 tensor [prompts, d] per site, in the order of
 /// the prompts. Prompts are batched by length, and a shared prefix changes nothing beyond 1e-5.
 /// Throws Error for an empty prompt, and for a NaN or infinite activation (naming site and prompt).
 std::vector<at::Tensor> last_token_activations(LanguageModel& model,

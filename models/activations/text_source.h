@@ -24,8 +24,8 @@ struct TextOptions {
   std::string json_key = "text";  // of JSON Lines: the member that holds the text
   std::string separator;          // of plain text: a line that is just this ends a document ("%" in
                                   // fortunes); empty: none does
-  uint64_t max_document_bytes =
-      1u << 20;  // of plain text: a longer document is cut behind the line that reaches this
+  // Of plain text: a longer document is cut behind the line that reaches this.
+  uint64_t max_document_bytes = 1u << 20;
 };
 
 /// What was read, and what was not as text should be.
@@ -35,8 +35,8 @@ struct TextCounts {
   uint64_t carriage_returns = 0;  // before a line end, left out
   uint64_t byte_order_marks = 0;  // at the start of a file, left out
   uint64_t nul_bytes = 0;         // left out
-  uint64_t malformed =
-      0;  // sequences that are not UTF-8, replaced by U+FFFD (JSON Lines refuse them)
+  // Sequences that are not UTF-8, replaced by U+FFFD (JSON Lines refuse them).
+  uint64_t malformed = 0;
 
   friend bool operator==(const TextCounts&, const TextCounts&) = default;
 };

@@ -25,8 +25,8 @@ at::Tensor last_positions(const Batch& batch);
 
 /// A group of prompts that begin alike: the prefix is computed once, the rest a prompt.
 struct PrefixGroup {
-  int64_t prefix_length =
-      0;  // tokens; shorter than every member, so that each keeps at least one token of its own
+  // Tokens; shorter than every member, so that each keeps at least one token of its own.
+  int64_t prefix_length = 0;
   std::vector<size_t> members;  // indices of the prompts, in order
 };
 

@@ -12,8 +12,10 @@ namespace vyx::sae {
 
 /// bake() (core/edits/bake.h) of `others` and, behind them, of the edit of `changes` at `site`.
 /// Where changes set latents the module has
+///
 ///     set_latent(i: int, value: float)   f′_i = value from now on
 ///     clear_latent(i: int)               f′_i = f_i from now on
+///
 /// for those latents (an error names them for any other), besides set_coefficient(c). Throws Error
 /// as edit_latents() and bake() do.
 torch::jit::Module bake_latents(const torch::jit::Module& module, std::vector<SiteEdit> others,

@@ -27,9 +27,11 @@ double residual(float* reconstruction, const float* target, int64_t d, float sca
 
 /// Writes i to `found` [n + 16] for each i < n with z + e above both bounds, rising, and returns
 /// how many:
-///     z = values[i] + bias[i],  e = a·margin_a[i] + b·margin_b[i],  found: z + e > lower[i] and z
-///     + e ≥ bound.
-/// `margin_a` null: e = 0.
+///
+///     z = values[i] + bias[i]
+///     e = a·margin_a[i] + b·margin_b[i]; `margin_a` null: 0
+///     found: z + e > lower[i] and z + e ≥ bound
+///
 struct Filter {
   const float* bias;
   const float* lower;

@@ -17,8 +17,8 @@ namespace vyx::sae {
 at::Tensor output_score(const at::Tensor& probabilities, const at::Tensor& tokens);
 
 struct OutputScoreOptions {
-  double factor =
-      10;  // how far a latent is raised: times the largest latent of the prompt's last token
+  // How far a latent is raised: times the largest latent of the prompt's last token.
+  double factor = 10;
   int64_t tokens = 20;  // of the decoder row's logit lens
   int64_t batch = 64;   // latents of one forward
 };

@@ -1,6 +1,8 @@
 // Gated: one product p = x·W_enc for the gate π = p + b_gate and the magnitude p·e^r + b_mag
 // (Rajamanoharan et al. 2024, arXiv:2404.16014):
+//
 //     E‖x − x̂‖² + λ·E Σ relu(π_i) n_i + E‖x − (relu(π)·W_dec + b_dec)‖²
+//
 // The step has no gradient: only the last two terms train the gate.
 #include <cmath>
 

@@ -1,6 +1,8 @@
 // JumpReLU: f = z·H(z − θ) with straight-through gradients for θ, K the rectangle on (−½, ½)
 // (Rajamanoharan et al. 2024, arXiv:2407.14435):
+//
 //     ∂f/∂θ = −(θ/ε)·K((z − θ)/ε)        ∂H/∂θ = −(1/ε)·K((z − θ)/ε)
+//
 // Sparsity is λ·E L0, λ·(E L0/target − 1)², or λ·E Σ tanh(c·f_i n_i) with λ_P·E Σ relu(θ_i − z_i)
 // n_i (Anthropic, January 2025). The last has a gradient wherever a latent does not fire. It is
 // kept sparse: the gradient of a latent that never fires, taken back where it does.

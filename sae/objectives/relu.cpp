@@ -1,5 +1,6 @@
 // ReLU with a penalty on each latent times its decoder row's norm, so that no norm need be
 // constrained (Anthropic, April 2024):
+//
 //     E‖x − x̂‖² + λ·E Σ f_i n_i
 #include "sae/objectives/batch.h"
 #include "sae/objectives/elementwise.h"

@@ -12,8 +12,8 @@ namespace vyx::sae {
 struct HarvestToStoreOptions {
   uint64_t rows = 0;                     // to keep; fewer when the input ends before
   ElementType type = ElementType::bf16;  // of the rows: f32, bf16 or f16
-  uint64_t shard_bytes =
-      64u << 20;  // of rows, all sites together; what a killed harvest loses at most
+  // Of rows, all sites together; what a killed harvest loses at most.
+  uint64_t shard_bytes = 64u << 20;
   std::function<void(uint64_t rows)> on_rows;  // after each forward: how many more rows there are
 };
 

@@ -29,9 +29,8 @@ class StoreSource : public ActivationSource {
   at::Tensor batch(uint64_t step) override { return prefetcher_.take(step); }
   int64_t width() const override { return store_->width(sites_); }
   uint64_t rows() const override { return store_->rows(); }
-  double mean_norm() const override {
-    return mean_norm_;
-  }  // of several sites: of 16,384 rows, since the manifest has it for each alone
+  /// Of several sites: of 16,384 rows, since the manifest has it for each alone.
+  double mean_norm() const override { return mean_norm_; }
   Json provenance() const override;
 
   /// The numbers of the rows in a batch, in order.

@@ -56,7 +56,7 @@ void StreamingSource::fill(uint64_t group) {
   }
   pass(begin - forwards_);
   buffer_.reset();
-  std::vector<at::Tensor> rows;  // [rows, d] a forward
+  std::vector<at::Tensor> rows;  // [rows, d] per forward
   for (int64_t i = 0; i < options_.refill_forwards; ++i) rows.push_back(at::cat(next(), 1));
   buffer_ = at::cat(rows);
   if (buffer_.size(0) == 0)

@@ -12,8 +12,8 @@ namespace vyx::sae {
 
 struct StreamingSourceOptions {
   int64_t batch = 4096;  // rows
-  int64_t refill_forwards =
-      32;  // forwards whose rows are shuffled together: memory is their rows in float32
+  // Forwards whose rows are shuffled together: memory is their rows in float32.
+  int64_t refill_forwards = 32;
   int64_t refill_batches = 16;  // batches that are taken of them
   uint64_t seed = 0;
 };

@@ -21,11 +21,11 @@ namespace vyx::sae {
 enum class ExistingRun { refuse, resume, overwrite };
 
 struct TrainCallbacks {
-  std::function<void(uint64_t step, uint64_t tokens)>
-      on_start;  // where the run begins: 0, 0, or a checkpoint's
+  // Where the run begins: 0, 0, or a checkpoint's.
+  std::function<void(uint64_t step, uint64_t tokens)> on_start;
   std::function<void(uint64_t tokens)> on_step;
-  std::function<void(const std::string&)>
-      on_note;  // what a user should know, a line: damaged checkpoints that were passed over, …
+  // What a user should know, in one line: damaged checkpoints that were passed over, …
+  std::function<void(const std::string&)> on_note;
   std::function<bool()> should_stop;  // asked after each step; true: save and return
 };
 

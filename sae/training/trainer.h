@@ -27,8 +27,8 @@ struct TrainState {
   Adam adam;
   uint64_t step = 0;  // steps done, and the number of the next batch
   at::Tensor idle;    // [latents] int64: tokens since each latent fired
-  at::Tensor
-      firings;  // [latents] int64: tokens on which each fired, over the last steps_counted() steps
+  /// [latents] int64: tokens on which each fired, over the last steps_counted() steps.
+  at::Tensor firings;
   IntervalSums sums;
 };
 
