@@ -377,7 +377,8 @@ TEST_CASE("[compare] options that cannot be are refused") {
   CHECK(contains(error_of([] { validate({.levels = {}}); }), "no KL level"));
   CHECK(contains(error_of([] { validate({.levels = {0.1, -1}}); }), "KL level of -1"));
   CHECK(contains(error_of([] { validate({.headline = 0.5}); }), "headline's KL level is 0.5"));
-  CHECK(contains(error_of([] { validate({.k = 9, .candidates = 8}); }), "1 <= k <= candidates"));
+  CHECK(contains(error_of([] { validate({.k = 9, .candidates = 8}); }),
+                 "--best-k from 1 to --candidates"));
 }
 
 TEST_CASE("[compare] an autoencoder of another width, or one that never fires, is refused") {
