@@ -25,16 +25,16 @@ namespace vyx::compare {
 struct CompareOptions {
   std::vector<double> levels = {
       0.1, 0.3, 1};  // nats: 95th percentile over neutral tokens of KL(edited ‖ unedited)
-  double headline =
-      0.3;  // the level at which nulls, slopes, other latents, texts are measured; one of them
+  // The level at which nulls, slopes, other latents, texts are measured; one of them.
+  double headline = 0.3;
   int64_t nulls = 99;          // draws of each kind; 0: none
   int64_t k = 8;               // latents of "best k latents"
   int64_t candidates = 12;     // latents whose effect is measured to choose from them
   int64_t bootstrap = 10'000;  // resamples of an interval
   uint64_t seed = 0;
   std::function<void(uint64_t tokens)> on_tokens;  // run through the model since the last call
-  std::function<void(const std::string& message)>
-      on_step;  // what begins, and what the user should know
+  // What begins, and what the user should know.
+  std::function<void(const std::string& message)> on_step;
 };
 void validate(const CompareOptions& options);  // throws UsageError
 
@@ -123,8 +123,8 @@ struct MethodResult {
   // Geometry of the implicit vector at the headline dose, over the background.
   ImplicitVector implicit;
   DictionaryFit dictionary;
-  std::vector<double>
-      token_cosines;  // of each token's v with the first method's v̄: 5th, 50th and 95th percentile
+  // Of each token's v with the first method's v̄: 5th, 50th and 95th percentile.
+  std::vector<double> token_cosines;
 
   Interval gain_over_mean;  // of the difference to the mean direction's effect, over items; NaN for
                             // that direction itself
@@ -146,8 +146,8 @@ struct Comparison {
   int64_t latents = 0,
           firing_latents = 0;  // of the autoencoder; those that fire in what was looked at
   std::vector<MethodResult> methods;
-  std::vector<std::vector<double>>
-      cosines;  // of the methods' mean implicit vectors [methods][methods]
+  // Of the methods' mean implicit vectors [methods][methods].
+  std::vector<std::vector<double>> cosines;
   std::optional<Instructed> instructed;
   double instructed_effect = 0;
   Interval instructed_interval;

@@ -35,8 +35,8 @@ struct LanguageInputs {
 };
 
 struct LanguageOptions {
-  int64_t neutral_tokens =
-      512;  // for side effects, half of them for the selection and half for the test
+  // For side effects, half of them for the selection and half for the test.
+  int64_t neutral_tokens = 512;
   int64_t background_tokens = 4096;  // of the text outside the test: latents' largest activations,
                                      // covariance, implicit vectors
   int64_t window = 128;

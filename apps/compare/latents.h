@@ -55,8 +55,8 @@ class LatentScores {
 struct LatentChangeSummary {
   double threshold = 0;  // share of a latent's largest activation that counts as a move
   double moved = 0;      // latents per token that move by more, without those that the edit sets
-  double mean_move =
-      0;  // mean |f′ − f| of these moves, as a share of the latent's largest activation
+  // Mean |f′ − f| of these moves, as a share of the latent's largest activation.
+  double mean_move = 0;
   int64_t ever = 0;                      // latents that move by more on any token
   double turned_on = 0, turned_off = 0;  // latents per token that begin, and cease, to fire
 };

@@ -32,12 +32,12 @@ struct NullInputs {
 struct Nulls {
   std::vector<double> isotropic,
       covariance;  // a random direction, its sign chosen on the selection split
-  std::map<std::string, std::vector<double>>
-      labels;  // of each method, on pairs whose sides were swapped at random
+  // Of each method, on pairs whose sides were swapped at random.
+  std::map<std::string, std::vector<double>> labels;
   std::map<std::string, std::vector<double>> latents;  // of random candidates
   std::map<std::string, std::vector<double>> frozen;   // of a frozen random autoencoder
-  std::vector<double>
-      any;  // the largest of `labels` over methods, [draws]; without methods that ignore sides
+  // The largest of `labels` over methods, [draws]; without methods that ignore sides.
+  std::vector<double> any;
 };
 Nulls draw_nulls(Measure& measure, const NullInputs& inputs, const CompareOptions& options);
 

@@ -11,8 +11,8 @@
 namespace vyx::compare {
 
 double mean(std::span<const double> values);  // NaN when there is none
-std::vector<double> difference(
-    std::vector<double> a, std::span<const double> b);  // a − b, element by element; of one length
+// a − b, element by element; of one length.
+std::vector<double> difference(std::vector<double> a, std::span<const double> b);
 double quantile(std::span<const double> values,
                 double q);  // linear between order statistics; NaN when there is none
 

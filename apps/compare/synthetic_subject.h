@@ -21,8 +21,8 @@ struct SyntheticOptions {
   int64_t choices = 200;  // of the choice benchmark
   int64_t items = 24;     // whose preference is measured, in each of selection and test
   double neighbour_with = 0.9,
-         neighbour_without =
-             0.1;        // probability that the neighbour fires beside the concept, and without it
+         // Probability that the neighbour fires beside the concept, and without it.
+      neighbour_without = 0.1;
   double others = 0.15;  // probability that each of the other features fires
   double noise = 0.05;   // standard deviation of each coordinate
   double strength = 4, strength_deviation = 0.5;  // of a feature that fires
@@ -52,8 +52,8 @@ class SyntheticSubject : public Subject {
     return {"the neighbour", "an independent feature"};
   }
   std::vector<double> other_preference(size_t other, const Edit* edit) override;
-  at::Tensor other_direction(
-      size_t other) override;  // of background that has the feature, and that has not
+  // Of background that has the feature, and that has not.
+  at::Tensor other_direction(size_t other) override;
   std::vector<double> ood_preference(const Edit* edit) override;
   const std::vector<size_t>& ood_clusters() const override { return clusters_; }
   std::vector<double> choices_right(const Edit* edit) override;

@@ -119,15 +119,15 @@ int main(int argc, char** argv) {
       "             --out steered.pt\n"
       "  vyx-export --model smollm2.pt --vector happy.gguf=1 --vector formal.gguf=0.5 \\\n"
       "             --coefficient 4 --out steered.pt\n"
-      "  vyx-export --model smollm2.pt --sae runs/sae --latent 1234=10x --latent 77 "
+      "  vyx-export --model smollm2.pt --sae out/demo/sae --latent 2938=3x --latent 77 "
       "--out golden.pt\n"
       "  vyx-export --sae runs/sae --out sae.pt\n"
       "  vyx-export --sae gemma/params.npz --format saelens --out gemma_saelens\n"
       "in Python:\n"
       "  m = torch.jit.load('steered.pt'); m.set_coefficient(4.0)\n"
       "  logits = m(ids)           # [batch, seq, vocab]\n"
-      "  m.set_latent(1234, 30.0)  # for each --latent that is set, or has no value yet\n"
-      "  m.clear_latent(1234)\n"
+      "  m.set_latent(2938, 12.0)  # for each --latent that is set, or has no value yet\n"
+      "  m.clear_latent(2938)\n"
       "  s = torch.jit.load('sae.pt'); f = s.encode(x); y = s.decode(f, x)  "
       "# [.., latents], [.., d]");
   auto& option = driver.options();

@@ -19,14 +19,14 @@ int main(int argc, char** argv) {
 
   apps::Driver driver(
       "vyx-generate",
-      "--model model.pt --prompt TEXT [--vector happy.gguf=4]… [--sae sae/ --latent 1234=10x]…",
+      "--model model.pt --prompt TEXT [--vector happy.gguf=4]… [--sae sae/ --latent 2938=3x]…",
       "Continues a text: as the model is, steered by control vectors, or with latents of an "
       "autoencoder changed.",
       "  vyx-generate --model smollm2.pt --chat --prompt 'How was your day?'\n"
       "  vyx-generate --model smollm2.pt --chat --prompt 'How was your day?' \\\n"
       "               --vector happy.gguf=-6 --sites 'model.layers.{8..21}'\n"
       "  vyx-generate --model smollm2.pt --chat --prompt 'How was your day?' \\\n"
-      "               --sae sae --latent 1234=3x --latent 77=0");
+      "               --sae out/demo/sae --latent 2938=3x --latent 77=0");
   auto& option = driver.options();
   option("model,m", model_path, "FILE", "the archive of vyx-import", apps::kRequired);
   option("prompt,p", prompt, "TEXT", "the text to continue", apps::kRequired);

@@ -80,11 +80,11 @@ int main(int argc, char** argv) {
   Options options;
   apps::Driver driver(
       "vyx-implicit",
-      "--model model.pt --sae sae/ --latent 1234=5x --text FILE… --out v.safetensors",
+      "--model model.pt --sae sae/ --latent 2938=3x --text FILE… --out v.safetensors",
       "Measures the implicit vector v = y − x of a change of latents, what it adds to the "
       "activation x of each token of a text: its mean, its norm, and how constant it is, as a "
       "control vector is. Its mean is written as a control vector, too.",
-      "  vyx-implicit --model smollm2.pt --sae sae --latent 1234=5x --text heldout.txt \\\n"
+      "  vyx-implicit --model smollm2.pt --sae sae --latent 2938=3x --text heldout.txt \\\n"
       "               --out v.safetensors --gguf v.gguf\n"
       "  vyx-generate --model smollm2.pt --prompt 'How was your day?' --vector v.gguf=1");
   auto& option = driver.options();

@@ -1,4 +1,4 @@
-// A program's options as a table, one a line: names, the field that takes the value, what stands
+// A program's options as a table, one per line: names, the field that takes the value, what stands
 // for the value in --help, and what the option means. Boost.Program_options parses.
 //
 //     option("model,m", model, "FILE", "the archive of vyx-import", kRequired);

@@ -38,8 +38,8 @@ class RecipeOptions {
   std::string architecture_{sae::name_of(recipe_.architecture)},
       sparsity_form_{sae::name_of(recipe_.jump_relu)}, prefixes_;
   std::optional<uint64_t> tokens_, steps_;
-  std::vector<std::function<void(sae::TrainOptions&)>>
-      overrides_;  // of the recipe, in the order they were given
+  // Of the recipe, in the order they were given.
+  std::vector<std::function<void(sae::TrainOptions&)>> overrides_;
 };
 
 }  // namespace vyx::apps

@@ -49,7 +49,7 @@ void validate(const HarvestOptions& options) {
 
 /// What a forward gave, without padding and special tokens.
 struct Harvest::Kept {
-  std::vector<at::Tensor> rows;   // [rows, d] a site, float32
+  std::vector<at::Tensor> rows;   // [rows, d] per site, float32
   std::vector<at::Tensor> norms;  // [rows] a site, float32
   at::Tensor tokens;              // [rows] int64, or undefined
   at::Tensor places;              // [rows] int64: in the forward

@@ -64,31 +64,27 @@ class Harvest {
  public:
   Harvest(std::unique_ptr<HarvestInput> input, HarvestOptions options);
 
-  /// The kept rows of the next forward, perhaps none: float32 [rows, d] a site, row r of each being
-  /// the same token's. nullopt at the end. Throws Error for a site that is not reached exactly once
-  /// a forward, or whose activations are not [.., d], a row a token; and for an activation that is
-  /// NaN or infinite (naming site and input).
+  /// The kept rows of the next forward, perhaps none: float32 [rows, d] per site, row r of each
+  /// being the same token's. nullopt at the end. Throws Error for a site that is not reached
+  /// exactly once a forward, or whose activations are not [.., d], one row per token; and for an
+  /// activation that is NaN or infinite (naming site and input).
   std::optional<std::vector<at::Tensor>> next();
 
   /// Of the rows that next() gave last.
-  const at::Tensor& tokens() const {
-    return tokens_;
-  }  // [rows] int64: their ids; undefined when the input has none
+  /// [rows] int64: their ids; undefined when the input has none.
+  const at::Tensor& tokens() const { return tokens_; }
   /// [rows] int64: which of all the rows that next() has run they are, those left out and padding
   /// included. Of packed text, place / context is the context and place % context the token in it.
   const at::Tensor& places() const { return places_; }
 
   /// Runs the calibration unless it has been: medians() is known from then on.
   void calibrate();
-  std::span<const double> median_norms() const {
-    return medians_;
-  }  // a site; of the calibration's rows
-  std::span<const double> mean_norms() const {
-    return means_;
-  }  // a site; of those of them that are kept
-  double joint_mean_norm() const {
-    return joint_mean_;
-  }  // of the kept ones, all sites side by side
+  /// One per site; of the calibration's rows.
+  std::span<const double> median_norms() const { return medians_; }
+  /// One per site; of those of these rows that are kept.
+  std::span<const double> mean_norms() const { return means_; }
+  /// Of the kept ones, all sites side by side.
+  double joint_mean_norm() const { return joint_mean_; }
 
   /// Passes over forwards without running them; returns how many there were.
   uint64_t pass(uint64_t forwards) { return input_->pass(forwards); }

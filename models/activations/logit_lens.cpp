@@ -18,7 +18,7 @@ at::Tensor logit_lens(LanguageModel& model, const at::Tensor& vectors) {
         "stream",
         fmt::join(vectors.sizes(), ", "), width);
   const at::NoGradGuard no_grad;
-  // A forward of one token a vector, in which the vectors take the place of the last block's
+  // A forward of one token per vector, in which the vectors take the place of the last block's
   // output: whatever an architecture has between that and the head is there.
   const Site last = model.block_output(model.config().spec.layers() - 1);
   const auto replace = [&](const Site&, const c10::IValue& value) -> std::optional<c10::IValue> {

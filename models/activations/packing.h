@@ -15,12 +15,12 @@
 namespace vyx::models {
 
 struct PackingOptions {
-  int64_t context = 256;     // tokens a row
+  int64_t context = 256;     // tokens per row
   TokenId begin_token = -1;  // put before each segment (a model's bos_token, when its prompts begin
                              // with it); -1: none
   TokenId pad_token = 0;
-  bool special_in_text =
-      false;  // "<|im_end|>" in the text is that token; false: it is the plain characters
+  // "<|im_end|>" in the text is that token; false: it is the plain characters.
+  bool special_in_text = false;
 };
 
 struct PackedBatch {
@@ -34,8 +34,8 @@ struct PackedBatch {
 struct PackingCursor {
   TextCursor text;     // of the document that goes on, or of the next
   uint64_t token = 0;  // how many of its tokens are in earlier rows
-  uint64_t bytes_without_token =
-      0;  // of earlier documents: left out, since the vocabulary cannot spell them
+  // Of earlier documents: left out, since the vocabulary cannot spell them.
+  uint64_t bytes_without_token = 0;
 };
 Json to_json(const PackingCursor& cursor);
 PackingCursor packing_cursor_from_json(const Json& json, std::string_view source);

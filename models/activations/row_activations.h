@@ -26,8 +26,8 @@ struct TokenActivations {
 struct RowActivationOptions {
   double max_norm = kAnyNorm;       // a longer activation is an attention sink's: sink_limit()
   int64_t max_batch_tokens = 2048;  // of one forward, padding included
-  std::function<void(uint64_t tokens)>
-      on_tokens;  // after each forward: how many more tokens are done
+  // After each forward: how many more tokens are done.
+  std::function<void(uint64_t tokens)> on_tokens;
 };
 
 /// The activation at `site` of all tokens of `batch`, padding included [batch, seq, d] float32, on

@@ -47,7 +47,8 @@ Preactivations::Preactivations(const at::Tensor& x, const at::Tensor& encoder,
       bfloat16::pack_panel(packed, norms.data(), encoder_, latents_, d_, panel);
   });
   if (products != Products::screened) return;
-  // |x·w − x̃·w̃| ≤ ‖x − x̃‖·‖w‖ + ‖x̃‖·‖w − w̃‖ for rounded x̃ and w̃; `order` bounds what the two orders
+  // |x·w − x̃·w̃| ≤ ‖x − x̃‖·‖w‖ + ‖x̃‖·‖w − w̃‖ for rounded x̃ and w̃;
+  // `order` bounds what the two orders
   // of summation can differ by.
   const float order = float(d_ + 64) * 0x1p-22f;
   upper_bias_.resize(latents_);

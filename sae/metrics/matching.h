@@ -11,8 +11,8 @@ namespace vyx::sae {
 struct Matching {
   double mean_matched_cosine = 0;  // MCC: |cosine| over the one-to-one pairs that make its sum
                                    // largest (O'Neill et al. 2024, arXiv:2411.13117)
-  double mean_max_cosine =
-      0;  // MMCS: over the features, the |cosine| of the nearest latent (Sharkey et al. 2022)
+  // MMCS: over the features, the |cosine| of the nearest latent (Sharkey et al. 2022).
+  double mean_max_cosine = 0;
   double uniqueness = 0;  // different features among the latents' nearest, over the latents (Chanin
                           // et al. 2026, arXiv:2602.14687)
   at::Tensor matched;  // [latents] int64: each latent's feature in the one-to-one pairs; −1: none

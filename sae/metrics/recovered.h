@@ -21,8 +21,8 @@ struct RecoveredOptions {
   double sink_threshold = models::kSinkThreshold;
   bool replace_special = false;
   int64_t max_batch_tokens = 2048;  // of one forward, padding included
-  std::function<void(uint64_t tokens)>
-      on_tokens;  // after each batch: how many more tokens are done
+  // After each batch: how many more tokens are done.
+  std::function<void(uint64_t tokens)> on_tokens;
 };
 
 /// Means over the predicted tokens, in nats.

@@ -22,8 +22,8 @@ enum class JumpReluSparsity {
 /// published recipe of each (recipe.h).
 struct ObjectiveOptions {
   double sparsity = 0;  // λ of relu, gated, jump_relu, at this step (a warm-up is the trainer's)
-  double auxiliary =
-      1.0 / 32;  // topk, batch_topk: weight of AuxK, the error's reconstruction by dead latents
+  // topk, batch_topk: weight of AuxK, the error's reconstruction by dead latents.
+  double auxiliary = 1.0 / 32;
   int64_t auxiliary_k = 0;  // its k; 0: d_in / 2
   JumpReluSparsity jump_relu = JumpReluSparsity::l0;
   double bandwidth = 0.001;             // ε of the straight-through estimator
@@ -32,13 +32,13 @@ struct ObjectiveOptions {
   double l0_target = 20;                // for JumpReluSparsity::l0_target
   double tanh_scale = 4;                // c
   double pre_activation = 3e-6;         // λ_P, with tanh: λ_P·E Σ relu(θ_i − z_i)·n_i
-  bool pre_activation_of_dead =
-      false;  // … over ObjectiveInput::dead only (SAELens); else over all latents (Anthropic)
+  // … over ObjectiveInput::dead only (SAELens); else over all latents (Anthropic).
+  bool pre_activation_of_dead = false;
   /// gated: whether the auxiliary loss trains W_dec and b_dec too (SAELens), or takes them as fixed
   /// (the paper, dictionary_learning).
   bool gated_auxiliary_trains_decoder = false;
-  bool bfloat16 =
-      false;  // the encoder's matrix products in bfloat16; masters, sums and gradients stay float32
+  // The encoder's matrix products in bfloat16; masters, sums and gradients stay float32.
+  bool bfloat16 = false;
 };
 
 struct ObjectiveInput {
@@ -54,8 +54,8 @@ struct ObjectiveResult {
   double sparsity = 0;        // λ's term
   double auxiliary = 0;       // AuxK's, the gated auxiliary, the pre-activation loss
   double l0 = 0;              // latents that fired per token
-  double variance =
-      0;  // E‖x‖² − ‖E x‖² of the target: explained variance = 1 − reconstruction / variance
+  // E‖x‖² − ‖E x‖² of the target: explained variance = 1 − reconstruction / variance.
+  double variance = 0;
   double lowest_activation = 0;  // batch_topk: the smallest f > 0, which its threshold follows
   at::Tensor firings;            // [latents] int64: on how many tokens of the batch each fired
 };

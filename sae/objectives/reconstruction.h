@@ -1,4 +1,4 @@
-// x̂ from a sparse code, its error, and the gradients of both with respect to x̂ and to the latents.
+// x̂ from a sparse code, its error, and the gradients of both with respect to x̂ and the latents.
 #pragma once
 #include <ATen/core/Tensor.h>
 

@@ -2,10 +2,10 @@
 //
 //     Σ over prefixes of E‖x − x̂‖² + α·E‖e − ê‖² / Var(e)
 //
-// AuxK: ê is the reconstruction of the error e = x − x̂ by the k_aux largest of the latents that are
-// dead, without b_dec, and e is a constant (Gao et al. 2024, arXiv:2406.04093, appendix A.2).
-// Matryoshka: each prefix of the dictionary reconstructs on its own, and the losses are summed, not
-// averaged, as in the paper (Bussmann et al. 2025, arXiv:2503.17547) and in SAELens.
+// AuxK: ê is the reconstruction of the error e = x − x̂ by the k_aux largest of the latents that
+// are dead, without b_dec, and e is a constant (Gao et al. 2024, arXiv:2406.04093, appendix A.2).
+// Matryoshka: each prefix of the dictionary reconstructs on its own, and the losses are summed,
+// not averaged, as in the paper (Bussmann et al. 2025, arXiv:2503.17547) and in SAELens.
 #include <ATen/Functions.h>
 
 #include "sae/objectives/batch.h"

@@ -24,9 +24,8 @@ class ActivationStore {
   const std::filesystem::path& folder() const { return folder_; }
   const StoreManifest& manifest() const { return manifest_; }
   uint64_t rows() const { return manifest_.rows; }
-  const std::string& digest() const {
-    return digest_;
-  }  // SHA-256 of the manifest, which holds those of the shards
+  /// SHA-256 of the manifest, which holds those of the shards.
+  const std::string& digest() const { return digest_; }
 
   /// Indices of the sites with these names; all when there are none. Throws Error listing those
   /// that the store has.

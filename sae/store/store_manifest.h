@@ -30,8 +30,8 @@ struct StoreManifest {
   Json recipe = Json::object();    // all that the rows are a function of: model, text, sites,
                                    // options; compared when a harvest is resumed
   Json left_out = Json::object();  // rows that were run and not kept, by reason
-  Json input =
-      Json::object();  // how far the input was read, and what in it was not as it should be
+  // How far the input was read, and what in it was not as it should be.
+  Json input = Json::object();
   ElementType type = ElementType::bf16;  // of the rows: f32, bf16 or f16
   uint64_t rows = 0;
   uint64_t tokens = 0;  // that were run

@@ -13,8 +13,8 @@
 namespace vyx::sae {
 
 std::string_view name_of(JumpReluSparsity form);  // "l0-target"
-JumpReluSparsity jump_relu_sparsity_from_name(
-    std::string_view name);  // throws UsageError listing them
+// Throws UsageError listing them.
+JumpReluSparsity jump_relu_sparsity_from_name(std::string_view name);
 
 /// A run of training, whole. recipe() fills it; a default stands there.
 struct TrainOptions {
@@ -32,8 +32,8 @@ struct TrainOptions {
   uint64_t sparsity_warmup_steps = 0;  // λ rises from 0
   uint64_t dead_after = 0;             // tokens without firing after which a latent is dead
   uint64_t resample_every = 0;         // steps between resamplings of dead latents; 0: none
-  double threshold_decay =
-      0.99;  // batch_topk: θ ← decay·θ + (1 − decay)·(smallest activation of the batch), as SAELens
+  // batch_topk: θ ← decay·θ + (1 − decay)·(smallest activation of the batch), as SAELens.
+  double threshold_decay = 0.99;
   uint64_t seed = 0;
   uint64_t log_every = 10;          // steps per line of the log
   uint64_t checkpoint_every = 500;  // steps

@@ -16,8 +16,8 @@
 namespace vyx::steering {
 
 struct Effect {
-  double shift = 0;  // nats per token: how much more the model now prefers the positive
-                     // continuations (see PreferenceMeter)
+  double shift = 0;           // nats per token: how much more the model now prefers the positive
+                              // continuations (see PreferenceMeter)
   double positive_share = 0;  // of the pairs, those that moved towards the positive side
   double kl_mean = 0;  // nats: mean over the tokens of the neutral text of KL(steered ‖ unsteered)
   double kl_p95 = 0;   // nats: the 95th percentile over those tokens
@@ -64,8 +64,8 @@ class PreferenceMeter {
 struct NeutralEffect {
   at::Tensor kl;          // KL(steered ‖ unsteered) [tokens] float64
   at::Tensor reverse_kl;  // KL(unsteered ‖ steered) [tokens] float64
-  at::Tensor
-      loss_rise;  // rise of the cross-entropy of the token that follows [tokens − windows] float64
+  // Rise of the cross-entropy of the token that follows [tokens − windows] float64.
+  at::Tensor loss_rise;
 };
 
 /// `text` in windows of `window` tokens, of which max_tokens are used. Throws Error when there is
@@ -93,8 +93,8 @@ class NeutralMeter {
     std::vector<size_t> windows;  // of one length
     at::Tensor ids;               // [windows, seq]
     models::BlockInput input;     // of the first block [windows, seq, d]
-    at::Tensor
-        unsteered;  // log-probabilities of the unsteered model [windows · seq, vocabulary] float32
+    // log-probabilities of the unsteered model [windows · seq, vocabulary] float32.
+    at::Tensor unsteered;
   };
   /// The last block's output [windows · seq, d].
   at::Tensor hidden(WindowBatch& batch, std::span<const models::TokenId> prefix);

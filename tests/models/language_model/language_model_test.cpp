@@ -298,7 +298,8 @@ TEST_CASE("[models.language_model] a model that takes no segments says so") {
   const Gguf gguf = Gguf::parse(std::as_bytes(std::span(bytes)), "tiny.gguf");
   torch::jit::Module old("vyx.Old");
   old.define(R"(
-def hidden(self, input_ids: Tensor, attention_mask: Optional[Tensor], keys: List[Tensor], values: List[Tensor], past: int) -> Tensor:
+def hidden(self, input_ids: Tensor, attention_mask: Optional[Tensor], keys: List[Tensor],
+           values: List[Tensor], past: int) -> Tensor:
     return input_ids
 )");
   const LanguageModel model(old, tiny_model().config(),

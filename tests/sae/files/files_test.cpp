@@ -234,10 +234,11 @@ TEST_CASE("[sae.files] SAELens: flat configs of versions 3 to 5") {
   const TemporaryFolder folder;
   const Autoencoder relu = sample(Architecture::relu), topk = sample(Architecture::topk);
   save_autoencoder(relu, folder / "relu");
-  vyx::write_file(
-      folder / "relu" / "cfg.json",
-      R"({"d_in": 6, "d_sae": 20, "dtype": "torch.float32", "device": "cuda", "hook_point": "blocks.7.hook_resid_pre",
-      "model_name": "gpt2", "activation_fn_str": "relu", "normalize_activations": false, "sae_lens_version": "3.2.0"})");
+  vyx::write_file(folder / "relu" / "cfg.json",
+                  R"({"d_in": 6, "d_sae": 20, "dtype": "torch.float32", "device": "cuda",
+       "hook_point": "blocks.7.hook_resid_pre",
+      "model_name": "gpt2", "activation_fn_str": "relu", "normalize_activations": false,
+      "sae_lens_version": "3.2.0"})");
   Autoencoder read = load_autoencoder(folder / "relu");
   check_same(read, relu);
   CHECK(read.config.sites == std::vector<std::string>{"model.layers.7:input"});
@@ -246,7 +247,8 @@ TEST_CASE("[sae.files] SAELens: flat configs of versions 3 to 5") {
   save_autoencoder(topk, folder / "topk");
   vyx::write_file(
       folder / "topk" / "cfg.json",
-      R"({"d_in": 6, "d_sae": 20, "architecture": "standard", "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 4},
+      R"({"d_in": 6, "d_sae": 20, "architecture": "standard", "activation_fn_str": "topk",
+       "activation_fn_kwargs": {"k": 4},
       "apply_b_dec_to_input": true, "normalize_activations": null})");
   check_same(load_autoencoder(folder / "topk"), topk);
   change_config(folder / "topk", [](Json& config) { config["activation_fn_str"] = "tanh-relu"; });
