@@ -7,6 +7,7 @@
 // Matryoshka: each prefix of the dictionary reconstructs on its own, and the losses are summed,
 // not averaged, as in the paper (Bussmann et al. 2025, arXiv:2503.17547) and in SAELens.
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 
 #include "sae/objectives/batch.h"
 #include "sae/objectives/elementwise.h"
