@@ -1,6 +1,7 @@
 #include "apps/compare/continuation_direction.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 
 #include <utility>
 #include <vector>

@@ -1,6 +1,7 @@
 #include "apps/compare/language_subject.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 
 #include <algorithm>
 

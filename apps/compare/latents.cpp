@@ -1,6 +1,7 @@
 #include "apps/compare/latents.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 
 #include <algorithm>
 #include <cmath>

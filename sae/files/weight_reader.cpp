@@ -1,6 +1,7 @@
 #include "sae/files/weight_reader.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>

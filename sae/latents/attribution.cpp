@@ -1,6 +1,7 @@
 #include "sae/latents/attribution.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 #include <fmt/ranges.h>
 
 #include "core/base/error.h"

@@ -1,6 +1,7 @@
 #include "sae/latents/latent_rows.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>

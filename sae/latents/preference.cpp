@@ -1,6 +1,7 @@
 #include "sae/latents/preference.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 
 #include <utility>
 

@@ -1,6 +1,7 @@
 #include "sae/latents/reading.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 
 #include <array>
 #include <tuple>

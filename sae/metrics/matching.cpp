@@ -1,6 +1,7 @@
 #include "sae/metrics/matching.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/ranges.h>
 

@@ -1,6 +1,7 @@
 #include "steering/directions/logistic.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 
 #include <cmath>
 #include <limits>

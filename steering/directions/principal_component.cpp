@@ -1,6 +1,7 @@
 #include "steering/directions/principal_component.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 #include <fmt/format.h>
 
 namespace vyx::steering {

@@ -1,6 +1,7 @@
 #include "steering/effects/likelihood.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 
 namespace vyx::steering {
