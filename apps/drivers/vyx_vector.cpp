@@ -56,6 +56,7 @@ int main(int argc, char** argv) {
   auto& option = driver.options();
   option("model,m", model_path, "FILE", "the archive of vyx-import", apps::kRequired);
   contrast.add_to(driver);
+  // vyx-ablate takes the choices from the unit, and refuses any other word before it runs.
   option("method", options.method, steering::method_names("|"), steering::method_help());
   option("sites,s", options.sites, "PATTERN",
          "where, such as 'model.layers.{8..20}' or '*.mlp'; if not given, the output of every "
