@@ -106,21 +106,20 @@ class DecoderBuilder {
   Module block(int64_t k) {
     const BlockSpec& spec = spec_.blocks[static_cast<size_t>(k)];
     const std::string path = fmt::format("model.layers.{}", k);
-    // In the order of the block's forward, in which Hugging Face lists them too.
     const bool is_after = spec_.norm_placement == NormPlacement::after,
                is_around = spec_.norm_placement == NormPlacement::around;
-    std::vector<const char*> norms;
-    if (!is_after) norms.push_back("input_layernorm");
-    norms.push_back("post_attention_layernorm");
-    if (is_around) norms.push_back("pre_feedforward_layernorm");
-    if (is_after || is_around) norms.push_back("post_feedforward_layernorm");
     return make(
         "Block", block_script(spec_, spec),
         [&](Module& module) {
-          for (const char* name : norms)
+          const auto add_norm = [&](const char* name) {
             module.register_module(name, norm(fmt::format("{}.{}", path, name), spec_.d_model));
+          };
+          if (!is_after) add_norm("input_layernorm");
           module.register_module("self_attn", attention(path + ".self_attn", k));
+          add_norm("post_attention_layernorm");
+          if (is_around) add_norm("pre_feedforward_layernorm");
           module.register_module("mlp", mlp(path + ".mlp"));
+          if (is_after || is_around) add_norm("post_feedforward_layernorm");
           option(module, "residual_scale", spec_.residual_scale, 1);
         },
         attention_script(spec_, spec));

@@ -443,6 +443,30 @@ TEST_CASE("[models.decoder] parameters are named as Hugging Face names them, and
   }
 }
 
+TEST_CASE("[models.decoder] a block's parts stand in the order in which they run") {
+  const auto parts_of = [](NormPlacement placement) {
+    DecoderSpec spec = tiny_spec();
+    spec.norm_placement = placement;
+    std::vector<std::string> parts;
+    const std::string block = "model.layers.0.";
+    for (const Parameter& parameter : parameters_of(spec)) {
+      if (!parameter.name.starts_with(block)) continue;
+      const std::string rest = parameter.name.substr(block.size());
+      const std::string part = rest.substr(0, rest.find('.'));
+      if (parts.empty() || parts.back() != part) parts.push_back(part);
+    }
+    return parts;
+  };
+  using Parts = std::vector<std::string>;
+  CHECK(parts_of(NormPlacement::before) ==
+        Parts{"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"});
+  CHECK(parts_of(NormPlacement::around) ==
+        Parts{"input_layernorm", "self_attn", "post_attention_layernorm",
+              "pre_feedforward_layernorm", "mlp", "post_feedforward_layernorm"});
+  CHECK(parts_of(NormPlacement::after) ==
+        Parts{"self_attn", "post_attention_layernorm", "mlp", "post_feedforward_layernorm"});
+}
+
 TEST_CASE("[models.decoder] a spec survives JSON with every option, and a damaged one is refused") {
   for (const auto& [name, spec] : variants()) {
     CAPTURE(name);
