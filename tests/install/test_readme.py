@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
     demo.mkdir(parents=True)
     for command in (f"vyx-import {gguf} --out smollm2.pt",
                     f"vyx-harvest --model smollm2.pt --text {ROOT}/apps/data/neutral.txt"
-                    f" --site model.layers.14 --tokens {TOKENS} --out store",
+                    f" --sites model.layers.14 --tokens {TOKENS} --out store",
                     "vyx-sae-train --activations store --architecture topk --latents 4608 --k 32"
                     f" --batch 500 --tokens {TOKENS} --out sae"):
         run(*driver(command), cwd=demo)
