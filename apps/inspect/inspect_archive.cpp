@@ -49,7 +49,8 @@ Inspection inspect_archive(const std::string& path) {
     tensor_lines += fmt::format("  {:<56} {:<9} {}\n", name, dtype, shape.dump());
   }
   const auto shapes = language_model ? site_shapes(path) : std::map<std::string, std::string>{};
-  for (const std::string& site : HookedModule(archive.module).sites()) {
+  const HookedModule hooked(archive.module);
+  for (const std::string& site : hooked.sites()) {
     const auto shape = shapes.find(site);
     const bool reached = shape != shapes.end();
     sites.push_back({{"site", site}, {"shape", reached ? Json(shape->second) : Json(nullptr)}});

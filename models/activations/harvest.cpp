@@ -95,7 +95,7 @@ std::optional<Harvest::Kept> Harvest::run() {
     if (count < 0) count = read[i].size(0);
     if (read[i].size(0) != count)
       fail(
-          "{}: found {} rows in a forward of {} tokens, expected a row a token; choose another "
+          "{}: found {} rows in a forward of {} tokens, expected one row per token; choose another "
           "site",
           site, read[i].size(0), count);
     kept.rows.push_back(keep.defined() ? select(read[i], keep) : read[i]);

@@ -180,7 +180,7 @@ def test_the_page_has_means_over_seeds_and_charts(finished, open_page):
         if row["grid"]["method"] == "mean" and row["grid"]["coefficient"] == 2
     ]
     assert f"{statistics.fmean(values):.4f} ± 0.0000" in page
-    assert page.count("<svg") == 2  # shift and KL over the coefficient, a curve a method
+    assert page.count("<svg") == 2  # shift and KL over the coefficient, a curve per method
 
 
 def test_a_cell_that_fails_is_recorded_and_the_rest_go_on(drivers, experiment, tmp_path):

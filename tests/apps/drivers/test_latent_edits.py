@@ -215,8 +215,8 @@ def test_each_implicit_vector_has_its_token_and_place(drivers, tiny_model, train
         assert token == byte["abcab"[at % 5]]
 
 
-@pytest.mark.parametrize("value, expected", [("five=1", "no latent's number"),
-                                             ("-3=1", "no latent's number"),
+@pytest.mark.parametrize("value, expected", [("five=1", "not the number of a latent"),
+                                             ("-3=1", "not the number of a latent"),
                                              ("5", "expected I=NUMBER"),
                                              ("5=", "not a finite number"),
                                              ("5=ten", "not a finite number"),

@@ -214,8 +214,8 @@ def test_bad_input_is_one_line(drivers, tiny_model, tiny_pairs, sae, base, files
          "positive": "glad<|im_end|>",
          "negative": "sad<|im_end|>"
      }) + "\n")
-    assert "use --tokens all" in error("--model", tiny_model, "--sae", sae, "--contrast",
-                                       tmp_path / "special.jsonl", "--positions", "last")
+    assert "use --positions all" in error("--model", tiny_model, "--sae", sae, "--contrast",
+                                          tmp_path / "special.jsonl", "--positions", "last")
     (tmp_path / "blank.txt").write_text(" \n")
     assert "found no text" in error(*base, "--text", tmp_path / "blank.txt")
     elsewhere = tmp_path / "elsewhere.gguf"

