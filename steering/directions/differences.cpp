@@ -1,6 +1,7 @@
 #include "steering/directions/differences.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 
 #include <utility>
 

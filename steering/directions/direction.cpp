@@ -1,6 +1,7 @@
 #include "steering/directions/direction.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 
 #include <limits>
 #include <utility>
