@@ -89,7 +89,7 @@ int main(int argc, char** argv) {
                         {"ratio", full / ours}});
         if (!json)
           fmt::print(
-              "{:<10} {:>6} latents, {:>3} tokens: full path {:>9.1f} µs a token, edit {:>8.2f} "
+              "{:<10} {:>6} latents, {:>3} tokens: full path {:>9.1f} µs per token, edit {:>8.2f} "
               "µs: {:>8.1f} ×\n",
               name_of(architecture), latents, tokens, full * 1e6, ours * 1e6, full / ours);
       }

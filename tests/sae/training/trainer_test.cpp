@@ -63,7 +63,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "[sae.trainer] with a norm a token, tokens of any size train alike and are brought back to "
+    "[sae.trainer] with one norm per token, tokens of any size train alike and are brought back to "
     "their size") {
   PlantedSource source({});
   for (const Normalization normalization : {Normalization::token_norm, Normalization::layer_norm}) {
