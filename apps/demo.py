@@ -27,7 +27,7 @@ $ PATH=$PWD/{BIN}:$PATH
 $ vyx-import your-model.gguf --out model.pt
 $ vyx-vector --model model.pt --template apps/data/happy.json --out concept.gguf
 $ vyx-sweep --model model.pt --vector concept.gguf --sites '{SITES}' \\
-    --pairs apps/data/happy_heldout.jsonl --neutral apps/data/neutral.txt --prompt '{PROMPT}'
+    --heldout apps/data/happy_heldout.jsonl --neutral apps/data/neutral.txt --prompt '{PROMPT}'
 $ vyx-generate --model model.pt --vector concept.gguf=4 --sites '{SITES}' \\
     --prompt '{PROMPT}'
 

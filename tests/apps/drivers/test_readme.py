@@ -1,4 +1,5 @@
-"""What the READMEs promise: their commands have options that exist, and README.md's Python runs."""
+"""What READMEs and the demo's last lines promise: their commands have options that exist, and
+README.md's Python runs."""
 
 import pathlib
 import re
@@ -18,8 +19,9 @@ def commands(text):
 
 
 ROOMS = ("core", "models", "steering", "sae", "apps", "tests", "third_party")
-PAGES = [ROOT / "README.md"] + [page for room in ROOMS for page in (ROOT / room).rglob("README.md")]
-READMES = sorted(page for page in PAGES if any(asked for _, asked in commands(page.read_text())))
+PAGES = [ROOT / "README.md", ROOT / "apps" / "demo.py"]
+PAGES += [page for room in ROOMS for page in (ROOT / room).rglob("README.md")]
+TEXTS = sorted(page for page in PAGES if any(asked for _, asked in commands(page.read_text())))
 
 COMMON = {"help", "version", "json", "quiet", "seed", "threads", "device"}
 
@@ -38,9 +40,9 @@ def options():
     return of
 
 
-@pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_commands_have_options_that_exist(drivers, options, readme):
-    for driver, asked in commands(readme.read_text()):
+@pytest.mark.parametrize("text", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_have_options_that_exist(drivers, options, text):
+    for driver, asked in commands(text.read_text()):
         for option in asked:
             assert option in options(drivers, driver), f"{driver} has no --{option}"
 
