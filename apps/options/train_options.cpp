@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "sae/autoencoder/architecture.h"
 
 namespace vyx::apps {
 namespace {
@@ -49,7 +50,7 @@ auto field(Part sae::TrainOptions::*part, T Part::*member) {
 // What is given goes onto the recipe when the rest is known.
 template <class Field>
 void RecipeOptions::overriding(OptionTable& option, const char* name, Field field, const char* unit,
-                               const char* help) {
+                               const std::string& help) {
   using T = std::remove_reference_t<decltype(field(std::declval<sae::TrainOptions&>()))>;
   const auto take = [this, field](const T& value) {
     overrides_.push_back([field, value](sae::TrainOptions& options) { field(options) = value; });
@@ -65,8 +66,9 @@ RecipeOptions::RecipeOptions(Driver& driver) {
   using Train = sae::TrainOptions;
   using Config = sae::AutoencoderConfig;
   using Objective = sae::ObjectiveOptions;
+  using Traits = sae::ArchitectureTraits;
   OptionTable& option = driver.options();
-  const auto recipe = [&](const char* name, auto field, const char* unit, const char* help) {
+  const auto recipe = [&](const char* name, auto field, const char* unit, const std::string& help) {
     overriding(option, name, field, unit, help);
   };
   const auto k = field(&Train::autoencoder, &Config::k);
@@ -74,11 +76,16 @@ RecipeOptions::RecipeOptions(Driver& driver) {
   const auto skip = field(&Train::initialize, &sae::InitializeOptions::skip);
   const auto objective = [](auto member) { return field(&Train::objective, member); };
 
-  option("architecture,a", architecture_, "NAME", "relu, gated, topk, batch-topk or jump-relu");
+  const std::string with_k = sae::architecture_names(&Traits::has_k);
+  const std::string with_penalty = sae::architecture_names(&Traits::has_penalty);
+  const std::string with_thresholds = sae::architecture_names(&Traits::has_thresholds);
+
+  option("architecture,a", architecture_, "NAME", "one of " + sae::architecture_names());
   option("latents", recipe_.latents, "N", "size of the dictionary", kRequired);
-  recipe("k", k, "N", "topk, batch-topk: latents per token; 32 if not given");
+  recipe("k", k, "N", with_k + ": latents per token; 32 if not given");
   option("prefixes", prefixes_, "N,…",
-         "batch-topk: Matryoshka's numbers of latents, each of which reconstructs on its own");
+         sae::architecture_names(&Traits::has_prefixes) +
+             ": Matryoshka's numbers of latents, each of which reconstructs on its own");
   option("tokens,n", tokens_, "N",
          "to train on; one pass over the activations if neither this nor --steps is given");
   option("steps", steps_, "N", "instead of --tokens");
@@ -89,14 +96,13 @@ RecipeOptions::RecipeOptions(Driver& driver) {
   recipe("lr-warmup", field(&Train::warmup_steps), "STEPS", "the learning rate rises from 0");
   recipe("lr-decay", field(&Train::decay_steps), "STEPS", "at the end it falls to 0");
   recipe("clip", clip, "X", "largest norm of the gradient; 0: any");
-  recipe("sparsity", objective(&Objective::sparsity), "X", "relu, gated, jump-relu: λ");
+  recipe("sparsity", objective(&Objective::sparsity), "X", with_penalty + ": λ");
   recipe("sparsity-warmup", field(&Train::sparsity_warmup_steps), "STEPS", "λ rises from 0");
-  option("sparsity-form", sparsity_form_, "NAME", "jump-relu: l0, l0-target or tanh");
+  option("sparsity-form", sparsity_form_, "NAME", with_thresholds + ": l0, l0-target or tanh");
   recipe("l0-target", objective(&Objective::l0_target), "X", "of --sparsity-form l0-target");
   recipe("bandwidth", objective(&Objective::bandwidth), "X",
-         "jump-relu: of the straight-through estimator");
-  recipe("auxiliary", objective(&Objective::auxiliary), "X",
-         "topk, batch-topk: weight of AuxK; 0: none");
+         with_thresholds + ": of the straight-through estimator");
+  recipe("auxiliary", objective(&Objective::auxiliary), "X", with_k + ": weight of AuxK; 0: none");
   recipe("auxiliary-k", objective(&Objective::auxiliary_k), "N", "its k; 0: half the width");
   recipe("dead-after", field(&Train::dead_after), "TOKENS",
          "a latent that has not fired for so many tokens is dead");
@@ -104,7 +110,8 @@ RecipeOptions::RecipeOptions(Driver& driver) {
          "start dead latents again; 0: never");
   recipe("skip", skip, "", "a transcoder with a linear connection from x to its output");
   recipe("threshold-decay", field(&Train::threshold_decay), "X",
-         "batch-topk: of the moving average that becomes the threshold");
+         sae::architecture_names(&Traits::has_batch_threshold) +
+             ": of the moving average that becomes the threshold");
   option.on<std::string>(
       "normalization",
       [this](const std::string& name) {
@@ -148,9 +155,10 @@ sae::TrainOptions RecipeOptions::options(int64_t width, uint64_t rows, uint64_t 
   options.seed = seed;
   for (const auto& apply : overrides_) apply(options);
   if (!prefixes_.empty()) {
-    if (input.architecture != sae::Architecture::batch_topk)
+    if (!sae::traits_of(input.architecture).has_prefixes)
       throw UsageError(
-          fmt::format("--prefixes: found architecture {}, expected batch-topk", architecture_));
+          fmt::format("--prefixes: found architecture {}, expected {}", architecture_,
+                      sae::architecture_names(&sae::ArchitectureTraits::has_prefixes)));
     options.autoencoder.prefixes = parse_prefixes(prefixes_, input.latents);
   }
   sae::validate(options);

@@ -32,7 +32,7 @@ class RecipeOptions {
   sae::TrainOptions options(int64_t width, uint64_t rows, uint64_t seed) const;
   template <class Field>
   void overriding(OptionTable& option, const char* name, Field field, const char* unit,
-                  const char* help);
+                  const std::string& help);
 
   sae::RecipeInput recipe_;
   std::string architecture_{sae::name_of(recipe_.architecture)},
