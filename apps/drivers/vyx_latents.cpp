@@ -136,7 +136,7 @@ int main(int argc, char** argv) {
     if (!files.neutral.empty()) input.neutral = read_text_file(files.neutral);
     if (!files.vector.empty()) input.vector = direction_at(model, site, files, common);
     if (!files.text.empty())
-      input.text = models::text_rows(
+      input.text = models::read_text_rows(
           model, files.text,
           {.context = std::min(models::TextRowsOptions{}.context, model.config().context_length),
            .max_tokens = files.tokens});

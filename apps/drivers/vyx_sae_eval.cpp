@@ -54,7 +54,7 @@ MetricsAccumulator measure(const Autoencoder& sae, const Options& options,
 Recovered measure_text(const Autoencoder& sae, const Options& options,
                        const vyx::apps::CommonOptions& common) {
   auto model = vyx::models::LanguageModel::load(options.model, common.torch_device());
-  const auto rows = vyx::models::text_rows(model, options.text, options.rows);
+  const auto rows = vyx::models::read_text_rows(model, options.text, options.rows);
   uint64_t tokens = 0;
   for (const auto& row : rows) tokens += row.size();
   vyx::Progress progress("Replacing", tokens, "tokens", common.progress());

@@ -1,8 +1,7 @@
 #include <fmt/format.h>
 
-#include <cmath>
-
 #include "apps/inspect/inspect.h"
+#include "core/base/json_number.h"
 #include "sae/autoencoder/architecture.h"
 #include "sae/files/autoencoder_file.h"
 #include "sae/store/activation_store.h"
@@ -41,11 +40,11 @@ Inspection inspect_control_vector(const std::string& path) {
                       p.model_hint, known(p.method), p.pairs, known(p.contrast_source));
   Json sites = Json::array();
   for (const auto& [site, direction] : vector.directions) {
-    const double norm = direction.vector.norm().item<double>(),
-                 accuracy = direction.statistics.held_out_accuracy;
-    sites.push_back({{"site", site.name()},
-                     {"norm", norm},
-                     {"held_out_accuracy", std::isfinite(accuracy) ? Json(accuracy) : Json()}});
+    const double norm = direction.vector.norm().item<double>();
+    sites.push_back(
+        {{"site", site.name()},
+         {"norm", norm},
+         {"held_out_accuracy", number_or_null(direction.statistics.held_out_accuracy)}});
     text += fmt::format("  {:<32} norm {:.4g}\n", site.name(), norm);
   }
   if (!warning.empty()) text += fmt::format("  note: {}\n", warning);

@@ -7,9 +7,9 @@
 
 namespace vyx::models {
 
-std::vector<std::vector<TokenId>> text_rows(const LanguageModel& model,
-                                            const std::vector<std::string>& files,
-                                            const TextRowsOptions& options) {
+std::vector<std::vector<TokenId>> read_text_rows(const LanguageModel& model,
+                                                 const std::vector<std::string>& files,
+                                                 const TextRowsOptions& options) {
   const auto& config = model.config();
   if (options.context > config.context_length)
     throw UsageError(fmt::format("--context {}: expected at most the model's {} tokens",

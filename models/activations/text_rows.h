@@ -16,8 +16,8 @@ struct TextRowsOptions {
 /// The documents in rows of at most `context` tokens, cut as a harvest cuts them, each with the
 /// model's begin token where its prompts have one. Throws UsageError for a context that the model
 /// has not, Error for files that cannot be read or hold no text.
-std::vector<std::vector<TokenId>> text_rows(const LanguageModel& model,
-                                            const std::vector<std::string>& files,
-                                            const TextRowsOptions& options);
+std::vector<std::vector<TokenId>> read_text_rows(const LanguageModel& model,
+                                                 const std::vector<std::string>& files,
+                                                 const TextRowsOptions& options);
 
 }  // namespace vyx::models
