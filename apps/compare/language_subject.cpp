@@ -27,6 +27,14 @@ auto edited(models::LanguageModel& model, const Site& site, const Edit* edit, Ru
   return result;
 }
 
+/// What `run` gives under each of the edits.
+template <class Run>
+auto under_each(models::LanguageModel& model, const Site& site, Edits edits, const Run& run) {
+  std::vector<decltype(run())> results;
+  for (const Edit* const edit : edits) results.push_back(edited(model, site, edit, run));
+  return results;
+}
+
 /// Activations of every token of `windows` at `site`, without attention sinks [rows, d] float32.
 at::Tensor activations_of(models::LanguageModel& model, const Site& site,
                           const std::vector<std::vector<models::TokenId>>& windows) {
@@ -192,8 +200,9 @@ void LanguageSubject::read_neutral(const LanguageOptions& options) {
                             {"background_rows", background_.size(0)}};
 }
 
-std::vector<double> LanguageSubject::preference(Split split, const Edit* edit) {
-  return edited(model_, inputs_.site, edit, [&] { return half(split).preferences->measure(); });
+std::vector<std::vector<double>> LanguageSubject::preference(Split split, Edits edits) {
+  return under_each(model_, inputs_.site, edits,
+                    [&] { return half(split).preferences->measure(); });
 }
 
 at::Tensor LanguageSubject::preference_slopes(Split split) {
@@ -217,8 +226,8 @@ at::Tensor LanguageSubject::preference_slopes(Split split) {
   return slopes;
 }
 
-steering::NeutralEffect LanguageSubject::neutral(Split split, const Edit* edit) {
-  return edited(model_, inputs_.site, edit, [&] { return half(split).neutral->measure(); });
+std::vector<steering::NeutralEffect> LanguageSubject::neutral(Split split, Edits edits) {
+  return under_each(model_, inputs_.site, edits, [&] { return half(split).neutral->measure(); });
 }
 
 std::vector<std::string> LanguageSubject::others() const {
@@ -227,20 +236,20 @@ std::vector<std::string> LanguageSubject::others() const {
   return names;
 }
 
-std::vector<double> LanguageSubject::other_preference(size_t other, const Edit* edit) {
-  return edited(model_, inputs_.site, edit, [&] { return others_[other]->measure(); });
+std::vector<std::vector<double>> LanguageSubject::other_preference(size_t other, Edits edits) {
+  return under_each(model_, inputs_.site, edits, [&] { return others_[other]->measure(); });
 }
 
 at::Tensor LanguageSubject::other_direction(size_t other) {
   return continuation_direction(model_, inputs_.others[other].pairs, inputs_.site, chat_);
 }
 
-std::vector<double> LanguageSubject::ood_preference(const Edit* edit) {
-  return edited(model_, inputs_.site, edit, [&] { return ood_->measure(); });
+std::vector<std::vector<double>> LanguageSubject::ood_preference(Edits edits) {
+  return under_each(model_, inputs_.site, edits, [&] { return ood_->measure(); });
 }
 
-std::vector<double> LanguageSubject::choices_right(const Edit* edit) {
-  return edited(model_, inputs_.site, edit, [&] { return choices_->right(); });
+std::vector<std::vector<double>> LanguageSubject::choices_right(Edits edits) {
+  return under_each(model_, inputs_.site, edits, [&] { return choices_->right(); });
 }
 
 std::optional<Instructed> LanguageSubject::instructed() {

@@ -59,16 +59,18 @@ class LanguageSubject : public Subject {
     return contrast_[static_cast<size_t>(split)];
   }
   const at::Tensor& background() const override { return background_; }
-  std::vector<double> preference(Split split, const Edit* edit) override;
+  using Subject::choices_right, Subject::neutral, Subject::ood_preference,
+      Subject::other_preference, Subject::preference;
+  std::vector<std::vector<double>> preference(Split split, Edits edits) override;
   at::Tensor preference_slopes(Split split) override;
   const std::vector<size_t>& clusters(Split split) const override { return half(split).clusters; }
-  steering::NeutralEffect neutral(Split split, const Edit* edit) override;
+  std::vector<steering::NeutralEffect> neutral(Split split, Edits edits) override;
   std::vector<std::string> others() const override;
-  std::vector<double> other_preference(size_t other, const Edit* edit) override;
+  std::vector<std::vector<double>> other_preference(size_t other, Edits edits) override;
   at::Tensor other_direction(size_t other) override;
-  std::vector<double> ood_preference(const Edit* edit) override;
+  std::vector<std::vector<double>> ood_preference(Edits edits) override;
   const std::vector<size_t>& ood_clusters() const override { return ood_clusters_; }
-  std::vector<double> choices_right(const Edit* edit) override;
+  std::vector<std::vector<double>> choices_right(Edits edits) override;
   double choice_chance() const override { return choices_ ? choices_->chance() : 0; }
   std::optional<Instructed> instructed() override;
   std::vector<Sample> samples(const Edit* edit) override;

@@ -7,7 +7,9 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "apps/compare/splits.h"
@@ -32,8 +34,12 @@ struct Instructed {
   steering::NeutralEffect neutral;
 };
 
-/// `edit` is null for the model as it is. Preferences are of an item's positive continuation over
-/// its negative one, nats per token.
+/// Edits that are measured at once, each alone; null: the model as it is. Many cost less than as
+/// many calls, and give the same but for rounding.
+using Edits = std::span<const Edit* const>;
+
+/// Preferences are of an item's positive continuation over its negative one, nats per token. What
+/// takes edits returns one result per edit, in order; with one edit, that one.
 class Subject {
  public:
   virtual ~Subject() = default;
@@ -44,34 +50,51 @@ class Subject {
   virtual const at::Tensor& background()
       const = 0;  // activations of text outside the test, without attention sinks [rows, d] float32
 
-  virtual std::vector<double> preference(Split split,
-                                         const Edit* edit) = 0;  // [items] of selection or test
+  virtual std::vector<std::vector<double>> preference(
+      Split split, Edits edits) = 0;  // [edits][items] of selection or test
+  std::vector<double> preference(Split split, const Edit* edit) {
+    return std::move(preference(split, Edits(&edit, 1)).front());
+  }
   /// How each item's preference changes with a small vector that is added at every token: [items,
   /// d] float64, nats.
   virtual at::Tensor preference_slopes(Split split) = 0;
   virtual const std::vector<size_t>& clusters(Split split) const = 0;  // [items]: the group of each
-  virtual steering::NeutralEffect neutral(Split split,
-                                          const Edit* edit) = 0;  // of selection or test
+  virtual std::vector<steering::NeutralEffect> neutral(
+      Split split, Edits edits) = 0;  // [edits] of selection or test
+  steering::NeutralEffect neutral(Split split, const Edit* edit) {
+    return std::move(neutral(split, Edits(&edit, 1)).front());
+  }
 
   virtual std::vector<std::string> others() const = 0;  // contrast sets of other concepts
-  virtual std::vector<double> other_preference(size_t other, const Edit* edit) = 0;  // [items]
+  virtual std::vector<std::vector<double>> other_preference(size_t other,
+                                                            Edits edits) = 0;  // [edits][items]
+  std::vector<double> other_preference(size_t other, const Edit* edit) {
+    return std::move(other_preference(other, Edits(&edit, 1)).front());
+  }
 
   /// What tells a foreign concept's sides apart at the site: the mean activation of its positive
   /// side minus that of its negative one [d].
   virtual at::Tensor other_direction(size_t other) = 0;
 
-  /// On another template than the contrast set's and the test's: [items], and the group of each;
-  /// empty: not measured.
-  virtual std::vector<double> ood_preference(const Edit* edit) = 0;
+  /// On another template than the contrast set's and the test's: [edits][items], and the group of
+  /// each item; no items: not measured.
+  virtual std::vector<std::vector<double>> ood_preference(Edits edits) = 0;
+  std::vector<double> ood_preference(const Edit* edit) {
+    return std::move(ood_preference(Edits(&edit, 1)).front());
+  }
   virtual const std::vector<size_t>& ood_clusters() const = 0;
-  /// Of a choice benchmark: [items], 1 where the model is right, else 0; empty: not measured.
-  virtual std::vector<double> choices_right(const Edit* edit) = 0;
+  /// Of a choice benchmark: [edits][items], 1 where the model is right, else 0; no items: not
+  /// measured.
+  virtual std::vector<std::vector<double>> choices_right(Edits edits) = 0;
+  std::vector<double> choices_right(const Edit* edit) {
+    return std::move(choices_right(Edits(&edit, 1)).front());
+  }
   virtual double choice_chance() const = 0;  // the share that guessing gets right
 
   virtual std::optional<Instructed> instructed() = 0;
   virtual std::vector<Sample> samples(const Edit* edit) = 0;
 
-  /// Tokens that a call runs through the model, for the plan and the progress.
+  /// Tokens that an edit runs through the model, for the plan and the progress.
   virtual uint64_t preference_tokens(Split split) const = 0;
   virtual uint64_t neutral_tokens(Split split) const = 0;
   virtual uint64_t ood_tokens() const = 0;     // 0: not measured

@@ -4,13 +4,11 @@
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <torch/csrc/jit/api/module.h>
 
 #include <algorithm>
 #include <numeric>
 
 #include "core/base/random.h"
-#include "core/edits/attached_edit.h"
 
 namespace vyx::compare {
 namespace {
@@ -26,26 +24,31 @@ enum SubjectStream : uint64_t {
   kItems,
   kNeutral,
   kOod,
-  kAsked
+  kAsked,
+  kUnrelated
 };
 
 at::Generator generator(uint64_t seed, uint64_t stream) {
   return at::detail::createCPUGenerator(random_bits(seed, stream, 0));
 }
 
-/// x [batch, width] → `site` (x as it is) → logits [batch, features + 1].
-torch::jit::Module make_model(const at::Tensor& features, double gain) {
-  torch::jit::Module site("Site");
-  site.define("def forward(self, x: Tensor) -> Tensor:\n    return x\n");
-  torch::jit::Module model("Planted");
-  model.register_module("site", site);
-  model.register_buffer("readout",
-                        at::cat({features * gain, at::zeros({1, features.size(1)})}).contiguous());
-  model.define(
-      "def forward(self, x: Tensor) -> Tensor:\n    return torch.linear(self.site.forward(x), "
-      "self.readout)\n");
-  model.eval();
-  return model;
+/// x under each edit [edits, rows, width].
+at::Tensor edited(const at::Tensor& x, Edits edits) {
+  const at::NoGradGuard no_grad;
+  at::Tensor y = at::empty({static_cast<int64_t>(edits.size()), x.size(0), x.size(1)}, x.options());
+  for (size_t i = 0; i < edits.size(); ++i)
+    y[static_cast<int64_t>(i)].copy_(edits[i] == nullptr ? x : edits[i]->apply(x));
+  return y;
+}
+
+/// [edits][rows] of [edits, rows] float64.
+std::vector<std::vector<double>> rows_of(const at::Tensor& values) {
+  const at::Tensor rows = values.contiguous();
+  const auto* next = rows.const_data_ptr<double>();
+  std::vector<std::vector<double>> result;
+  for (int64_t i = 0; i < rows.size(0); ++i, next += rows.size(1))
+    result.emplace_back(next, next + rows.size(1));
+  return result;
 }
 
 }  // namespace
@@ -57,17 +60,27 @@ SyntheticSubject::SyntheticSubject(const SyntheticOptions& options)
                                               generator(options.seed, kFeatures), at::kFloat)))
               .t()
               .contiguous()),
-      model_(make_model(features_, options.gain)) {
+      readout_(at::cat({features_, at::zeros({1, options.width})}) * options.gain) {
+  if (!options.has_concept) {
+    const at::Tensor unrelated =
+        at::randn({options.width}, generator(options.seed, kUnrelated), at::kFloat);
+    readout_[0].copy_(unrelated * (options.gain / unrelated.norm()));
+  }
   const int64_t pairs[] = {options.pairs / 2, options.pairs / 4, options.pairs / 4};
+  const int with = options.has_concept ? kOn : kAsItComes,
+            without = options.has_concept ? kOff : kAsItComes;
   for (uint64_t split = 0; split < 3; ++split)
-    contrast_[split] = {draw(pairs[split], kOn, kContrast + 2 * split, options.others),
-                        draw(pairs[split], kOff, kContrast + 2 * split + 1, options.others)};
+    contrast_[split] = {draw(pairs[split], with, kContrast + 2 * split, options.others),
+                        draw(pairs[split], without, kContrast + 2 * split + 1, options.others)};
   background_ = draw(options.rows, kAsItComes, kBackground, options.others);
   const at::Tensor items = draw(2 * options.items, kOff, kItems, options.others),
                    neutral = draw(options.rows, kAsItComes, kNeutral, options.others);
   for (int64_t half = 0; half < 2; ++half) {
     items_[half] = items.slice(0, half * options.items, (half + 1) * options.items);
-    neutral_[half] = neutral.slice(0, half * options.rows / 2, (half + 1) * options.rows / 2);
+    const at::Tensor x = neutral.slice(0, half * options.rows / 2, (half + 1) * options.rows / 2);
+    const at::Tensor log_p = x.mm(readout_.t()).log_softmax(-1);  // [rows / 2, features + 1]
+    // The text itself: the likeliest token of the unedited model.
+    neutral_[half] = {x, log_p, log_p.exp(), log_p.argmax(-1, /*keepdim=*/true)};
   }
   ood_ = draw(options.items, kOff, kOod, std::min(1.0, 3 * options.others));
   // Features 2 … are independent: question i asks for one of them, beside the next ones.
@@ -112,31 +125,18 @@ sae::Autoencoder SyntheticSubject::true_autoencoder() const {
   return sae;
 }
 
-at::Tensor SyntheticSubject::log_probabilities(const at::Tensor& x, const Edit* edit) {
-  const at::NoGradGuard no_grad;
-  const auto run = [&] { return model_.forward({x}).toTensor().log_softmax(-1); };
-  if (edit == nullptr) return run();
-  AttachedEdit attached = attach(model_, Site::parse(site()), *edit);
-  at::Tensor result = run();
-  attached.require_fired();
-  return result;
+std::vector<std::vector<double>> SyntheticSubject::feature_preference(const at::Tensor& x,
+                                                                      int64_t feature,
+                                                                      Edits edits) const {
+  return rows_of(edited(x, edits).matmul(readout_[feature]).to(at::kDouble));
 }
 
-std::vector<double> SyntheticSubject::feature_preference(const at::Tensor& x, int64_t feature,
-                                                         const Edit* edit) {
-  const at::Tensor log_p = log_probabilities(x, edit);  // [rows, features + 1]
-  const at::Tensor preference =
-      (log_p.select(1, feature) - log_p.select(1, options_.features)).to(at::kDouble).contiguous();
-  return {preference.const_data_ptr<double>(),
-          preference.const_data_ptr<double>() + preference.numel()};
-}
-
-std::vector<double> SyntheticSubject::preference(Split split, const Edit* edit) {
-  return feature_preference(items_[split == Split::test], 0, edit);
+std::vector<std::vector<double>> SyntheticSubject::preference(Split split, Edits edits) {
+  return feature_preference(items_[split == Split::test], 0, edits);
 }
 
 at::Tensor SyntheticSubject::preference_slopes(Split) {
-  return (options_.gain * features_[0])
+  return readout_[0]
       .to(at::kDouble)
       .expand({options_.items, options_.width});  // the logits are linear in x
 }
@@ -147,33 +147,35 @@ at::Tensor SyntheticSubject::other_direction(size_t other) {
   return background_.index({fires}).mean(0) - background_.index({fires.logical_not()}).mean(0);
 }
 
-std::vector<double> SyntheticSubject::ood_preference(const Edit* edit) {
-  return feature_preference(ood_, 0, edit);
+std::vector<std::vector<double>> SyntheticSubject::ood_preference(Edits edits) {
+  return feature_preference(ood_, 0, edits);
 }
 
-std::vector<double> SyntheticSubject::choices_right(const Edit* edit) {
+std::vector<std::vector<double>> SyntheticSubject::choices_right(Edits edits) {
+  const at::Tensor logits = edited(choices_, edits).matmul(readout_.t());
   const at::Tensor asked =
-      log_probabilities(choices_, edit).gather(1, asked_);  // [choices, kChoices]
-  const at::Tensor right = (asked.select(1, 0) > std::get<0>(asked.slice(1, 1).max(1)))
-                               .to(at::kDouble)
-                               .contiguous();  // [choices]
-  return {right.const_data_ptr<double>(), right.const_data_ptr<double>() + right.numel()};
+      logits.gather(2, asked_.expand({logits.size(0), -1, -1}));  // [edits, choices, kChoices]
+  return rows_of((asked.select(2, 0) > std::get<0>(asked.slice(2, 1).max(2))).to(at::kDouble));
 }
 
-std::vector<double> SyntheticSubject::other_preference(size_t other, const Edit* edit) {
-  return feature_preference(items_[1], static_cast<int64_t>(other) + 1, edit);
+std::vector<std::vector<double>> SyntheticSubject::other_preference(size_t other, Edits edits) {
+  return feature_preference(items_[1], static_cast<int64_t>(other) + 1, edits);
 }
 
-steering::NeutralEffect SyntheticSubject::neutral(Split split, const Edit* edit) {
-  const at::Tensor& x = neutral_[split == Split::test];
-  const at::Tensor before = log_probabilities(x, nullptr),
-                   after = log_probabilities(x, edit);  // [rows, features + 1]
-  const at::Tensor gain = after - before;
-  // The text itself: the likeliest token of the unedited model.
-  const at::Tensor next = before.argmax(-1, /*keepdim=*/true);
-  return {(after.exp() * gain).sum(-1, false, at::kDouble).clamp_min(0),
-          (-(before.exp() * gain)).sum(-1, false, at::kDouble).clamp_min(0),
-          -gain.gather(1, next).squeeze(1).to(at::kDouble)};
+std::vector<steering::NeutralEffect> SyntheticSubject::neutral(Split split, Edits edits) {
+  const NeutralHalf& half = neutral_[split == Split::test];
+  const at::Tensor after =
+      edited(half.x, edits).matmul(readout_.t()).log_softmax(-1);  // [edits, rows, features + 1]
+  const at::Tensor gain = after - half.log_p;
+  const at::Tensor kl = (after.exp() * gain).sum(-1, false, at::kDouble).clamp_min(0),
+                   reverse = (half.p * gain).sum(-1, false, at::kDouble).neg().clamp_min(0),
+                   rise = gain.gather(2, half.next.expand({gain.size(0), -1, -1}))
+                              .squeeze(2)
+                              .to(at::kDouble)
+                              .neg();  // each [edits, rows]
+  std::vector<steering::NeutralEffect> effects;
+  for (int64_t i = 0; i < kl.size(0); ++i) effects.push_back({kl[i], reverse[i], rise[i]});
+  return effects;
 }
 
 Json SyntheticSubject::provenance() const {
@@ -183,7 +185,8 @@ Json SyntheticSubject::provenance() const {
             {"features", options_.features},
             {"pairs", options_.pairs},
             {"neighbour_with_concept", options_.neighbour_with},
-            {"neighbour_without_concept", options_.neighbour_without}}}};
+            {"neighbour_without_concept", options_.neighbour_without},
+            {"has_concept", options_.has_concept}}}};
 }
 
 }  // namespace vyx::compare

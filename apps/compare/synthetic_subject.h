@@ -4,12 +4,13 @@
 // neighbour that fires with it more often than without it, the others are independent. The model
 // reads feature j into the logit of token j, beside one token of logit 0. Another template has the
 // independent features at thrice the frequency. A choice asks which of some independent features
-// was turned on, beside what else fires.
+// was turned on, beside what else fires. Without a concept, the sides of the pairs are alike, and
+// the logit that the preference is about reads a random direction that no feature has: whatever is
+// found is chance.
 #pragma once
 #include <vector>
 
 #include "apps/compare/subject.h"
-#include "core/hooks/hooked_module.h"
 #include "sae/autoencoder/autoencoder.h"
 
 namespace vyx::compare {
@@ -27,6 +28,7 @@ struct SyntheticOptions {
   double noise = 0.05;   // standard deviation of each coordinate
   double strength = 4, strength_deviation = 0.5;  // of a feature that fires
   double gain = 0.5;                              // of a logit
+  bool has_concept = true;
   uint64_t seed = 0;
 };
 
@@ -44,19 +46,21 @@ class SyntheticSubject : public Subject {
     return contrast_[static_cast<size_t>(split)];
   }
   const at::Tensor& background() const override { return background_; }
-  std::vector<double> preference(Split split, const Edit* edit) override;
+  using Subject::choices_right, Subject::neutral, Subject::ood_preference,
+      Subject::other_preference, Subject::preference;
+  std::vector<std::vector<double>> preference(Split split, Edits edits) override;
   at::Tensor preference_slopes(Split split) override;
   const std::vector<size_t>& clusters(Split) const override { return clusters_; }
-  steering::NeutralEffect neutral(Split split, const Edit* edit) override;
+  std::vector<steering::NeutralEffect> neutral(Split split, Edits edits) override;
   std::vector<std::string> others() const override {
     return {"the neighbour", "an independent feature"};
   }
-  std::vector<double> other_preference(size_t other, const Edit* edit) override;
+  std::vector<std::vector<double>> other_preference(size_t other, Edits edits) override;
   // Of background that has the feature, and that has not.
   at::Tensor other_direction(size_t other) override;
-  std::vector<double> ood_preference(const Edit* edit) override;
+  std::vector<std::vector<double>> ood_preference(Edits edits) override;
   const std::vector<size_t>& ood_clusters() const override { return clusters_; }
-  std::vector<double> choices_right(const Edit* edit) override;
+  std::vector<std::vector<double>> choices_right(Edits edits) override;
   double choice_chance() const override { return 1.0 / kChoices; }
   std::optional<Instructed> instructed() override { return std::nullopt; }
   std::vector<Sample> samples(const Edit*) override { return {}; }
@@ -68,22 +72,29 @@ class SyntheticSubject : public Subject {
   std::vector<std::string> notes() const override { return {}; }
 
  private:
-  at::Tensor draw(int64_t rows, int concept_on, uint64_t stream,
-                  double others) const;                                 // activations [rows, width]
-  at::Tensor log_probabilities(const at::Tensor& x, const Edit* edit);  // [rows, features + 1]
+  /// Activations [rows, width].
+  at::Tensor draw(int64_t rows, int concept_on, uint64_t stream, double others) const;
+  /// The logit of token `feature` above that of the last token: [edits][rows of x].
+  std::vector<std::vector<double>> feature_preference(const at::Tensor& x, int64_t feature,
+                                                      Edits edits) const;
   static constexpr int64_t kChoices = 4;
 
-  std::vector<double> feature_preference(const at::Tensor& x, int64_t feature, const Edit* edit);
+  struct NeutralHalf {
+    at::Tensor x;        // [rows / 2, width]
+    at::Tensor log_p;    // of the unedited model [rows / 2, features + 1]
+    at::Tensor p, next;  // the same as probabilities; the likeliest token [rows / 2, 1]
+  };
 
   SyntheticOptions options_;
-  at::Tensor features_;  // [features, width]
-  HookedModule model_;
-  ContrastActivations contrast_[3];   // by split
-  at::Tensor background_;             // [rows, width]
-  at::Tensor items_[2], neutral_[2];  // selection, test [items, width], [rows / 2, width]
-  at::Tensor ood_;                    // [items, width]
-  at::Tensor choices_;                // [choices, width]
-  at::Tensor asked_;  // features of each choice, the right one first [choices, kChoices] int64
+  at::Tensor features_;              // [features, width]
+  at::Tensor readout_;               // x → logits [features + 1, width]
+  ContrastActivations contrast_[3];  // by split
+  at::Tensor background_;            // [rows, width]
+  at::Tensor items_[2];              // selection, test [items, width]
+  NeutralHalf neutral_[2];
+  at::Tensor ood_;      // [items, width]
+  at::Tensor choices_;  // [choices, width]
+  at::Tensor asked_;    // features of each choice, the right one first [choices, kChoices] int64
   std::vector<size_t> clusters_;
 };
 
