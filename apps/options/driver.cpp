@@ -1,6 +1,8 @@
 #include "apps/options/driver.h"
 
+#include <fmt/format.h>
 #include <torch/version.h>
+#include <boost/program_options.hpp>
 
 #include <csignal>
 #include <cstdio>
@@ -49,29 +51,30 @@ std::vector<OptionGroup> Driver::groups() const {
   return {{"options", own_.rows()}, {"common options", shared_.rows()}};
 }
 
-po::variables_map Driver::parse(int argc, char** argv) const {
+void Driver::refuse_unknown(const std::string& given) const {
+  const std::string name = given.substr(0, given.find('='));
+  std::vector<std::string> known;
+  for (const OptionGroup& group : groups())
+    for (const OptionRow& row : group.rows) known.push_back("--" + row.name);
+  throw UsageError(fmt::format("there is no option {}{}", name, did_you_mean(name, known)));
+}
+
+int Driver::parse_and_work(int argc, char** argv,
+                           const std::function<Json(const CommonOptions&)>& work) {
   po::options_description all;
   all.add(own_.parser()).add(shared_.parser());
+  po::positional_options_description positional;
+  for (const std::string& option : positional_) positional.add(option.c_str(), 1);
   // Without guessing: an abbreviation that is unique today is ambiguous with the next option.
   const int style = po::command_line_style::default_style & ~po::command_line_style::allow_guessing;
   po::variables_map values;
   try {
     po::store(
-        po::command_line_parser(argc, argv).options(all).positional(positional_).style(style).run(),
+        po::command_line_parser(argc, argv).options(all).positional(positional).style(style).run(),
         values);
   } catch (const po::unknown_option& error) {
-    const std::string given = error.get_option_name(), name = given.substr(0, given.find('='));
-    std::vector<std::string> known;
-    for (const OptionGroup& group : groups())
-      for (const OptionRow& row : group.rows) known.push_back("--" + row.name);
-    throw UsageError(fmt::format("there is no option {}{}", name, did_you_mean(name, known)));
+    refuse_unknown(error.get_option_name());
   }
-  return values;
-}
-
-int Driver::parse_and_work(int argc, char** argv,
-                           const std::function<Json(const CommonOptions&)>& work) {
-  po::variables_map values = parse(argc, argv);
   if (values.at("help").as<bool>()) {
     if (values.at("json").as<bool>())
       fmt::print("{}\n", help_json(program_, groups()).dump(2));

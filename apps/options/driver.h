@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "apps/options/common_options.h"
@@ -27,7 +28,7 @@ class Driver {
   /// kRequired)`.
   OptionTable& options() { return own_; }
   /// The option that an argument without a name goes to.
-  void positional(const char* option) { positional_.add(option, 1); }
+  void positional(std::string option) { positional_.push_back(std::move(option)); }
   /// The keys of what `work` returns, for --help; once for each form that it can have.
   void result(std::vector<ResultKey> keys, std::string when = "") {
     program_.results.push_back({std::move(when), std::move(keys)});
@@ -40,14 +41,14 @@ class Driver {
 
  private:
   int parse_and_work(int argc, char** argv, const std::function<Json(const CommonOptions&)>& work);
-  po::variables_map parse(int argc, char** argv) const;
   std::vector<OptionGroup> groups() const;
+  [[noreturn]] void refuse_unknown(const std::string& given) const;
 
   Program program_;
   CommonOptions common_;
   bool help_ = false, version_ = false;
   OptionTable own_, shared_;
-  po::positional_options_description positional_;
+  std::vector<std::string> positional_;
 };
 
 /// A result with its "version", as --json prints it.

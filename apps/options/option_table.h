@@ -5,16 +5,18 @@
 //     option("top-k", sampling.top_k, "K", "keep the K most probable tokens; 0: all");
 //     option("chat", chat, "the prompt is a user's message; the model answers");
 #pragma once
-#include <fmt/format.h>
-#include <boost/program_options.hpp>
-
-#include <concepts>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
+
+// Boost's headers cost a unit 8 s: drivers do without them.
+namespace boost::program_options {
+class options_description;
+class value_semantic;
+}  // namespace boost::program_options
 
 namespace vyx::apps {
 
@@ -34,77 +36,44 @@ struct OptionRow {
   std::string help;
 };
 
-/// How --help --json calls the type of a field.
-template <class T>
-constexpr std::string_view kTypeOf = std::integral<T> ? "integer" : "number";
-template <>
-inline constexpr std::string_view kTypeOf<bool> = "switch";
-template <>
-inline constexpr std::string_view kTypeOf<std::string> = "text";
-template <class T>
-constexpr std::string_view kTypeOf<std::vector<T>> = kTypeOf<T>;
-
+/// Fields are of type int, int64_t, uint64_t, double or std::string; switches are bool.
 class OptionTable {
  public:
+  OptionTable();
+  OptionTable(OptionTable&&) noexcept;
+  ~OptionTable();
+
   /// An option with a value, a number or text. What `field` holds now is the default, unless it is
   /// an empty text.
   template <class T>
   void operator()(std::string names, T& field, std::string unit, std::string help,
-                  bool required = false) {
-    auto* value = po::value(&field);
-    std::optional<std::string> standard;
-    if (required) {
-      value->required();
-    } else if (const std::string text = fmt::format("{}", field); !text.empty()) {
-      standard = text;  // not Boost's own text, which has 0.29999999999999999 for 0.3
-      value->default_value(field, text);
-    }
-    add(names, value, row(kTypeOf<T>, std::move(unit), std::move(help), required, standard));
-  }
+                  bool required = false);
   /// A list: takes one value each time that it is given, or several in a row if the unit ends in
   /// "…".
   template <class T>
   void operator()(std::string names, std::vector<T>& field, std::string unit, std::string help,
-                  bool required = false) {
-    auto* value = po::value(&field);
-    if (required) value->required();
-    if (unit.ends_with("…")) value->multitoken();
-    OptionRow list = row(kTypeOf<T>, std::move(unit), std::move(help), required, {});
-    list.many = true;
-    add(names, value, std::move(list));
-  }
+                  bool required = false);
   /// An option without a default: the field keeps nullopt until it is given.
   template <class T>
-  void operator()(std::string names, std::optional<T>& field, std::string unit, std::string help) {
-    on<T>(
-        std::move(names), [&field](const T& value) { field = value; }, std::move(unit),
-        std::move(help));
-  }
+  void operator()(std::string names, std::optional<T>& field, std::string unit, std::string help);
   /// A switch.
-  void operator()(std::string names, bool& field, std::string help) {
-    add(names, po::bool_switch(&field), row(kTypeOf<bool>, "", std::move(help), false, {}));
-  }
+  void operator()(std::string names, bool& field, std::string help);
 
   /// An option that calls `take` with its value when it is given.
   template <class T>
   void on(std::string names, std::function<void(const T&)> take, std::string unit,
-          std::string help) {
-    auto* value = po::value<T>()->notifier(std::move(take));
-    add(names, value, row(kTypeOf<T>, std::move(unit), std::move(help), false, {}));
-  }
+          std::string help);
   /// A switch that calls `take` when it is given.
   void on(std::string names, std::function<void()> take, std::string help);
 
   const std::vector<OptionRow>& rows() const { return rows_; }
-  const po::options_description& parser() const { return parser_; }
+  const po::options_description& parser() const { return *parser_; }
 
  private:
-  static OptionRow row(std::string_view type, std::string unit, std::string help, bool required,
-                       std::optional<std::string> standard);
   void add(const std::string& names, const po::value_semantic* value, OptionRow row);
 
   std::vector<OptionRow> rows_;
-  po::options_description parser_;
+  std::unique_ptr<po::options_description> parser_;
 };
 
 }  // namespace vyx::apps

@@ -1,5 +1,11 @@
 #include "apps/options/option_table.h"
 
+#include <boost/program_options.hpp>
+
+#include <optional>
+#include <string>
+#include <vector>
+
 #include "tests/torch_support.h"
 
 namespace vyx::apps {
