@@ -14,7 +14,9 @@
 #include "apps/compare/foreign.h"
 #include "apps/compare/measure.h"
 #include "apps/compare/nulls.h"
+#include "apps/compare/p_values.h"
 #include "apps/compare/rules.h"
+#include "apps/compare/sign_flip.h"
 #include "core/base/error.h"
 #include "core/base/random.h"
 #include "sae/metrics/separation.h"
@@ -77,8 +79,8 @@ class Trial {
   }
 
   Interval interval(const std::vector<double>& values, const std::vector<size_t>& clusters) const {
-    return cluster_bootstrap(values, clusters, options_.bootstrap,
-                             random_bits(options_.seed, kBootstrap, 0));
+    return mean_interval(values, clusters, options_.bootstrap,
+                         random_bits(options_.seed, kBootstrap, 0));
   }
   /// Of values that are independent.
   Interval interval(const std::vector<double>& values) const {
@@ -89,7 +91,9 @@ class Trial {
   /// Of how much further a method moves the items of the test than another one.
   Gain gain(const MethodResult& method, const MethodResult& over) const {
     const std::vector<double> differences = difference(shifts_of(method), shifts_of(over));
-    return {over.name, mean(differences), interval(differences, subject_.clusters(Split::test))};
+    const SignFlip flips = sign_flip(differences, subject_.clusters(Split::test),
+                                     random_bits(options_.seed, kBootstrap, 1));
+    return {over.name, flips.mean, flips.interval};
   }
 
  private:
@@ -117,8 +121,10 @@ class Trial {
 
   ChoiceAccuracy on_choices(const Edit& edit) const {
     const std::vector<double> right = measure_.choices_right(edit);
-    const std::vector<double> changes = difference(right, measure_.unedited_choices_right());
-    return {.accuracy = mean(right), .change = mean(changes), .interval = interval(changes)};
+    const std::vector<double>& before = measure_.unedited_choices_right();
+    return {.accuracy = mean(right),
+            .change = mean(right) - mean(before),
+            .interval = share_change_interval(before, right)};
   }
 
   void respond(const Method& method, const Level& headline, MethodResult& result) const {
@@ -233,14 +239,14 @@ void measure_instructed(Subject& subject, const Trial& trial, Comparison& compar
   comparison.instructed_side_effect = summarise(comparison.instructed->neutral);
 }
 
-void measure_unedited_choices(Measure& measure, const Trial& trial, Comparison& comparison) {
+void measure_unedited_choices(Measure& measure, Comparison& comparison) {
   Subject& subject = measure.subject();
   if (subject.choice_tokens() == 0) return;
   const std::vector<double>& right = measure.unedited_choices_right();
   comparison.choice_items = static_cast<int64_t>(right.size());
   comparison.choice_chance = subject.choice_chance();
   comparison.unedited_accuracy = mean(right);
-  comparison.unedited_accuracy_interval = trial.interval(right);
+  comparison.unedited_accuracy_interval = share_interval(right);
 }
 
 }  // namespace
@@ -352,7 +358,7 @@ Comparison compare(Subject& subject, const sae::Autoencoder& sae, const CompareO
 
   const Trial trial(measure, sae, largest, options);
   comparison.unedited = subject.samples(nullptr);
-  measure_unedited_choices(measure, trial, comparison);
+  measure_unedited_choices(measure, comparison);
   at::Tensor reference;  // v̄ of the first method [d]
   for (const Method& method : methods) {
     step(method.name);

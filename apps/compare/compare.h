@@ -15,6 +15,7 @@
 
 #include "apps/compare/dosing.h"
 #include "apps/compare/geometry.h"
+#include "apps/compare/intervals.h"
 #include "apps/compare/latents.h"
 #include "apps/compare/method.h"
 #include "apps/compare/statistics.h"
@@ -27,10 +28,10 @@ struct CompareOptions {
       0.1, 0.3, 1};  // nats: 95th percentile over neutral tokens of KL(edited ‖ unedited)
   // The level at which nulls, slopes, other latents, texts are measured; one of them.
   double headline = 0.3;
-  int64_t nulls = 99;          // draws of each kind; 0: none
-  int64_t k = 8;               // latents of "best k latents"
-  int64_t candidates = 12;     // latents whose effect is measured to choose from them
-  int64_t bootstrap = 10'000;  // resamples of an interval
+  int64_t nulls = 99;         // draws of each kind; 0: none
+  int64_t k = 8;              // latents of "best k latents"
+  int64_t candidates = 12;    // latents whose effect is measured to choose from them
+  int64_t bootstrap = 9'999;  // resamples of an interval
   uint64_t seed = 0;
   std::function<void(uint64_t tokens)> on_tokens;  // run through the model since the last call
   // What begins, and what the user should know.

@@ -13,6 +13,11 @@ constexpr double kConfidence = 0.95;     // of intervals
 constexpr double kNearlyParallel = 0.9;  // |cosine|, for words
 constexpr double kByChance = 3;  // standard deviations of the cosine of two random directions
 
+/// Whether an interval is above 0; nullopt when there are too few clusters for one.
+std::optional<bool> above_0(const Interval& interval) {
+  return std::isnan(interval.low) ? std::nullopt : std::optional(interval.low > 0);
+}
+
 const NullResult* find_null(const MethodResult& method, std::string_view name) {
   const auto found = std::find_if(method.nulls.begin(), method.nulls.end(),
                                   [&](const NullResult& null) { return null.name == name; });
@@ -42,7 +47,7 @@ PassLine foreign_line(const MethodResult& method) {
   const Gain& least = *std::min_element(
       method.gain_over_foreign.begin(), method.gain_over_foreign.end(),
       [](const Gain& a, const Gain& b) { return a.interval.low < b.interval.low; });
-  return {method.name, rule, least.interval.low > 0,
+  return {method.name, rule, above_0(least.interval),
           fmt::format("difference to {} {:+.3f} [{:+.3f}, {:+.3f}]", least.over, least.difference,
                       least.interval.low, least.interval.high)};
 }
@@ -65,8 +70,7 @@ PassLine choice_line(const MethodResult& method, int64_t items) {
   const std::string numbers =
       fmt::format("{:.1f} %, {:+.1f} points [{:+.1f}, {:+.1f}]", 100 * accuracy, 100 * change,
                   100 * interval.low, 100 * interval.high);
-  // Where no item was lost, no resample loses one either: with n items, a true loss of up to
-  // 1 − .025^(1/n) still shows none once in 40 times.
+  // With n items, a true loss of up to 1 − .025^(1/n) still shows none once in 40 times.
   const double unseen = 1 - std::pow((1 - kConfidence) / 2, 1 / static_cast<double>(items));
   if (std::min(interval.low, -unseen) >= -kAccuracyLoss) return {method.name, rule, true, numbers};
   if (change < -kAccuracyLoss) return {method.name, rule, false, numbers};
@@ -106,7 +110,7 @@ std::vector<PassLine> pass_rules(const Comparison& comparison) {
     rule("the KL level is reached", headline.dose.reached,
          fmt::format("KL p95 {:.3f} on the selection half, {:.3f} on the test half",
                      headline.dose.kl, headline.side_effect.kl_p95));
-    rule("95 % interval of the effect above 0", headline.interval.low > 0,
+    rule("95 % interval of the effect above 0", above_0(headline.interval),
          fmt::format("{:+.3f} [{:+.3f}, {:+.3f}]", headline.effect, headline.interval.low,
                      headline.interval.high));
     lines.push_back(null_line(method, "isotropic vectors"));

@@ -3,17 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <map>
 #include <numeric>
 #include <set>
-
-#include "core/base/random.h"
 
 namespace vyx::compare {
 namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-constexpr uint64_t kBootstrapStream = 0x626f6f74;  // "boot"
 
 std::vector<double> ranks(std::span<const double> values) {
   std::vector<size_t> order(values.size());
@@ -71,61 +67,6 @@ double quantile(std::span<const double> values, double q) {
   const auto below = static_cast<size_t>(place);
   const size_t above = std::min(below + 1, sorted.size() - 1);
   return sorted[below] + (place - static_cast<double>(below)) * (sorted[above] - sorted[below]);
-}
-
-double null_p(double observed, std::span<const double> null) {
-  const auto reached =
-      std::count_if(null.begin(), null.end(), [&](double value) { return value >= observed; });
-  return static_cast<double>(1 + reached) / static_cast<double>(1 + null.size());
-}
-
-double null_z(double observed, std::span<const double> null) {
-  if (null.size() < 2) return kNaN;
-  const double center = mean(null);
-  double squares = 0;
-  for (const double value : null) squares += (value - center) * (value - center);
-  return (observed - center) / std::sqrt(squares / static_cast<double>(null.size() - 1));
-}
-
-std::vector<double> holm(std::span<const double> p) {
-  std::vector<size_t> order;
-  for (size_t i = 0; i < p.size(); ++i)
-    if (!std::isnan(p[i])) order.push_back(i);
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p[a] < p[b]; });
-  std::vector<double> adjusted(p.begin(), p.end());
-  double largest = 0;
-  for (size_t i = 0; i < order.size(); ++i) {
-    largest = std::max(largest, std::min(1.0, p[order[i]] * static_cast<double>(order.size() - i)));
-    adjusted[order[i]] = largest;
-  }
-  return adjusted;
-}
-
-Interval cluster_bootstrap(std::span<const double> values, std::span<const size_t> clusters,
-                           int64_t resamples, uint64_t seed, double confidence) {
-  if (values.empty()) return {kNaN, kNaN};
-  struct Cluster {
-    double sum = 0, count = 0;
-  };
-  std::map<size_t, Cluster> by_number;
-  for (size_t i = 0; i < values.size(); ++i) {
-    by_number[clusters[i]].sum += values[i];
-    by_number[clusters[i]].count += 1;
-  }
-  std::vector<Cluster> all;
-  for (const auto& [number, cluster] : by_number) all.push_back(cluster);
-  std::vector<double> means;
-  uint64_t index = 0;
-  for (int64_t r = 0; r < resamples; ++r) {
-    Cluster drawn;
-    for (size_t i = 0; i < all.size(); ++i) {
-      const Cluster& cluster = all[random_bits(seed, kBootstrapStream, index++) % all.size()];
-      drawn.sum += cluster.sum;
-      drawn.count += cluster.count;
-    }
-    means.push_back(drawn.sum / drawn.count);
-  }
-  return {quantile(means, (1 - confidence) / 2), quantile(means, (1 + confidence) / 2)};
 }
 
 double slope(std::span<const double> x, std::span<const double> y) {

@@ -8,6 +8,7 @@
 #include <optional>
 #include <tuple>
 
+#include "apps/compare/p_values.h"
 #include "apps/compare/report.h"
 #include "apps/compare/rules.h"
 #include "apps/compare/synthetic_subject.h"
@@ -177,7 +178,8 @@ TEST_CASE(
   CHECK(latent.ood->interval.low > 0);
   CHECK(rule(kSingleLatent, "another template").passed == true);
   CHECK(latent.choices->accuracy == comparison.unedited_accuracy);  // it moves no other feature
-  CHECK(latent.choices->interval.low == 0);
+  CHECK(latent.choices->interval.low < 0);  // that 200 items show no loss does not exclude one
+  CHECK(latent.choices->interval.low > -.02);
   CHECK(rule(kSingleLatent, "choice benchmark").passed == true);
 
   // The neighbour's mean has a part of the concept, and less of it than any method.
