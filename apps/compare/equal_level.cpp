@@ -16,8 +16,8 @@ namespace {
 
 constexpr uint64_t kWindowStream = 0x77696e64;  // "wind"
 constexpr double kPercentile = 0.95;            // of KL over tokens
-constexpr double kLeastKl = 1e-12;              // below is rounding
-constexpr double kRounding = 1e-9;              // of a share of the way
+constexpr double kTinyKl = 1e-12;              // below is rounding
+constexpr double kShareRounding = 1e-9;         // of a share of the way
 constexpr size_t kFewWindows = 2;               // that say nothing about their deviation
 
 void check(const DoseResponse& response) {
@@ -47,12 +47,12 @@ Place place_of(std::span<const double> kl, double level) {  // [doses]
   size_t low = 0;  // also where the level is below all of them
   if (kl.front() < level)
     while (low + 2 < kl.size() && !(kl[low] < level && kl[low + 1] >= level)) ++low;
-  const auto log_kl = [&](size_t i) { return std::log(std::max(kl[i], kLeastKl)); };
+  const auto log_kl = [&](size_t i) { return std::log(std::max(kl[i], kTinyKl)); };
   const double rise = log_kl(low + 1) - log_kl(low);
   // A curve that does not rise leads nowhere: its nearest end.
   if (rise <= 0) return {low, static_cast<double>(kl.front() < level), false};
   const double share = (std::log(level) - log_kl(low)) / rise;
-  return {low, std::clamp(share, -1.0, 2.0), share > -kRounding && share < 1 + kRounding};
+  return {low, std::clamp(share, -1.0, 2.0), share > -kShareRounding && share < 1 + kShareRounding};
 }
 
 double mean_shift(const DoseResponse& response, const Place& place) {
@@ -149,7 +149,7 @@ double log_kl_error(std::span<const double> kl, std::span<const size_t> windows,
   const KlTail tail(kl, windows);
   std::vector<double> logs;
   for (const std::vector<int64_t>& counts : draws)
-    logs.push_back(std::log(std::max(tail.percentile(counts), kLeastKl)));
+    logs.push_back(std::log(std::max(tail.percentile(counts), kTinyKl)));
   return deviation(logs);
 }
 

@@ -14,7 +14,7 @@ namespace {
 constexpr uint64_t kFlipStream = 0x666c6970;  // "flip"
 constexpr size_t kAllFlips = 16;              // clusters up to which all flips are counted
 constexpr uint64_t kDraws = 9'999;
-constexpr double kRounding = 1e-12;  // of a sum, relative to its terms
+constexpr double kSumRounding = 1e-12;  // of a sum, relative to its terms
 
 /// The clusters that a flip turns around, summed, for each flip but the one that turns none.
 ClusterSums every_subset(const ClusterSums& clusters) {
@@ -59,7 +59,7 @@ SignFlip sign_flip(std::span<const double> differences, std::span<const size_t> 
 
   const ClusterSums subsets = result.exact ? every_subset(sums) : drawn_subsets(sums, seed);
   // Σεs = Σs − 2·(the sum of what is turned around).
-  const double least = std::fabs(total) - kRounding * scale;
+  const double least = std::fabs(total) - kSumRounding * scale;
   double reached = 1;
   for (const double sum : subsets.sums) reached += std::fabs(total - 2 * sum) >= least;
   const auto all = static_cast<double>(subsets.sums.size() + 1);
