@@ -52,6 +52,7 @@ class Runner {
       if (!stopping_ && options_.should_stop()) stop();
       start_ready();
       poll();
+      if (started_) options_.on_cells(0);  // a log gets its line while long steps run
       if (changed_ && since_saved_.seconds() > kSaveInterval) save();
       if (!running_.empty()) std::this_thread::sleep_for(kPollInterval);
     }
