@@ -75,7 +75,8 @@ TokenId Sampler::sample(std::span<const float> logits, std::span<const TokenId> 
   TokenId chosen = candidates_.front().second;
   for (const auto& [weight, token] : candidates_) {
     if (weight > 0) chosen = token;
-    if ((left -= weight) < 0) break;
+    left -= weight;
+    if (left < 0) break;
   }
   return chosen;
 }

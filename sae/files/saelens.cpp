@@ -6,8 +6,8 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
-#include <cstdlib>
 #include <string>
 #include <utility>
 #include <vector>
@@ -77,7 +77,9 @@ int major_version(const Json& config) {
   std::string version = text(config);
   if (version.empty() && config.contains("metadata") && config["metadata"].is_object())
     version = text(config["metadata"]);
-  return std::atoi(version.c_str());
+  int major = 0;
+  std::from_chars(version.data(), version.data() + version.size(), major);
+  return major;
 }
 
 /// The config in version 6's form: what came before was flat.

@@ -1,6 +1,7 @@
 #include "sae/objectives/batch.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 #include <fmt/ranges.h>
 
 #include <cmath>

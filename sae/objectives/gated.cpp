@@ -4,6 +4,8 @@
 //     E‖x − x̂‖² + λ·E Σ relu(π_i) n_i + E‖x − (relu(π)·W_dec + b_dec)‖²
 //
 // The step has no gradient: only the last two terms train the gate.
+#include <ATen/TensorOperators.h>
+
 #include <cmath>
 
 #include "sae/objectives/batch.h"

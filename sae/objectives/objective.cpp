@@ -1,5 +1,6 @@
 #include "sae/objectives/objective.h"
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty_like.h>
 
 #include "core/base/error.h"

@@ -16,8 +16,6 @@ namespace vyx::sae {
 namespace {
 
 struct RankedRule {
-  static constexpr bool kIdentity = true;
-  static constexpr bool kAuxiliary = false;
   bool counts;  // firings
 
   float activation(int64_t, float z) const { return z; }
