@@ -1,25 +1,27 @@
-// The comparison: every method through one protocol, at equal side effect, on data that it was not
-// made or chosen from.
+// The comparison: every method over one road (road.h), at equal side effect, on data that it was
+// not made or chosen from.
 //
-// Directions come from the extraction split; the ridge of the regression, the latents and all doses
-// from the selection split; what is reported from the test split, which nothing is tuned on. Nulls
-// go through the same steps, selection included.
+// Directions come from the extraction split; the ridge of the regression, the latents and where
+// doses are looked for from the selection split; what is reported from the test split, which
+// nothing is tuned on. Nulls are the same road over a replaced input (nulls.h).
 #pragma once
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "apps/compare/dosing.h"
+#include "apps/compare/draws.h"
+#include "apps/compare/equal_level.h"
 #include "apps/compare/geometry.h"
 #include "apps/compare/intervals.h"
 #include "apps/compare/latents.h"
+#include "apps/compare/measure.h"
 #include "apps/compare/method.h"
-#include "apps/compare/statistics.h"
-#include "apps/compare/subject.h"
 
 namespace vyx::compare {
 
@@ -28,37 +30,28 @@ struct CompareOptions {
       0.1, 0.3, 1};  // nats: 95th percentile over neutral tokens of KL(edited ‖ unedited)
   // The level at which nulls, slopes, other latents, texts are measured; one of them.
   double headline = 0.3;
-  int64_t nulls = 99;         // draws of each kind; 0: none
+  int64_t nulls = 199;        // draws of each kind; 0: none
   int64_t k = 8;              // latents of "best k latents"
   int64_t candidates = 12;    // latents whose effect is measured to choose from them
   int64_t bootstrap = 9'999;  // resamples of an interval
   uint64_t seed = 0;
+  std::filesystem::path draws;  // where draws are kept, to go on from (kept_draws.h); "": nowhere
   std::function<void(uint64_t tokens)> on_tokens;  // run through the model since the last call
-  // What begins, and what the user should know.
-  std::function<void(const std::string& message)> on_step;
+  std::function<void(const std::string& what)> on_step;        // what begins
+  std::function<void(const std::string& message)> on_message;  // what the user should know
 };
 void validate(const CompareOptions& options);  // throws UsageError
 
-/// Tokens that a comparison will run through the model, as estimated before it; `nulls`: those of
-/// the null draws.
-struct Plan {
-  uint64_t methods = 0, nulls = 0;
-};
-Plan plan(const Subject& subject, const CompareOptions& options);
-
-struct SideEffect {
-  double kl_mean = 0, kl_p95 = 0, kl_max = 0;  // nats: KL(edited ‖ unedited)
-  double reverse_kl_mean = 0, reverse_kl_p95 = 0, reverse_kl_max = 0;  // KL(unedited ‖ edited)
-  double loss_rise = 0;  // nats per token of neutral text
-};
-
 struct Level {
   double level = 0;
-  Dose dose;                   // found on the selection half of the neutral text
-  SideEffect side_effect;      // on its test half
+  Dose found;               // on the selection half of the neutral text
+  double dose = 0;          // at exactly the level on the test half, where all of this is read
+  bool reached = false;     // false: no dose has the level on both halves; the nearest one is given
+  double log_kl_error = 0;  // standard error of ln(KL p95) on the test half: how sure the dose is
+  SideEffect side_effect;   // on the test half
   std::vector<double> shifts;  // [items of the test], nats per token
   double effect = 0;           // their mean
-  Interval interval;
+  Interval interval;           // over items, and over what KL the test half's windows show
   std::vector<Sample> samples;
 };
 
@@ -82,28 +75,22 @@ struct ChoiceAccuracy {
   Interval interval;  // of the change
 };
 
-/// How much further a method moves the concept than another one, item by item.
+/// How much further a method moves the concept than another one at equal KL, item by item.
 struct Gain {
   std::string over;
   double difference = 0;
   Interval interval;
-};
-
-/// p by comparison with draws that went through the same steps.
-struct NullResult {
-  std::string name;           // "isotropic vectors"
-  std::vector<double> draws;  // effect on the test at the headline level
-  double p = 1, z = 0;
+  double p = 1;  // two-sided, by flipping the signs of clusters' differences
 };
 
 struct MethodResult {
   std::string name;
   Family family = Family::direction;
   Role role = Role::method;
-  bool ignores_sides = false;  // as steering::Method
   std::vector<int64_t> latents;
   std::vector<DosePoint> curve;  // KL over dose on the selection half
   std::vector<Level> levels;
+  DoseResponse test_curve;  // on the test half: what levels were read from
 
   // At the headline dose, on the test split.
   std::vector<double> response_doses,
@@ -127,11 +114,9 @@ struct MethodResult {
   // Of each token's v with the first method's v̄: 5th, 50th and 95th percentile.
   std::vector<double> token_cosines;
 
-  Interval gain_over_mean;  // of the difference to the mean direction's effect, over items; NaN for
-                            // that direction itself
+  std::optional<Gain> gain_over_mean;   // nullopt: it is the mean direction, or there is none
   std::vector<Gain> gain_over_foreign;  // a foreign concept's vector; none for a control
-  std::vector<NullResult> nulls;
-  double p_adjusted = 1;  // the largest of the nulls' p, after Holm over the methods
+  MethodNulls nulls;                    // none for a control
 };
 
 struct PassLine {
@@ -157,8 +142,10 @@ struct Comparison {
   int64_t ood_items = 0, choice_items = 0;          // 0: not measured
   double choice_chance = 0, unedited_accuracy = 0;  // on the choice benchmark
   Interval unedited_accuracy_interval;
-  std::vector<double> global_null;  // the largest effect of any method on shuffled labels, [draws]
-  double global_p = 1;
+  // That no method has an effect, by step-down max z over the null that drives all of them; NaN:
+  // none was drawn.
+  double global_p = std::numeric_limits<double>::quiet_NaN();
+  int64_t shared_draws = 0;  // that it is of
   std::vector<PassLine> rules;
   std::vector<std::string> notes;  // what was left out, and what the numbers do not show
   int64_t items = 0;               // of the test

@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "apps/compare/nulls.h"
 #include "apps/compare/rules.h"
+#include "apps/compare/statistics.h"
 #include "core/base/text.h"
 #include "core/report/page.h"
 
@@ -31,7 +33,7 @@ std::string with_interval(double value, const Interval& interval) {
 /// The range of all draws of a method's nulls; nullopt when there is no draw.
 std::optional<Interval> null_range(const MethodResult& method) {
   std::optional<Interval> range;
-  for (const NullResult& null : method.nulls)
+  for (const NullResult& null : method.nulls.nulls)
     for (const double draw : null.draws)
       range = range ? Interval{std::min(range->low, draw), std::max(range->high, draw)}
                     : Interval{draw, draw};
@@ -46,7 +48,7 @@ void draw_headline(const Comparison& comparison, Page& page) {
   for (const MethodResult& method : comparison.methods) {
     const Level& level = headline_of(method, comparison.headline);
     const auto range = null_range(method);
-    chart.rows.push_back({.name = method.name + (level.dose.reached ? "" : " (level not reached)"),
+    chart.rows.push_back({.name = method.name + (level.reached ? "" : " (level not reached)"),
                           .value = level.effect,
                           .low = level.interval.low,
                           .high = level.interval.high,
@@ -100,28 +102,32 @@ void draw_curves(const Comparison& comparison, Page& page) {
 void list_side_effects(const Comparison& comparison, Page& page) {
   Table rows;
   const auto row = [&](const std::string& name, const std::string& level, const std::string& dose,
-                       const std::string& effect, const SideEffect& side) {
-    rows.push_back({name, level, dose, effect, plain(side.kl_mean), plain(side.kl_p95),
+                       const std::string& error, const std::string& effect,
+                       const SideEffect& side) {
+    rows.push_back({name, level, dose, error, effect, plain(side.kl_mean), plain(side.kl_p95),
                     plain(side.kl_max), plain(side.reverse_kl_mean), plain(side.reverse_kl_p95),
                     plain(side.reverse_kl_max), signed_number(side.loss_rise)});
   };
   for (const MethodResult& method : comparison.methods)
     for (const Level& level : method.levels)
       row(method.name,
-          level.dose.reached ? fmt::format("{}", level.level)
-                             : fmt::format("{} (not reached)", level.level),
-          plain(level.dose.dose, 4), with_interval(level.effect, level.interval),
-          level.side_effect);
+          level.reached ? fmt::format("{}", level.level)
+                        : fmt::format("{} (not reached)", level.level),
+          plain(level.dose, 4), fmt::format("{:.0f} %", 100 * level.log_kl_error),
+          with_interval(level.effect, level.interval), level.side_effect);
   if (comparison.instructed)
-    row("the prompt", "–", "–",
+    row("the prompt", "–", "–", "–",
         with_interval(comparison.instructed_effect, comparison.instructed_interval),
         comparison.instructed_side_effect);
-  page.table({"method", "KL level", "dose", "effect [95 %]", "KL mean", "p95", "max",
+  page.table({"method", "KL level", "dose", "KL ±", "effect [95 %]", "KL mean", "p95", "max",
               "reverse mean", "p95", "max", "loss rise"},
              rows);
   page.paragraph(
       "KL(edited ‖ unedited) and its reverse in nats per token, and the rise of the cross-entropy, "
-      "on the test half of the neutral text. A direction's dose is in units of the activations' "
+      "on the test half of the neutral text, read between the doses that were measured there. KL "
+      "±: "
+      "the standard error of the percentile that a dose is read from. A direction's dose is in "
+      "units of the activations' "
       "median norm, a latent's is the value that it is set to, in units of its largest "
       "activation.");
   if (comparison.instructed)
@@ -192,8 +198,8 @@ void show_what_holds(const Comparison& comparison, Page& page) {
                            .band_high = 0});
     std::vector<std::string> gains;
     for (const Gain& gain : method.gain_over_foreign)
-      gains.push_back(
-          fmt::format("{}: {}", gain.over, with_interval(gain.difference, gain.interval)));
+      gains.push_back(fmt::format("{}: {}, p = {:.4f}", gain.over,
+                                  with_interval(gain.difference, gain.interval), gain.p));
     rows.push_back({name, with_interval(headline.effect, headline.interval),
                     method.ood ? with_interval(method.ood->effect, method.ood->interval) : "–",
                     method.choices ? fmt::format("{:.1f} %", 100 * method.choices->accuracy) : "–",
@@ -255,32 +261,34 @@ void list_geometry(const Comparison& comparison, Page& page) {
       rows);
 }
 
-/// " (pca-center apart)": the methods that shuffled labels say nothing about; "" when there is
-/// none.
-std::string those_apart(const Comparison& comparison) {
-  std::vector<std::string> names;
-  for (const MethodResult& method : comparison.methods)
-    if (method.ignores_sides) names.push_back(method.name);
-  return names.empty() ? "" : fmt::format(" ({} apart)", fmt::join(names, ", "));
-}
-
 void list_nulls(const Comparison& comparison, Page& page) {
-  Table rows;
-  for (const MethodResult& method : comparison.methods)
-    for (const NullResult& null : method.nulls)
-      rows.push_back({method.name, null.name, fmt::format("{}", null.draws.size()),
-                      signed_number(quantile(null.draws, 0.5)),
-                      signed_number(quantile(null.draws, 1)), plain(null.z, 1), plain(null.p, 4),
-                      plain(method.p_adjusted, 4)});
-  if (rows.empty()) {
+  Table rows, meanings;
+  for (const MethodResult& method : comparison.methods) {
+    if (method.role != Role::method) continue;
+    for (const NullResult& null : method.nulls.nulls)
+      rows.push_back(
+          {method.name, null.name, signed_number(null.observed),
+           fmt::format("{}{}", null.draws.size(), null.stopped_early ? " (stopped early)" : ""),
+           signed_number(quantile(null.draws, 0.5)), signed_number(quantile(null.draws, 1)),
+           plain(null.z, 1), plain(null.p, 4), plain(method.nulls.p_adjusted, 4)});
+    if (method.nulls.nulls.empty())
+      rows.push_back({method.name, "none", "–", "–", "–", "–", "–", "–", "–"});
+  }
+  if (comparison.shared_draws == 0) {
     page.paragraph("None were drawn.");
     return;
   }
-  page.table({"method", "null", "draws", "median", "largest", "z", "p", "largest p, Holm"}, rows);
-  page.paragraph(
-      fmt::format("The largest effect of any method against the largest of any method on shuffled "
-                  "labels{}: p = {:.4f}.",
-                  those_apart(comparison), comparison.global_p));
+  page.table({"method", "null", "effect, dosed as draws are", "draws", "median", "largest", "z",
+              "p", "p over methods"},
+             rows);
+  for (const Null& null : nulls())
+    meanings.push_back(
+        {std::string(null.name), std::string(null.replaces), std::string(null.hypothesis)});
+  page.table({"null", "what it replaces", "what a small p speaks against"}, meanings);
+  page.paragraph(fmt::format(
+      "p over methods and the global p are of the null that drives all methods, by step-down max z "
+      "over {} draws. That no method has an effect: p = {:.4f}.",
+      comparison.shared_draws, comparison.global_p));
 }
 
 void list_rules(const Comparison& comparison, Page& page) {

@@ -8,6 +8,7 @@
 #include "core/base/error.h"
 #include "core/io/digest.h"
 #include "core/io/files.h"
+#include "models/activations/text_source.h"
 
 namespace vyx::compare {
 namespace {
@@ -29,6 +30,15 @@ NamedPairs read_pairs(const std::string& file, std::string name) {
   return {std::move(name), steering::read_continuation_pairs(file)};
 }
 
+/// Documents, with a blank line between them, until there are enough.
+std::string read_neutral(const std::string& file) {
+  constexpr size_t kEnough = 1u << 20;  // bytes: some 200,000 tokens
+  models::TextSource source({file});
+  std::string text, document;
+  while (text.size() < kEnough && source.next(document)) text += document + "\n\n";
+  return text;
+}
+
 /// What a file of held-out pairs is about: "formal" of formal_heldout.jsonl.
 std::string concept_of(const std::filesystem::path& path) {
   constexpr std::string_view kEnd = "_heldout";
@@ -44,7 +54,7 @@ LanguageInputs read_inputs(models::LanguageModel& model, const sae::Autoencoder&
   LanguageInputs inputs{.site = find_site(model, sae, files),
                         .contrast = std::move(contrast),
                         .heldout = read_pairs(files.heldout, files.heldout),
-                        .neutral = read_text_file(files.neutral)};
+                        .neutral = read_neutral(files.neutral)};
   inputs.instruction = files.instruction.empty() ? inputs.contrast.instruction : files.instruction;
   for (const std::string& other : files.others)
     inputs.others.push_back(read_pairs(other, concept_of(other)));

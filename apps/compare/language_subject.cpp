@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "apps/compare/continuation_direction.h"
+#include "apps/compare/continuation_contrast.h"
 #include "core/base/error.h"
 #include "core/edits/attached_edit.h"
 #include "core/io/digest.h"
@@ -16,6 +16,9 @@
 
 namespace vyx::compare {
 namespace {
+
+constexpr int64_t kFewestWindows =
+    16;  // of neutral text at least: 8 a half, so that they can be redrawn
 
 /// Holds an edit in the model while `run` runs.
 template <class Run>
@@ -51,10 +54,13 @@ at::Tensor activations_of(models::LanguageModel& model, const Site& site,
 }  // namespace
 
 void validate(const LanguageOptions& options) {
-  if (options.neutral_tokens < 4 || options.background_tokens < 1 || options.window < 2)
+  if (options.neutral_tokens < 2 * kFewestWindows || options.sample_neutral_tokens < 2 ||
+      options.background_tokens < 1 || options.window < 2)
     throw UsageError(fmt::format(
-        "{} neutral tokens, {} of background, windows of {}; expected at least 4, 1 and 2",
-        options.neutral_tokens, options.background_tokens, options.window));
+        "{} neutral tokens, {} of them a sample, {} of background, windows of {}; expected at "
+        "least {}, 2, 1 and 2",
+        options.neutral_tokens, options.sample_neutral_tokens, options.background_tokens,
+        options.window, 2 * kFewestWindows));
   if (options.sample_prompts < 0 || options.sample_tokens < 0)
     throw UsageError(fmt::format("{} sample prompts of {} tokens; expected 0 or more",
                                  options.sample_prompts, options.sample_tokens));
@@ -99,6 +105,8 @@ void LanguageSubject::read_contrast(const LanguageOptions& options) {
                                     {Split::selection, "selection"},
                                     {Split::test, "test"}}) {
     const std::vector<size_t>& items = splits.of(split);
+    for (const size_t i : items)
+      contrast_groups_[static_cast<size_t>(split)].push_back(set.groups[i]);
     json[name] = {{"pairs", items.size()}, {"sha256", digest_of(set.pairs, items)}};
     std::vector<std::vector<models::TokenId>> prompts;
     for (const size_t i : items) prompts.push_back(model_.encode_prompt(set.pairs[i].positive));
@@ -174,11 +182,14 @@ void LanguageSubject::read_neutral(const LanguageOptions& options) {
   const models::Tokenizer& tokenizer = model_.tokenizer();
   const auto tokens =
       static_cast<int64_t>(tokenizer.encode(inputs_.neutral, {.special_tokens = false}).size());
-  if (tokens < 4)
-    fail("the neutral text has {} tokens, expected some hundred; give more plain prose", tokens);
-  // Two windows at least, one for the selection and one for the test.
+  if (tokens < 2 * kFewestWindows)
+    fail("the neutral text has {} tokens, expected some thousand; give more plain prose", tokens);
   const int64_t used = std::min(tokens, options.neutral_tokens);
-  const int64_t window = std::min(options.window, used / 2);
+  if (used < options.neutral_tokens)
+    notes_.push_back(fmt::format(
+        "The neutral text has {} tokens, and {} were asked for: doses are the less certain.",
+        tokens, options.neutral_tokens));
+  const int64_t window = std::min(options.window, used / kFewestWindows);
   const auto windows = steering::neutral_windows(tokenizer, inputs_.neutral, window,
                                                  used + options.background_tokens);
   std::vector<std::vector<models::TokenId>> halves[2], background;
@@ -189,6 +200,12 @@ void LanguageSubject::read_neutral(const LanguageOptions& options) {
     if (measured) halves[i % 2].push_back(windows[i]);
     if (!measured || i % 2 == 0) background.push_back(windows[i]);
   }
+  std::vector<std::vector<models::TokenId>> sample;
+  for (size_t i = 0; i < halves[0].size(); ++i)
+    if (static_cast<int64_t>(i) * window < options.sample_neutral_tokens)
+      sample.push_back(halves[0][i]);
+  neutral_sample_ =
+      std::make_unique<steering::NeutralMeter>(model_, std::move(sample), first_block_);
   for (size_t i = 0; i < 2; ++i)
     halves_[i].neutral =
         std::make_unique<steering::NeutralMeter>(model_, std::move(halves[i]), first_block_);
@@ -230,6 +247,17 @@ std::vector<steering::NeutralEffect> LanguageSubject::neutral(Split split, Edits
   return under_each(model_, inputs_.site, edits, [&] { return half(split).neutral->measure(); });
 }
 
+std::vector<steering::NeutralEffect> LanguageSubject::neutral_sample(Edits edits) {
+  return under_each(model_, inputs_.site, edits, [&] { return neutral_sample_->measure(); });
+}
+
+std::vector<size_t> LanguageSubject::neutral_windows(Split split) const {
+  std::vector<size_t> result;
+  const auto& windows = half(split).neutral->windows();
+  for (size_t i = 0; i < windows.size(); ++i) result.insert(result.end(), windows[i].size(), i);
+  return result;
+}
+
 std::vector<std::string> LanguageSubject::others() const {
   std::vector<std::string> names;
   for (const NamedPairs& other : inputs_.others) names.push_back(other.name);
@@ -240,8 +268,8 @@ std::vector<std::vector<double>> LanguageSubject::other_preference(size_t other,
   return under_each(model_, inputs_.site, edits, [&] { return others_[other]->measure(); });
 }
 
-at::Tensor LanguageSubject::other_direction(size_t other) {
-  return continuation_direction(model_, inputs_.others[other].pairs, inputs_.site, chat_);
+ContrastActivations LanguageSubject::other_contrast(size_t other) {
+  return continuation_contrast(model_, inputs_.others[other].pairs, inputs_.site, chat_);
 }
 
 std::vector<std::vector<double>> LanguageSubject::ood_preference(Edits edits) {

@@ -36,7 +36,8 @@ struct LanguageInputs {
 
 struct LanguageOptions {
   // For side effects, half of them for the selection and half for the test.
-  int64_t neutral_tokens = 512;
+  int64_t neutral_tokens = 8192;
+  int64_t sample_neutral_tokens = 256;  // of the selection half, for what is measured many times
   int64_t background_tokens = 4096;  // of the text outside the test: latents' largest activations,
                                      // covariance, implicit vectors
   int64_t window = 128;
@@ -58,6 +59,9 @@ class LanguageSubject : public Subject {
   const ContrastActivations& contrast(Split split) const override {
     return contrast_[static_cast<size_t>(split)];
   }
+  const std::vector<size_t>& contrast_groups(Split split) const override {
+    return contrast_groups_[static_cast<size_t>(split)];
+  }
   const at::Tensor& background() const override { return background_; }
   using Subject::choices_right, Subject::neutral, Subject::ood_preference,
       Subject::other_preference, Subject::preference;
@@ -65,9 +69,11 @@ class LanguageSubject : public Subject {
   at::Tensor preference_slopes(Split split) override;
   const std::vector<size_t>& clusters(Split split) const override { return half(split).clusters; }
   std::vector<steering::NeutralEffect> neutral(Split split, Edits edits) override;
+  std::vector<size_t> neutral_windows(Split split) const override;
+  std::vector<steering::NeutralEffect> neutral_sample(Edits edits) override;
   std::vector<std::string> others() const override;
   std::vector<std::vector<double>> other_preference(size_t other, Edits edits) override;
-  at::Tensor other_direction(size_t other) override;
+  ContrastActivations other_contrast(size_t other) override;
   std::vector<std::vector<double>> ood_preference(Edits edits) override;
   const std::vector<size_t>& ood_clusters() const override { return ood_clusters_; }
   std::vector<std::vector<double>> choices_right(Edits edits) override;
@@ -78,6 +84,7 @@ class LanguageSubject : public Subject {
     return half(split).preferences->tokens();
   }
   uint64_t neutral_tokens(Split split) const override { return half(split).neutral->tokens(); }
+  uint64_t neutral_sample_tokens() const override { return neutral_sample_->tokens(); }
   uint64_t ood_tokens() const override { return ood_ ? ood_->tokens() : 0; }
   uint64_t choice_tokens() const override { return choices_ ? choices_->tokens() : 0; }
   Json provenance() const override { return provenance_; }
@@ -103,8 +110,10 @@ class LanguageSubject : public Subject {
   bool chat_;
   int64_t first_block_;              // of the site: what stands before it is run once
   ContrastActivations contrast_[3];  // by split
-  at::Tensor background_;            // [rows, d]
+  std::vector<size_t> contrast_groups_[3];
+  at::Tensor background_;  // [rows, d]
   Half halves_[2];
+  std::unique_ptr<steering::NeutralMeter> neutral_sample_;
   std::vector<std::unique_ptr<steering::PreferenceMeter>> others_;
   std::unique_ptr<steering::PreferenceMeter> ood_;  // none: not measured
   std::vector<size_t> ood_clusters_;

@@ -4,10 +4,7 @@
 #include <ATen/TensorOperators.h>
 
 #include <algorithm>
-#include <cmath>
-#include <utility>
 
-#include "core/base/random.h"
 #include "sae/metrics/separation.h"
 
 namespace vyx::compare {
@@ -15,7 +12,6 @@ namespace {
 
 constexpr int64_t kRowsAtOnce = 512;  // of dense latents
 constexpr double kMove = 0.1;         // of the largest activation
-constexpr double kLeastKl = 1e-3;     // below it, an effect per root nat would be one of rounding
 
 at::Tensor order_of(const at::Tensor& scores) {  // the largest first, the lower latent first among
                                                  // equals [latents] int64
@@ -24,17 +20,22 @@ at::Tensor order_of(const at::Tensor& scores) {  // the largest first, the lower
 
 }  // namespace
 
-at::Tensor largest_activations(const sae::Autoencoder& sae, const at::Tensor& rows) {
-  at::Tensor largest = at::zeros({sae.config.latents}, at::kFloat);
-  for (int64_t first = 0; first < rows.size(0); first += kRowsAtOnce)
-    largest = at::maximum(
-        largest, std::get<0>(encode(sae, rows.slice(0, first, first + kRowsAtOnce)).max(0)));
-  return largest;
+Latents latents_over(const sae::Autoencoder& sae, const at::Tensor& rows) {
+  at::Tensor largest = at::zeros({sae.config.latents}, at::kFloat);  // [latents]
+  at::Tensor sum = at::zeros({sae.config.latents}, at::kDouble);     // [latents]
+  for (int64_t first = 0; first < rows.size(0); first += kRowsAtOnce) {
+    const at::Tensor f = encode(sae, rows.slice(0, first, first + kRowsAtOnce));  // [rows, latents]
+    largest = at::maximum(largest, std::get<0>(f.max(0)));
+    sum += f.sum(0, false, at::kDouble);
+  }
+  return {sae, largest, (sum / rows.size(0)).to(at::kFloat)};
 }
 
-std::vector<int64_t> propose_latents(const sae::Autoencoder& sae, const at::Tensor& positive,
+std::vector<int64_t> propose_latents(const Latents& latents, const at::Tensor& positive,
                                      const at::Tensor& negative, const at::Tensor& slope,
-                                     const at::Tensor& largest, int64_t count) {
+                                     int64_t count) {
+  const sae::Autoencoder& sae = latents.sae;
+  const at::Tensor& largest = latents.largest;
   const sae::Separation separation = sae::separation(encode(sae, positive), encode(sae, negative));
   const at::Tensor& decoder = sae.weights.decoder;  // [latents, d]
   const at::Tensor along = decoder.mv(slope.to(decoder.scalar_type())) /
@@ -57,38 +58,14 @@ std::vector<int64_t> propose_latents(const sae::Autoencoder& sae, const at::Tens
   return chosen;
 }
 
-std::vector<int64_t> random_latents(const at::Tensor& largest, int64_t count, uint64_t seed) {
-  const at::Tensor alive = (largest > 0).nonzero().squeeze(1);  // [alive]
-  std::vector<int64_t> chosen;
-  if (alive.size(0) == 0) return chosen;
-  const Permutation order(static_cast<uint64_t>(alive.size(0)), seed);
-  for (int64_t i = 0; i < std::min(count, alive.size(0)); ++i)
-    chosen.push_back(alive[static_cast<int64_t>(order(static_cast<uint64_t>(i)))].item<int64_t>());
-  return chosen;
+at::Tensor first_order_shifts(const Latents& latents, const at::Tensor& slope) {
+  return (latents.largest - latents.mean).to(at::kDouble) *
+         latents.sae.weights.decoder.to(at::kDouble).mv(slope.to(at::kDouble));
 }
 
-double LatentScores::operator()(int64_t latent, std::span<const double> signs) {
-  auto known = known_.find(latent);
-  if (known == known_.end()) known = known_.emplace(latent, measure_(latent)).first;
-  const auto& [shifts, kl] = known->second;
-  double sum = 0;
-  for (size_t i = 0; i < shifts.size(); ++i)
-    sum += signs.empty() ? shifts[i] : signs[i] * shifts[i];
-  return sum / static_cast<double>(shifts.size()) / std::sqrt(std::max(kl, kLeastKl));
-}
-
-std::vector<int64_t> LatentScores::ranked(std::vector<int64_t> latents,
-                                          std::span<const double> signs) {
-  std::map<int64_t, double> scores;
-  for (const int64_t latent : latents) scores[latent] = (*this)(latent, signs);
-  std::stable_sort(latents.begin(), latents.end(),
-                   [&](int64_t a, int64_t b) { return scores.at(a) > scores.at(b); });
-  return latents;
-}
-
-LatentChangeSummary latent_changes(const sae::Autoencoder& sae, const at::Tensor& x,
-                                   const at::Tensor& y, const at::Tensor& largest,
+LatentChangeSummary latent_changes(const Latents& latents, const at::Tensor& x, const at::Tensor& y,
                                    const std::vector<int64_t>& edited) {
+  const auto& [sae, largest, mean] = latents;
   at::Tensor counts = largest > 0;  // [latents]: the others have no scale to move on
   for (const int64_t latent : edited) counts[latent] = false;
   const at::Tensor scale = largest.clamp_min(1e-12);

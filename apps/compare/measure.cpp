@@ -2,14 +2,27 @@
 
 #include <ATen/Functions.h>
 
-#include <algorithm>
 #include <cmath>
+#include <utility>
 
-#include "core/base/error.h"
+#include "apps/compare/statistics.h"
 
 namespace vyx::compare {
+namespace {
+
+double p95(const at::Tensor& kl) {  // [tokens]
+  return kl.quantile(0.95).item<double>();
+}
+
+std::vector<const Edit*> pointers(const std::vector<Edit>& edits) {
+  std::vector<const Edit*> result;
+  for (const Edit& edit : edits) result.push_back(&edit);
+  return result;
+}
+
+}  // namespace
+
 SideEffect summarise(const steering::NeutralEffect& effect) {
-  const auto p95 = [](const at::Tensor& kl) { return kl.quantile(0.95).item<double>(); };
   return {.kl_mean = effect.kl.mean().item<double>(),
           .kl_p95 = p95(effect.kl),
           .kl_max = effect.kl.max().item<double>(),
@@ -20,12 +33,12 @@ SideEffect summarise(const steering::NeutralEffect& effect) {
               effect.loss_rise.numel() > 0 ? effect.loss_rise.mean().item<double>() : std::nan("")};
 }
 
-Measure::Measure(Subject& subject, const CompareOptions& options)
-    : subject_(subject), options_(options) {}
+Measure::Measure(Subject& subject, std::function<void(uint64_t)> on_tokens)
+    : subject_(subject), on_tokens_(std::move(on_tokens)) {}
 
 void Measure::count(uint64_t tokens) {
   tokens_ += tokens;
-  if (options_.on_tokens) options_.on_tokens(tokens);
+  if (on_tokens_) on_tokens_(tokens);
 }
 
 const std::vector<double>& Measure::baseline(Split split) {
@@ -34,14 +47,17 @@ const std::vector<double>& Measure::baseline(Split split) {
   return known;
 }
 
-std::vector<double> Measure::shifts(const Edit& edit, Split split) {
+std::vector<std::vector<double>> Measure::shifts(const std::vector<Edit>& edits, Split split) {
+  if (edits.empty()) return {};
   const std::vector<double>& before = baseline(split);
-  count(subject_.preference_tokens(split));
-  return difference(subject_.preference(split, &edit), before);
+  std::vector<std::vector<double>> result = subject_.preference(split, pointers(edits));
+  count(edits.size() * subject_.preference_tokens(split));
+  for (std::vector<double>& items : result) items = difference(std::move(items), before);
+  return result;
 }
 
-double Measure::effect(const Edit& edit, Split split) {
-  return mean(shifts(edit, split));
+std::vector<double> Measure::shifts(const Edit& edit, Split split) {
+  return shifts(std::vector{edit}, split).front();
 }
 
 std::vector<double> Measure::other_shifts(const Edit& edit, size_t other) {
@@ -70,29 +86,30 @@ const std::vector<double>& Measure::unedited_choices_right() {
   return choice_baseline_;
 }
 
-double Measure::kl_p95(const Edit& edit, Split split) {
-  return side_effect(edit, split).kl_p95;
+std::vector<steering::NeutralEffect> Measure::neutral(const std::vector<Edit>& edits, Split split) {
+  if (edits.empty()) return {};
+  std::vector<steering::NeutralEffect> effects = subject_.neutral(split, pointers(edits));
+  count(edits.size() * subject_.neutral_tokens(split));
+  return effects;
 }
 
-SideEffect Measure::side_effect(const Edit& edit, Split split) {
-  const SideEffect effect = summarise(subject_.neutral(split, &edit));
-  count(subject_.neutral_tokens(split));
-  return effect;
+double Measure::kl_p95(const Edit& edit, Split split) {
+  return p95(neutral({edit}, split).front().kl);
+}
+
+std::vector<double> Measure::sample_kl_p95(const std::vector<Edit>& edits) {
+  if (edits.empty()) return {};
+  std::vector<double> result;
+  for (const steering::NeutralEffect& effect : subject_.neutral_sample(pointers(edits)))
+    result.push_back(p95(effect.kl));
+  count(edits.size() * subject_.neutral_sample_tokens());
+  return result;
 }
 
 DoseFinder Measure::finder(const Method& method, double first) {
   return DoseFinder(
       [this, edit = method.edit](double dose) { return kl_p95(edit(dose), Split::selection); },
       {.first = first});
-}
-
-double Measure::headline_effect(const Method& method, double first) {
-  return effect(method.edit(finder(method, first).find(options_.headline).dose), Split::test);
-}
-
-LatentResponse Measure::response(const Method& method, double dose) {
-  const Edit edit = method.edit(dose);
-  return {.shifts = shifts(edit, Split::selection), .kl = kl_p95(edit, Split::selection)};
 }
 
 }  // namespace vyx::compare

@@ -4,13 +4,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "apps/compare/dosing.h"
 #include "core/edits/edit.h"
 #include "sae/autoencoder/autoencoder.h"
-#include "steering/directions/methods.h"
 
 namespace vyx::compare {
 
@@ -33,8 +34,7 @@ double first_dose(Family family);  // where the search for a dose begins, in tha
 
 enum class Role {
   method,
-  random_control,   // a control: a row of the comparison that has no pass rules and does not count
-                    // for the largest effect
+  random_control,   // a control: a row of the comparison that has no pass rules and no nulls
   foreign_control,  // another concept's vector
 };
 
@@ -45,7 +45,8 @@ struct Method {
   std::vector<int64_t> latents;  // that it sets; empty for a direction
   std::function<Edit(double dose)> edit;
   Role role = Role::method;
-  bool ignores_sides = false;  // as steering::Method: shuffled labels say nothing about it
+  bool finds_line = false;         // as steering::Method's sign_is_voted
+  std::optional<DosePoint> known;  // of its side effect, on the sample of the neutral text
 };
 
 /// Throws Error naming the method for a vector that is zero or not finite.
@@ -54,22 +55,5 @@ Method direction_method(std::string name, const at::Tensor& vector, double media
 /// `largest` [latents]: each latent's largest activation, positive for those of `latents`.
 Method latent_method(std::string name, const sae::Autoencoder& sae, std::vector<int64_t> latents,
                      const at::Tensor& largest);
-
-/// The directions of all methods of steering/directions/methods.h, of pairs of the extraction
-/// split; a method that has settings chooses them on the selection pairs. `inputs.median_norm` is
-/// the unit of their doses. A method that is degenerate on these pairs is left out and
-/// `on_degenerate` is told why.
-std::vector<Method> extract_directions(
-    const steering::MethodInput& inputs,
-    const std::function<void(const std::string&)>& on_degenerate = {});
-
-/// Vectors [count, d] without a concept: isotropic, or with the covariance of `rows` [n, d] (Σ
-/// g_i·(x_i − x̄), g normal).
-at::Tensor isotropic_vectors(int64_t count, int64_t width, uint64_t seed);
-at::Tensor covariance_matched_vectors(int64_t count, const at::Tensor& rows, uint64_t seed);
-
-/// The autoencoder with each encoder and decoder row replaced by a random one of the same norm;
-/// biases and thresholds stay: a dictionary that has learnt nothing.
-sae::Autoencoder frozen_random(const sae::Autoencoder& sae, uint64_t seed);
 
 }  // namespace vyx::compare

@@ -1,11 +1,13 @@
 #include "apps/compare/nulls.h"
 
+#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Functions.h>
-#include <fmt/format.h>
+#include <ATen/TensorOperators.h>
 
 #include <algorithm>
-#include <limits>
+#include <array>
 #include <map>
+#include <string>
 #include <utility>
 
 #include "core/base/random.h"
@@ -13,174 +15,121 @@
 namespace vyx::compare {
 namespace {
 
-// Streams of the seed, one a use.
-enum NullStream : uint64_t { kIsotropic = 101, kCovariance, kSwaps, kLatents, kFrozen };
+enum NullStream : uint64_t { kRotations = 101, kCovariance, kSwaps };
 
-constexpr double kNoLatent = 0;  // the effect of a null draw in which no latent was there to be set
-
-/// The pairs with both sides swapped where a coin of (seed, draw, stream) says so.
-/// [n, 1] bool.
-at::Tensor coins(int64_t n, uint64_t seed, uint64_t draw, uint64_t purpose) {
-  at::Tensor heads = at::empty({n, 1}, at::kBool);
-  for (int64_t i = 0; i < n; ++i)
-    heads.mutable_data_ptr<bool>()[i] =
-        (random_bits(seed, kSwaps, (draw * 4 + purpose) << 32 | static_cast<uint64_t>(i)) & 1) != 0;
-  return heads;
+bool can_rotate(const MethodTraits& method) {
+  return method.family == Family::direction || method.can_turn;
+}
+bool is_direction(const MethodTraits& method) {
+  return method.family == Family::direction;
+}
+/// A principal component is a line: swapped sides leave it, or turn it into the one that has the
+/// concept which it had taken out.
+bool has_sides(const MethodTraits& method) {
+  return is_direction(method) && !method.finds_line;
 }
 
-ContrastActivations swapped(const ContrastActivations& pairs, uint64_t seed, uint64_t draw,
-                            uint64_t split) {
-  const at::Tensor swap = coins(pairs.positive.size(0), seed, draw, split);
+MethodTraits traits_of(const NullSource& source, std::string_view name) {
+  for (const Method& method : source.input.directions)
+    if (method.name == name) return {.finds_line = method.finds_line};
+  return {.family = Family::latent,
+          .can_turn = source.input.latents && can_turn(source.input.latents->sae)};
+}
+
+/// The input without latents, with directions found anew by methods for which the null is valid.
+RoadInput found_anew(RoadInput input, bool (*valid)(const MethodTraits&)) {
+  std::vector<std::string> names;
+  for (const Method& method : input.directions)
+    if (valid({.finds_line = method.finds_line})) names.push_back(method.name);
+  input.directions = find_directions(input, names);
+  input.latents.reset();
+  return input;
+}
+
+RoadInput rotated(const NullSource& source, uint64_t draw) {
+  const at::Tensor q = random_rotation(source.spread.center.size(0),
+                                       random_bits(source.seed, kRotations, draw));  // [d, d]
+  RoadInput input = source.input;
+  for (Method& method : input.directions)
+    method = direction_method(method.name, q.mv(method.direction), input.median_norm);
+  if (input.latents && !can_turn(input.latents->sae)) input.latents.reset();
+  if (input.latents)
+    input.latents = latents_over(turned(input.latents->sae, source.spread, q), source.rows);
+  return input;
+}
+
+/// Both sides swapped where a coin of (seed, draw, stream, group) says so.
+ContrastActivations swapped(const ContrastActivations& pairs, const std::vector<size_t>& groups,
+                            const NullSource& source, uint64_t draw, uint64_t stream) {
+  at::Tensor swap = at::empty({pairs.positive.size(0), 1}, at::kBool);  // [pairs, 1]
+  for (int64_t i = 0; i < swap.size(0); ++i)
+    swap.mutable_data_ptr<bool>()[i] =
+        (random_bits(source.seed, kSwaps,
+                     (draw * 2 + stream) << 32 | groups[static_cast<size_t>(i)]) &
+         1) != 0;
   return {at::where(swap, pairs.negative, pairs.positive),
           at::where(swap, pairs.positive, pairs.negative)};
 }
 
-/// Where the search for the dose of a draw of `name` begins.
-double dose_near(const NullInputs& inputs, const std::string& name, Family family) {
-  const auto found = inputs.doses.find(name);
-  return found != inputs.doses.end() ? found->second : first_dose(family);
+RoadInput with_swapped_sides(const NullSource& source, uint64_t draw) {
+  RoadInput input = source.input;
+  input.extraction = swapped(input.extraction, source.extraction_groups, source, draw, 0);
+  input.selection = swapped(input.selection, source.selection_groups, source, draw, 1);
+  return found_anew(std::move(input), has_sides);
 }
 
-/// A direction without a concept has no sign: it gets the better one on the selection split, as a
-/// method's own choices are made there.
-double best_sign_effect(Measure& measure, const at::Tensor& vector, const NullInputs& inputs,
-                        double headline) {
-  const Method method = direction_method(kRandomDirection, vector, inputs.median_norm);
-  const double dose =
-      measure.finder(method, dose_near(inputs, kMean, Family::direction)).find(headline).dose;
-  const double sign = measure.effect(method.edit(dose), Split::selection) < 0 ? -1 : 1;
-  return measure.effect(method.edit(sign * dose), Split::test);
+RoadInput of_another_concept(const NullSource& source, uint64_t draw) {
+  RoadInput input = source.input;
+  input.extraction = input.selection = source.foreign[draw];
+  return found_anew(std::move(input), is_direction);
 }
 
-/// The effects of one autoencoder's latents, measured once each: many draws choose the same ones.
-class LatentEffects {
- public:
-  LatentEffects(Measure& measure, const NullInputs& inputs) : measure_(measure), inputs_(inputs) {}
-
-  double operator()(const Method& method) {
-    const auto [place, added] = known_.try_emplace({method.name, method.latents});
-    if (added)
-      place->second =
-          measure_.headline_effect(method, dose_near(inputs_, method.name, Family::latent));
-    return place->second;
-  }
-
-  /// Adds each latent method's effect to `draws`.
-  void add(const std::vector<Method>& methods, std::map<std::string, std::vector<double>>& draws) {
-    for (const char* name : {kSingleLatent, kBestLatents}) {
-      const auto method = std::find_if(methods.begin(), methods.end(),
-                                       [&](const Method& m) { return m.name == name; });
-      draws[name].push_back(method == methods.end() ? kNoLatent : (*this)(*method));
-    }
-  }
-
- private:
-  Measure& measure_;
-  const NullInputs& inputs_;
-  std::map<std::pair<std::string, std::vector<int64_t>>, double> known_;
-};
+RoadInput with_background_vector(const NullSource& source, uint64_t draw) {
+  RoadInput input = source.input;
+  const at::Tensor vector = source.spread.root.mv(
+      at::randn({source.spread.center.size(0)},
+                at::detail::createCPUGenerator(random_bits(source.seed, kCovariance, draw)),
+                at::TensorOptions(at::kDouble)));  // [d]
+  input.directions = {direction_method("a vector of the background", vector, input.median_norm)};
+  input.latents.reset();
+  return input;
+}
 
 }  // namespace
 
-LatentScores latent_scores(Measure& measure, const sae::Autoencoder& sae,
-                           const at::Tensor& largest) {
-  return LatentScores([&measure, &sae, &largest](int64_t latent) {
-    return measure.response(latent_method("candidate", sae, {latent}, largest), /*dose=*/1);
-  });
-}
-
-std::vector<Method> choose_latents(const sae::Autoencoder& sae, const at::Tensor& largest,
-                                   std::vector<int64_t> candidates, LatentScores& scores, int64_t k,
-                                   std::span<const double> signs) {
-  std::vector<Method> methods;
-  if (candidates.empty()) return methods;
-  const std::vector<int64_t> ranked = scores.ranked(std::move(candidates), signs);
-  methods.push_back(latent_method(kSingleLatent, sae, {ranked.front()}, largest));
-  // Latents that move the model away from the concept are none of the best.
-  std::vector<int64_t> best;
-  for (const int64_t latent : ranked)
-    if (static_cast<int64_t>(best.size()) < k && (best.empty() || scores(latent, signs) > 0))
-      best.push_back(latent);
-  methods.push_back(latent_method(kBestLatents, sae, std::move(best), largest));
-  return methods;
-}
-
-Nulls draw_nulls(Measure& measure, const NullInputs& inputs, const CompareOptions& options) {
-  Nulls nulls;
-  if (options.nulls == 0) return nulls;
-  Subject& subject = measure.subject();
-  const auto draws = static_cast<uint64_t>(options.nulls);
-  const auto step = [&](const char* what) {
-    if (options.on_step) options.on_step(fmt::format("null: {} {}", options.nulls, what));
+std::span<const Null> nulls() {
+  static constexpr std::array kNulls{
+      Null{
+          .name = "rotation",
+          .replaces = "directions by rotated ones, the dictionary by one that is turned within "
+                      "the activations' spread",
+          .hypothesis = "any other direction, and any other dictionary of this shape, does as well",
+          .is_valid_for = can_rotate,
+          .replaced = rotated,
+          .drives_all = true},
+      Null{.name = "swapped sides",
+           .replaces = "labels of the pairs",
+           .hypothesis = "the two sides of a pair are alike",
+           .is_valid_for = has_sides,
+           .replaced = with_swapped_sides},
+      Null{.name = "foreign contrast sets",
+           .replaces = "activations of the pairs",
+           .hypothesis = "any other concept does as well",
+           .is_valid_for = is_direction,
+           .replaced = of_another_concept,
+           .is_limited = true},
+      Null{.name = "covariance-matched vectors",
+           .replaces = "directions by vectors along which the background varies",
+           .hypothesis = "any direction on strong axes does as well",
+           .is_valid_for = is_direction,
+           .replaced = with_background_vector,
+           .is_one_vector = true},
   };
+  return kNulls;
+}
 
-  step("isotropic and covariance-matched vectors");
-  const at::Tensor isotropic =
-      isotropic_vectors(options.nulls, subject.width(), random_bits(options.seed, kIsotropic, 0));
-  const at::Tensor covariance = covariance_matched_vectors(
-      options.nulls, subject.background(), random_bits(options.seed, kCovariance, 0));
-  for (int64_t i = 0; i < options.nulls; ++i) {
-    nulls.isotropic.push_back(best_sign_effect(measure, isotropic[i], inputs, options.headline));
-    nulls.covariance.push_back(best_sign_effect(measure, covariance[i], inputs, options.headline));
-  }
-
-  LatentEffects effects(measure, inputs);
-  step("shuffled labels");
-  for (uint64_t draw = 0; draw < draws; ++draw) {
-    const ContrastActivations extraction =
-        swapped(subject.contrast(Split::extraction), options.seed, draw, 0);
-    const ContrastActivations selection =
-        swapped(subject.contrast(Split::selection), options.seed, draw, 1);
-    std::vector<Method> methods = extract_directions(
-        {.pairs = extraction, .selection = selection, .median_norm = inputs.median_norm});
-    const at::Tensor swap = coins(inputs.slopes.size(0), options.seed, draw, 2);      // [items, 1]
-    const at::Tensor slope = at::where(swap, -inputs.slopes, inputs.slopes).mean(0);  // [d]
-    std::vector<double> signs;  // [items of the selection]
-    for (int64_t i = 0; i < swap.size(0); ++i) signs.push_back(swap[i].item<bool>() ? -1 : 1);
-    const std::vector<int64_t> candidates =
-        propose_latents(inputs.sae, selection.positive, selection.negative, slope, inputs.largest,
-                        options.candidates);
-    for (Method& method :
-         choose_latents(inputs.sae, inputs.largest, candidates, inputs.scores, options.k, signs))
-      methods.push_back(std::move(method));
-    double any = -std::numeric_limits<double>::infinity();
-    for (const Method& method : methods) {
-      // Its null would be its own direction with a random sign.
-      if (method.ignores_sides) continue;
-      const double effect =
-          method.family == Family::latent
-              ? effects(method)
-              : measure.headline_effect(method, dose_near(inputs, method.name, method.family));
-      nulls.labels[method.name].push_back(effect);
-      any = std::max(any, effect);
-    }
-    if (!methods.empty()) nulls.any.push_back(any);
-  }
-
-  step("sets of random latents");
-  for (uint64_t draw = 0; draw < draws; ++draw) {
-    const std::vector<int64_t> candidates = random_latents(
-        inputs.largest, options.candidates, random_bits(options.seed, kLatents, draw));
-    effects.add(choose_latents(inputs.sae, inputs.largest, candidates, inputs.scores, options.k),
-                nulls.latents);
-  }
-
-  step("frozen random autoencoders");
-  const ContrastActivations& selection = subject.contrast(Split::selection);
-  const at::Tensor rows =
-      at::cat({subject.background(), subject.contrast(Split::extraction).positive});
-  for (uint64_t draw = 0; draw < draws; ++draw) {
-    const sae::Autoencoder random =
-        frozen_random(inputs.sae, random_bits(options.seed, kFrozen, draw) >> 2);
-    const at::Tensor largest = largest_activations(random, rows);
-    LatentScores scores = latent_scores(measure, random, largest);
-    const std::vector<int64_t> candidates =
-        propose_latents(random, selection.positive, selection.negative, inputs.slopes.mean(0),
-                        largest, options.candidates);
-    LatentEffects(measure, inputs)
-        .add(choose_latents(random, largest, candidates, scores, options.k), nulls.frozen);
-  }
-  return nulls;
+bool is_valid(const Null& null, const NullSource& source, std::string_view method) {
+  return null.is_valid_for(traits_of(source, method));
 }
 
 }  // namespace vyx::compare

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "apps/compare/compare_page.h"
 #include "apps/compare/rules.h"
 #include "core/base/json_number.h"
@@ -48,15 +50,36 @@ Json samples_json(const std::vector<Sample>& samples) {
 }
 
 Json to_json(const Level& level) {
-  return {{"level", level.level},
-          {"dose", number_or_null(level.dose.dose)},
-          {"reached", level.dose.reached},
-          {"selection_kl_p95", number_or_null(level.dose.kl)},
-          {"effect", number_or_null(level.effect)},
-          {"interval", to_json(level.interval)},
-          {"shifts", numbers(level.shifts)},
-          {"side_effect", to_json(level.side_effect)},
-          {"samples", samples_json(level.samples)}};
+  return {
+      {"level", level.level},
+      {"dose", number_or_null(level.dose)},
+      {"reached", level.reached},
+      {"log_kl_error", number_or_null(level.log_kl_error)},
+      {"selection",
+       {{"dose", number_or_null(level.found.dose)}, {"kl_p95", number_or_null(level.found.kl)}}},
+      {"effect", number_or_null(level.effect)},
+      {"interval", to_json(level.interval)},
+      {"shifts", numbers(level.shifts)},
+      {"side_effect", to_json(level.side_effect)},
+      {"samples", samples_json(level.samples)}};
+}
+
+Json to_json(const Gain& gain) {
+  return {{"over", gain.over},
+          {"difference", number_or_null(gain.difference)},
+          {"interval", to_json(gain.interval)},
+          {"p", number_or_null(gain.p)}};
+}
+
+Json to_json(const NullResult& null) {
+  return {{"name", null.name},
+          {"replaces", null.replaces},
+          {"hypothesis", null.hypothesis},
+          {"observed", number_or_null(null.observed)},
+          {"p", number_or_null(null.p)},
+          {"z", number_or_null(null.z)},
+          {"stopped_early", null.stopped_early},
+          {"draws", numbers(null.draws)}};
 }
 
 Json to_json(const OodEffect& ood) {
@@ -129,21 +152,11 @@ Json to_json(const MethodResult& method) {
       {"dictionary", to_json(method.dictionary)},
       {"ood", method.ood ? to_json(*method.ood) : Json(nullptr)},
       {"choices", method.choices ? to_json(*method.choices) : Json(nullptr)},
-      {"gain_over_mean", to_json(method.gain_over_mean)},
-      {"gain_over_foreign", list_of(method.gain_over_foreign,
-                                    [](const Gain& gain) {
-                                      return Json{{"over", gain.over},
-                                                  {"difference", number_or_null(gain.difference)},
-                                                  {"interval", to_json(gain.interval)}};
-                                    })},
-      {"nulls", list_of(method.nulls,
-                        [](const NullResult& null) {
-                          return Json{{"name", null.name},
-                                      {"p", number_or_null(null.p)},
-                                      {"z", number_or_null(null.z)},
-                                      {"draws", numbers(null.draws)}};
-                        })},
-      {"p_adjusted", number_or_null(method.p_adjusted)}};
+      {"gain_over_mean", method.gain_over_mean ? to_json(*method.gain_over_mean) : Json(nullptr)},
+      {"gain_over_foreign",
+       list_of(method.gain_over_foreign, [](const Gain& gain) { return to_json(gain); })},
+      {"nulls", list_of(method.nulls.nulls, [](const NullResult& null) { return to_json(null); })},
+      {"p_adjusted", number_or_null(method.nulls.p_adjusted)}};
 }
 
 }  // namespace
@@ -171,7 +184,7 @@ Json to_json(const Comparison& comparison) {
       {"cosines", list_of(comparison.cosines, numbers)},
       {"unedited", samples_json(comparison.unedited)},
       {"global_null",
-       {{"draws", numbers(comparison.global_null)}, {"p", number_or_null(comparison.global_p)}}},
+       {{"draws", comparison.shared_draws}, {"p", number_or_null(comparison.global_p)}}},
       {"rules", list_of(comparison.rules,
                         [](const PassLine& line) {
                           return Json{{"method", line.method},
@@ -197,7 +210,8 @@ std::string to_csv(const Comparison& comparison) {
                   "kl_mean",         "kl_p95",         "kl_max",     "reverse_kl_p95",
                   "loss_rise",       "anti_steerable", "accuracy",   "auroc",
                   "control",         "ood_effect",     "ood_low",    "ood_high",
-                  "choice_accuracy", "choice_change",  "choice_low", "choice_high"},
+                  "choice_accuracy", "choice_change",  "choice_low", "choice_high",
+                  "log_kl_error",    "p_adjusted"},
                  kLineEnd);
   for (const MethodResult& method : comparison.methods)
     for (const Level& level : method.levels) {
@@ -207,7 +221,7 @@ std::string to_csv(const Comparison& comparison) {
       };
       const auto skip = [&](size_t count) { fields.resize(fields.size() + count); };
       const SideEffect& side = level.side_effect;
-      add(level.level, level.dose.dose, level.dose.reached, level.effect, level.interval.low,
+      add(level.level, level.dose, level.reached, level.effect, level.interval.low,
           level.interval.high, side.kl_mean, side.kl_p95, side.kl_max, side.reverse_kl_p95,
           side.loss_rise, method.anti_steerable, method.accuracy, method.auroc,
           method.role != Role::method);
@@ -219,6 +233,11 @@ std::string to_csv(const Comparison& comparison) {
         add(choices->accuracy, choices->change, choices->interval.low, choices->interval.high);
       else
         skip(4);
+      add(level.log_kl_error);
+      if (std::isfinite(method.nulls.p_adjusted))
+        add(method.nulls.p_adjusted);
+      else
+        skip(1);
       text += csv_record(fields, kLineEnd);
     }
   return text;

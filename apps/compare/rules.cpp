@@ -5,6 +5,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+
+#include "apps/compare/nulls.h"
 
 namespace vyx::compare {
 namespace {
@@ -19,26 +22,32 @@ std::optional<bool> above_0(const Interval& interval) {
 }
 
 const NullResult* find_null(const MethodResult& method, std::string_view name) {
-  const auto found = std::find_if(method.nulls.begin(), method.nulls.end(),
+  const auto& nulls = method.nulls.nulls;
+  const auto found = std::find_if(nulls.begin(), nulls.end(),
                                   [&](const NullResult& null) { return null.name == name; });
-  return found == method.nulls.end() ? nullptr : &*found;
+  return found == nulls.end() ? nullptr : &*found;
 }
 
-PassLine null_line(const MethodResult& method, const char* null_name) {
-  const std::string rule = fmt::format("p <= {} against {}", kLevelOfSignificance, null_name);
-  const NullResult* const null = find_null(method, null_name);
-  if (null == nullptr) return {method.name, rule, std::nullopt, "not measured"};
-  const double least = 1 / static_cast<double>(1 + null->draws.size());
-  if (null->p > kLevelOfSignificance && least > kLevelOfSignificance && null->p <= least)
-    return {
-        method.name, rule, std::nullopt,
-        fmt::format("p = {:.3f}, the least that {} draws can show", null->p, null->draws.size())};
-  return {
-      method.name, rule, null->p <= kLevelOfSignificance,
-      fmt::format(
-          "p = {:.3f}, z = {:.1f}, largest of {} draws {:+.3f}", null->p, null->z,
-          null->draws.size(),
-          null->draws.empty() ? 0.0 : *std::max_element(null->draws.begin(), null->draws.end()))};
+PassLine null_line(const MethodResult& method, const NullResult& null) {
+  PassLine line{method.name, fmt::format("p <= {} against {}", kLevelOfSignificance, null.name),
+                null.p <= kLevelOfSignificance, ""};
+  if (null.p > kLevelOfSignificance && null.least_p > kLevelOfSignificance &&
+      null.p <= null.least_p) {
+    line.passed.reset();
+    line.detail =
+        fmt::format("p = {:.3f}, the least that {} draws can show", null.p, null.draws.size());
+    return line;
+  }
+  line.detail = fmt::format(
+      "p = {:.3f}, z = {:.1f}, {:+.3f} against the largest of {} draws{} {:+.3f}", null.p, null.z,
+      null.observed, null.draws.size(), null.stopped_early ? " (stopped early)" : "",
+      *std::max_element(null.draws.begin(), null.draws.end()));
+  return line;
+}
+
+std::string gain_text(const Gain& gain) {
+  return fmt::format("difference to {} {:+.3f} [{:+.3f}, {:+.3f}], p = {:.4f}", gain.over,
+                     gain.difference, gain.interval.low, gain.interval.high, gain.p);
 }
 
 PassLine foreign_line(const MethodResult& method) {
@@ -47,9 +56,7 @@ PassLine foreign_line(const MethodResult& method) {
   const Gain& least = *std::min_element(
       method.gain_over_foreign.begin(), method.gain_over_foreign.end(),
       [](const Gain& a, const Gain& b) { return a.interval.low < b.interval.low; });
-  return {method.name, rule, above_0(least.interval),
-          fmt::format("difference to {} {:+.3f} [{:+.3f}, {:+.3f}]", least.over, least.difference,
-                      least.interval.low, least.interval.high)};
+  return {method.name, rule, above_0(least.interval), gain_text(least)};
 }
 
 PassLine template_line(const MethodResult& method, double effect) {
@@ -76,6 +83,36 @@ PassLine choice_line(const MethodResult& method, int64_t items) {
   if (change < -kAccuracyLoss) return {method.name, rule, false, numbers};
   return {method.name, rule, std::nullopt,
           fmt::format("{}: not shown with {} items", numbers, items)};
+}
+
+void note_nulls(const CompareOptions& options, Comparison& comparison) {
+  const auto note = [&](std::string text) { comparison.notes.push_back(std::move(text)); };
+  if (options.nulls == 0) {
+    note("No nulls were drawn: nothing here says what chance alone gives.");
+    return;
+  }
+  note(fmt::format("With {} null draws, no p below {:.4f} can be shown{}.", options.nulls,
+                   1 / static_cast<double>(1 + options.nulls),
+                   options.nulls < 99 ? "; p <= .01 needs 99" : ""));
+  bool stopped = false;
+  std::map<std::string, std::vector<std::string>> without;  // methods, by null
+  for (const Null& null : nulls())
+    for (const MethodResult& method : comparison.methods) {
+      if (method.role != Role::method) continue;
+      const NullResult* const found = find_null(method, null.name);
+      if (found == nullptr) without[std::string(null.name)].push_back(method.name);
+      stopped = stopped || (found != nullptr && found->stopped_early);
+    }
+  for (const auto& [null, methods] : without)
+    note(fmt::format("{}: not valid, or nothing to draw from, for {}.", null,
+                     fmt::join(methods, ", ")));
+  if (stopped)
+    note(
+        "Draws that drive one method alone stop when 10 of them have reached its effect: its p "
+        "could become small no more (Besag and Clifford 1991).");
+  note(
+      "A null's p compares a method with draws that were dosed on few tokens, and so was the "
+      "method for it: the effect there differs a little from the one that is reported.");
 }
 
 /// `chance`: the standard deviation of the cosine of two random directions.
@@ -107,19 +144,17 @@ std::vector<PassLine> pass_rules(const Comparison& comparison) {
     const auto rule = [&](std::string text, std::optional<bool> passed, std::string detail) {
       lines.push_back({method.name, std::move(text), passed, std::move(detail)});
     };
-    rule("the KL level is reached", headline.dose.reached,
-         fmt::format("KL p95 {:.3f} on the selection half, {:.3f} on the test half",
-                     headline.dose.kl, headline.side_effect.kl_p95));
+    rule("the KL level is reached", headline.reached,
+         fmt::format("KL p95 {:.3f} on the test half at dose {:.4g}, {:.3f} on the selection half "
+                     "at {:.4g}",
+                     headline.side_effect.kl_p95, headline.dose, headline.found.kl,
+                     headline.found.dose));
     rule("95 % interval of the effect above 0", above_0(headline.interval),
          fmt::format("{:+.3f} [{:+.3f}, {:+.3f}]", headline.effect, headline.interval.low,
                      headline.interval.high));
-    lines.push_back(null_line(method, "isotropic vectors"));
-    lines.push_back(null_line(method, "covariance-matched vectors"));
-    lines.push_back(null_line(method, "shuffled labels"));
-    if (method.family == Family::latent) {
-      lines.push_back(null_line(method, "random latents"));
-      lines.push_back(null_line(method, "frozen random autoencoder"));
-    }
+    for (const NullResult& null : method.nulls.nulls) lines.push_back(null_line(method, null));
+    if (method.nulls.nulls.empty())
+      rule("beyond chance", std::nullopt, "no null was drawn that is valid for it");
     rule("the wrong sign moves the other way", method.wrong_sign < 0,
          fmt::format("{:+.3f}", method.wrong_sign));
     rule(fmt::format("at most {:g} % of items steer the wrong way", 100 * kAntiSteerable),
@@ -128,13 +163,12 @@ std::vector<PassLine> pass_rules(const Comparison& comparison) {
     rule(fmt::format("loss on neutral text rises by at most {:g} nats per token", kLossRise),
          headline.side_effect.loss_rise <= kLossRise,
          fmt::format("{:+.4f}", headline.side_effect.loss_rise));
-    if (std::isnan(method.gain_over_mean.low))
+    if (method.gain_over_mean)
+      rule("beats the mean direction at equal KL", above_0(method.gain_over_mean->interval),
+           gain_text(*method.gain_over_mean));
+    else
       rule("beats the mean direction at equal KL", std::nullopt,
            "is the mean direction, or there is none");
-    else
-      rule("beats the mean direction at equal KL", method.gain_over_mean.low > 0,
-           fmt::format("difference [{:+.3f}, {:+.3f}]", method.gain_over_mean.low,
-                       method.gain_over_mean.high));
     lines.push_back(foreign_line(method));
     lines.push_back(template_line(method, headline.effect));
     lines.push_back(choice_line(method, comparison.choice_items));
@@ -146,22 +180,12 @@ void add_notes(const CompareOptions& options, Comparison& comparison) {
   const auto note = [&](std::string text) { comparison.notes.push_back(std::move(text)); };
   for (const MethodResult& method : comparison.methods)
     for (const Level& level : method.levels)
-      if (!level.dose.reached)
+      if (!level.reached)
         note(fmt::format(
-            "{}: a KL of {} nats was not reached; the nearest dose, {:.4g}, gives {:.4f}.",
-            method.name, level.level, level.dose.dose, level.dose.kl));
-  if (options.nulls == 0)
-    note("No nulls were drawn: nothing here says what chance alone gives.");
-  else
-    note(fmt::format("With {} null draws of each kind, no p below {:.4f} can be shown{}.",
-                     options.nulls, 1 / static_cast<double>(1 + options.nulls),
-                     options.nulls < 99 ? "; p <= .01 needs 99" : ""));
-  for (const MethodResult& method : comparison.methods)
-    if (method.ignores_sides)
-      note(fmt::format(
-          "Swapping the sides of pairs leaves {} as it is but for its sign: shuffled labels say "
-          "nothing about it, and that null is left out.",
-          method.name));
+            "{}: a KL of {} nats was not reached; the nearest dose, {:.4g}, gives {:.4f} on the "
+            "selection half and {:.4f} on the test half.",
+            method.name, level.level, level.dose, level.found.kl, level.side_effect.kl_p95));
+  note_nulls(options, comparison);
   note(fmt::format(
       "The effect is a log-probability difference of {} pairs of continuations, teacher-forced. It "
       "is no judgement of texts that the model writes{}.",
@@ -212,7 +236,7 @@ std::vector<std::string> answer(const Comparison& comparison) {
     const Level& level = headline_of(method, comparison.headline);
     return fmt::format("{} {:+.3f} [{:+.3f}, {:+.3f}]{}", method.name, level.effect,
                        level.interval.low, level.interval.high,
-                       level.dose.reached ? "" : " (level not reached)");
+                       level.reached ? "" : " (level not reached)");
   };
   sentences.push_back(
       fmt::format("At the same side effect (95th percentile of KL {} nats) the concept moves, in "

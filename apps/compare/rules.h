@@ -14,7 +14,7 @@ inline constexpr double kKeptElsewhere = 0.5;  // half of the effect, on another
 inline constexpr double kAccuracyLoss = 0.02;  // share of a choice benchmark's items
 
 /// For each method but the controls: the interval of the effect is above 0; p is small against
-/// random vectors and against shuffled labels; few items steer the wrong way; the loss on neutral
+/// each null that is valid for it; few items steer the wrong way; the loss on neutral
 /// text hardly rises; it beats the mean direction at equal KL, and every foreign concept's vector;
 /// it keeps its effect on another template, and accuracy on a choice benchmark. What was not
 /// measured, or cannot be shown with so few items, says so.

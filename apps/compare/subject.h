@@ -47,6 +47,8 @@ class Subject {
   virtual std::string site() const = 0;
   virtual int64_t width() const = 0;                                   // d
   virtual const ContrastActivations& contrast(Split split) const = 0;  // float32
+  /// Of those pairs: what stands and falls together [pairs].
+  virtual const std::vector<size_t>& contrast_groups(Split split) const = 0;
   virtual const at::Tensor& background()
       const = 0;  // activations of text outside the test, without attention sinks [rows, d] float32
 
@@ -64,6 +66,11 @@ class Subject {
   steering::NeutralEffect neutral(Split split, const Edit* edit) {
     return std::move(neutral(split, Edits(&edit, 1)).front());
   }
+  /// The window of each token of a half, from 0 and rising [tokens]: tokens of one window are
+  /// alike.
+  virtual std::vector<size_t> neutral_windows(Split split) const = 0;
+  /// On a small part of the selection half, for what is measured many times.
+  virtual std::vector<steering::NeutralEffect> neutral_sample(Edits edits) = 0;  // [edits]
 
   virtual std::vector<std::string> others() const = 0;  // contrast sets of other concepts
   virtual std::vector<std::vector<double>> other_preference(size_t other,
@@ -72,9 +79,8 @@ class Subject {
     return std::move(other_preference(other, Edits(&edit, 1)).front());
   }
 
-  /// What tells a foreign concept's sides apart at the site: the mean activation of its positive
-  /// side minus that of its negative one [d].
-  virtual at::Tensor other_direction(size_t other) = 0;
+  /// Activations of a foreign concept's sides at the site, pair by pair.
+  virtual ContrastActivations other_contrast(size_t other) = 0;
 
   /// On another template than the contrast set's and the test's: [edits][items], and the group of
   /// each item; no items: not measured.
@@ -97,6 +103,7 @@ class Subject {
   /// Tokens that an edit runs through the model, for the plan and the progress.
   virtual uint64_t preference_tokens(Split split) const = 0;
   virtual uint64_t neutral_tokens(Split split) const = 0;
+  virtual uint64_t neutral_sample_tokens() const = 0;
   virtual uint64_t ood_tokens() const = 0;     // 0: not measured
   virtual uint64_t choice_tokens() const = 0;  // 0: not measured
   /// Model, data, splits: names, counts, digests.

@@ -14,6 +14,7 @@ namespace vyx::compare {
 namespace {
 
 constexpr int kOff = 0, kOn = 1, kAsItComes = 2;  // the concept, in a draw
+constexpr size_t kWindow = 8;                     // rows of neutral text that count as one window
 constexpr double kConceptFrequency = 0.2;         // as it comes
 constexpr double kReadingThreshold =
     0.5;  // of the dictionary: above the noise, below a feature's strength
@@ -72,6 +73,10 @@ SyntheticSubject::SyntheticSubject(const SyntheticOptions& options)
   for (uint64_t split = 0; split < 3; ++split)
     contrast_[split] = {draw(pairs[split], with, kContrast + 2 * split, options.others),
                         draw(pairs[split], without, kContrast + 2 * split + 1, options.others)};
+  for (uint64_t split = 0; split < 3; ++split) {
+    contrast_groups_[split].resize(static_cast<size_t>(pairs[split]));
+    std::iota(contrast_groups_[split].begin(), contrast_groups_[split].end(), size_t{0});
+  }
   background_ = draw(options.rows, kAsItComes, kBackground, options.others);
   const at::Tensor items = draw(2 * options.items, kOff, kItems, options.others),
                    neutral = draw(options.rows, kAsItComes, kNeutral, options.others);
@@ -141,10 +146,19 @@ at::Tensor SyntheticSubject::preference_slopes(Split) {
       .expand({options_.items, options_.width});  // the logits are linear in x
 }
 
-at::Tensor SyntheticSubject::other_direction(size_t other) {
+ContrastActivations SyntheticSubject::other_contrast(size_t other) {
   const at::Tensor strength = background_.mv(features_[static_cast<int64_t>(other) + 1]);  // [rows]
   const at::Tensor fires = strength > kReadingThreshold;
-  return background_.index({fires}).mean(0) - background_.index({fires.logical_not()}).mean(0);
+  const at::Tensor with = background_.index({fires}),
+                   without = background_.index({fires.logical_not()});
+  const int64_t pairs = std::min(with.size(0), without.size(0));
+  return {with.slice(0, 0, pairs), without.slice(0, 0, pairs)};
+}
+
+std::vector<size_t> SyntheticSubject::neutral_windows(Split) const {
+  std::vector<size_t> windows(static_cast<size_t>(options_.rows / 2));
+  for (size_t i = 0; i < windows.size(); ++i) windows[i] = i / kWindow;
+  return windows;
 }
 
 std::vector<std::vector<double>> SyntheticSubject::ood_preference(Edits edits) {

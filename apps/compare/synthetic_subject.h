@@ -45,6 +45,9 @@ class SyntheticSubject : public Subject {
   const ContrastActivations& contrast(Split split) const override {
     return contrast_[static_cast<size_t>(split)];
   }
+  const std::vector<size_t>& contrast_groups(Split split) const override {
+    return contrast_groups_[static_cast<size_t>(split)];
+  }
   const at::Tensor& background() const override { return background_; }
   using Subject::choices_right, Subject::neutral, Subject::ood_preference,
       Subject::other_preference, Subject::preference;
@@ -52,12 +55,16 @@ class SyntheticSubject : public Subject {
   at::Tensor preference_slopes(Split split) override;
   const std::vector<size_t>& clusters(Split) const override { return clusters_; }
   std::vector<steering::NeutralEffect> neutral(Split split, Edits edits) override;
+  std::vector<size_t> neutral_windows(Split split) const override;
+  std::vector<steering::NeutralEffect> neutral_sample(Edits edits) override {
+    return neutral(Split::selection, edits);
+  }
   std::vector<std::string> others() const override {
     return {"the neighbour", "an independent feature"};
   }
   std::vector<std::vector<double>> other_preference(size_t other, Edits edits) override;
   // Of background that has the feature, and that has not.
-  at::Tensor other_direction(size_t other) override;
+  ContrastActivations other_contrast(size_t other) override;
   std::vector<std::vector<double>> ood_preference(Edits edits) override;
   const std::vector<size_t>& ood_clusters() const override { return clusters_; }
   std::vector<std::vector<double>> choices_right(Edits edits) override;
@@ -66,6 +73,7 @@ class SyntheticSubject : public Subject {
   std::vector<Sample> samples(const Edit*) override { return {}; }
   uint64_t preference_tokens(Split) const override { return static_cast<uint64_t>(options_.items); }
   uint64_t neutral_tokens(Split) const override { return static_cast<uint64_t>(options_.rows / 2); }
+  uint64_t neutral_sample_tokens() const override { return neutral_tokens(Split::selection); }
   uint64_t ood_tokens() const override { return static_cast<uint64_t>(options_.items); }
   uint64_t choice_tokens() const override { return static_cast<uint64_t>(options_.choices); }
   Json provenance() const override;
@@ -86,11 +94,12 @@ class SyntheticSubject : public Subject {
   };
 
   SyntheticOptions options_;
-  at::Tensor features_;              // [features, width]
-  at::Tensor readout_;               // x → logits [features + 1, width]
-  ContrastActivations contrast_[3];  // by split
-  at::Tensor background_;            // [rows, width]
-  at::Tensor items_[2];              // selection, test [items, width]
+  at::Tensor features_;                     // [features, width]
+  at::Tensor readout_;                      // x → logits [features + 1, width]
+  ContrastActivations contrast_[3];         // by split
+  std::vector<size_t> contrast_groups_[3];  // each pair its own
+  at::Tensor background_;                   // [rows, width]
+  at::Tensor items_[2];                     // selection, test [items, width]
   NeutralHalf neutral_[2];
   at::Tensor ood_;      // [items, width]
   at::Tensor choices_;  // [choices, width]

@@ -2,6 +2,7 @@
 
 #include "apps/compare/compare_text.h"
 #include "apps/compare/language_files.h"
+#include "apps/compare/plan.h"
 #include "apps/compare/report.h"
 #include "apps/compare/synthetic_subject.h"
 #include "apps/options/contrast_options.h"
@@ -10,6 +11,7 @@
 #include "core/base/text.h"
 #include "core/io/files.h"
 #include "sae/files/autoencoder_file.h"
+#include "steering/directions/methods.h"
 
 namespace {
 
@@ -47,6 +49,10 @@ Comparison run(compare::Subject& subject, const sae::Autoencoder& sae, Options& 
                "plan: about {} tokens through the model, and {} for {} draws of each null\n",
                with_commas(planned.methods), with_commas(planned.nulls), options.protocol.nulls);
   Progress progress("Comparing", planned.methods + planned.nulls, "tokens", common.progress());
+  if (!common.quiet)
+    options.protocol.on_message = [](const std::string& message) {
+      fmt::print(stderr, "{}\n", message);
+    };
   options.protocol.on_tokens = [&](uint64_t tokens) { progress.advance(tokens); };
   return compare::compare(subject, sae, options.protocol);
 }
@@ -74,7 +80,7 @@ void list_keys(apps::Driver& driver) {
        {"headline_kl", "the level of nulls, rules and answer"},
        {"median_norm", "of the activations; directions' doses are in it"},
        {"latents", "size of the dictionary"},
-       {"firing_latents", "of them, on the extraction split"},
+       {"firing_latents", "of them, on the pairs and a part of the background"},
        {"test_items", "held-out pairs that chose nothing"},
        {"ood_items", "pairs of --ood that were used"},
        {"choices", "of the model as it is, or null", "items, chance, accuracy, interval"},
@@ -85,15 +91,20 @@ void list_keys(apps::Driver& driver) {
         "spearman, wrong_sign, others, other_latents, repetition, detection, implicit_vector, "
         "dictionary, ood, choices, gain_over_mean, gain_over_foreign, nulls, p_adjusted"},
        {"methods.levels", "one per level of --kl",
-        "level, dose, reached, selection_kl_p95, effect, interval, shifts, side_effect, samples"},
+        "level, dose, reached, log_kl_error, selection, effect, interval, shifts, side_effect, "
+        "samples"},
+       {"methods.levels.selection", "where the dose was looked for", "dose, kl_p95"},
        {"methods.levels.side_effect", "on neutral text, nats",
         "kl_mean, kl_p95, kl_max, reverse_kl_mean, reverse_kl_p95, reverse_kl_max, loss_rise"},
        {"methods.ood", "on --ood, or null", "effect, interval, shifts"},
        {"methods.choices", "on --choices, or null", "accuracy, change, interval"},
-       {"methods.nulls", "one per null", "name, p, z, draws"},
+       {"methods.gain_over_mean", "at equal KL, or null", "over, difference, interval, p"},
+       {"methods.gain_over_foreign", "one per foreign control", "over, difference, interval, p"},
+       {"methods.nulls", "one per null that is valid for the method; none for a control",
+        "name, replaces, hypothesis, observed, p, z, stopped_early, draws"},
        {"cosines", "of the methods' vectors, method by method"},
        {"unedited", "texts of the model as it is", "prompt, text"},
-       {"global_null", "of the largest effect of all", "draws, p"},
+       {"global_null", "that no method has an effect: number of draws that drive all", "draws, p"},
        {"rules", "passed: null where it cannot be said", "method, rule, passed, detail"},
        {"notes", "what is not shown"},
        {"provenance", "files, splits, digests, options"},
@@ -114,8 +125,7 @@ int main(int argc, char** argv) {
       "vyx-compare",
       "--model model.pt (--contrast pairs.jsonl | --template concept.json) --heldout "
       "heldout.jsonl --sae sae/ --neutral neutral.txt --out compare/",
-      "Compares ways to steer one concept at one site: directions by " +
-          steering::method_names() +
+      "Compares ways to steer one concept at one site: directions by " + steering::method_names() +
           ", an autoencoder's latents, and random directions. Each is measured at the dose that "
           "costs the same KL on neutral text, on data that it was not made or chosen from. Nulls "
           "go through the same steps. Writes compare.json, compare.csv and the page compare.html.",
@@ -132,8 +142,9 @@ int main(int argc, char** argv) {
          "prompts with two continuations each, JSON Lines (apps/data/README.md), to measure the "
          "effect");
   option("sae", files.sae, "PATH", "the autoencoder, in any format that vyx reads");
-  option("neutral", files.neutral, "FILE",
-         "plain text without the concept (apps/data/README.md), for the side effects");
+  option(
+      "neutral", files.neutral, "FILE",
+      "text without the concept, plain or JSON Lines (apps/data/README.md), for the side effects");
   option("other", files.others, "FILE…",
          "as --heldout, of other concepts, which should not move; their mean vectors are controls");
   option("ood", files.ood, "FILE", "as --heldout, in another form: does the effect hold there?");
@@ -146,12 +157,14 @@ int main(int argc, char** argv) {
   option("kl", options.levels, "NATS,…",
          "side effects to compare at: the 95th percentile of KL over tokens");
   option("headline", protocol.headline, "NATS", "the one of them that nulls are drawn at");
-  option("nulls", protocol.nulls, "N", "draws of each null");
+  option("nulls", protocol.nulls, "N",
+         "draws of each null; they are kept in draws.json, and a comparison that is started again "
+         "goes on from there");
   option("best-k", protocol.k, "N", "latents of the method \"best k latents\"");
   option("candidates", protocol.candidates, "N",
          "latents whose effect is measured to choose from them");
   option("neutral-tokens", language.neutral_tokens, "N",
-         "for side effects: half to choose doses, half to test");
+         "of --neutral, for side effects: half to look for doses, half to read them");
   option("sample-tokens", language.sample_tokens, "N", "of each text that is shown; 0: no texts");
   option("bootstrap", protocol.bootstrap, "N", "resamples for an interval");
   option("synthetic", options.synthetic, "compare on a model whose features are known instead");
@@ -163,6 +176,7 @@ int main(int argc, char** argv) {
     validate(options);
     make_folder(options.out);
     require_writable(compare::report_paths(options.out).page);
+    protocol.draws = std::filesystem::path(options.out) / "draws.json";
     const Stopwatch stopwatch;
     const Comparison comparison =
         options.synthetic ? compare_synthetic(options, common) : compare_language(options, common);

@@ -8,11 +8,13 @@
 #include <optional>
 #include <tuple>
 
-#include "apps/compare/p_values.h"
+#include "apps/compare/plan.h"
 #include "apps/compare/report.h"
 #include "apps/compare/rules.h"
+#include "apps/compare/statistics.h"
 #include "apps/compare/synthetic_subject.h"
 #include "core/io/files.h"
+#include "steering/directions/methods.h"
 #include "tests/test_support.h"
 
 using namespace vyx::compare;
@@ -72,18 +74,36 @@ TEST_CASE(
                     [](const std::string& s) { return contains(s, "the neighbour +"); }));
 }
 
-TEST_CASE("[compare] every method is dosed to the level, on one half, and measured on the other") {
+TEST_CASE("[compare] what is reported is read at exactly the level on the test half") {
   SyntheticSubject subject;
+  Measure measure(subject);
   const Comparison comparison = compare(subject, subject.true_autoencoder(), quick());
   for (const MethodResult& method : comparison.methods) {
     CAPTURE(method.name);
     REQUIRE(method.levels.size() == 3);
     for (const Level& level : method.levels) {
-      if (!level.dose.reached) continue;
-      CHECK(level.dose.kl == doctest::Approx(level.level).epsilon(.26));
-      CHECK(level.side_effect.kl_p95 != level.dose.kl);
-      CHECK(level.side_effect.kl_p95 == doctest::Approx(level.level).epsilon(.6));
+      CAPTURE(level.level);
+      if (!level.reached) continue;
+      CHECK(level.found.kl == doctest::Approx(level.level).epsilon(.26));
+      CHECK(level.side_effect.kl_p95 == doctest::Approx(level.level).epsilon(1e-9));
       CHECK(level.side_effect.kl_max >= level.side_effect.kl_p95);
+      CHECK(level.log_kl_error > 0);
+      CHECK(level.log_kl_error < .15);
+    }
+  }
+  // Measured there, a direction has that KL and that effect; each of the controls too.
+  for (const char* name : {"mean", kRandomDirection}) {
+    CAPTURE(name);
+    const MethodResult* method = find_method(comparison, name);
+    const Method again = direction_method(name, method->implicit.mean, comparison.median_norm);
+    for (const Level& level : method->levels) {
+      CAPTURE(level.level);
+      REQUIRE(level.reached);
+      const vyx::Edit edit = again.edit(level.dose);
+      CHECK(measure.kl_p95(edit, Split::test) == doctest::Approx(level.level).epsilon(.03));
+      CHECK(mean(measure.shifts(edit, Split::test)) == doctest::Approx(level.effect).epsilon(.02));
+      // The selection half alone would be off by more.
+      CHECK(level.dose != level.found.dose);
     }
   }
   for (const char* name : {"pca-center", "mean", "logistic"}) {
@@ -91,7 +111,7 @@ TEST_CASE("[compare] every method is dosed to the level, on one half, and measur
     const MethodResult* method = find_method(comparison, name);
     REQUIRE(method != nullptr);
     CHECK(std::all_of(method->levels.begin(), method->levels.end(),
-                      [](const Level& level) { return level.dose.reached; }));
+                      [](const Level& level) { return level.reached; }));
     CHECK(method->anti_steerable == 0);
     CHECK(method->spearman == doctest::Approx(1));
     CHECK(method->wrong_sign < 0);
@@ -107,51 +127,62 @@ TEST_CASE("[compare] the nulls are far below what is planted, and random vectors
   for (const char* name : {"pca-center", "mean", "logistic", kSingleLatent}) {
     CAPTURE(name);
     const MethodResult* method = find_method(comparison, name);
-    CHECK_FALSE(method->nulls.empty());
-    for (const NullResult& null : method->nulls) {
+    CHECK_FALSE(method->nulls.nulls.empty());
+    for (const NullResult& null : method->nulls.nulls) {
       CAPTURE(null.name);
-      CHECK(null.draws.size() == 5);
-      if (null.name == "isotropic vectors") CHECK(null.p == doctest::Approx(1.0 / 6));
+      CHECK(null.draws.size() == (null.name == "foreign contrast sets" ? 2 : 5));
+      if (null.name == "rotation") CHECK(null.p == doctest::Approx(1.0 / 6));
     }
   }
   const auto names = [&](const char* name) {
     std::vector<std::string> result;
-    for (const NullResult& null : find_method(comparison, name)->nulls) result.push_back(null.name);
+    for (const NullResult& null : find_method(comparison, name)->nulls.nulls)
+      result.push_back(null.name);
     return result;
   };
-  CHECK(names("pca-center").size() == 2);  // shuffling labels says nothing about it
-  CHECK(names("mean").size() == 3);
-  CHECK(names(kSingleLatent).size() == 5);
-  CHECK(find_method(comparison, "random direction")->nulls.empty());
+  using Names = std::vector<std::string>;
+  const Names line = {"rotation", "foreign contrast sets", "covariance-matched vectors"};
+  CHECK(names("pca-center") == line);
+  CHECK(names("pca-diff") == line);
+  CHECK(names("mean") ==
+        Names{"rotation", "swapped sides", "foreign contrast sets", "covariance-matched vectors"});
+  CHECK(names(kSingleLatent) == Names{"rotation"});
+  CHECK(names("random direction").empty());
+  CHECK(comparison.shared_draws == 5);
   // 5 draws cannot show p ≤ .01: neither passed nor failed.
-  const auto line =
+  const auto rule =
       std::find_if(comparison.rules.begin(), comparison.rules.end(), [](const PassLine& each) {
-        return each.method == "mean" && contains(each.rule, "isotropic");
+        return each.method == "mean" && contains(each.rule, "rotation");
       });
-  REQUIRE(line != comparison.rules.end());
-  CHECK_FALSE(line->passed.has_value());
-  CHECK(contains(line->detail, "the least that 5 draws can show"));
+  REQUIRE(rule != comparison.rules.end());
+  CHECK_FALSE(rule->passed.has_value());
+  CHECK(contains(rule->detail, "the least that 5 draws can show"));
   CHECK(std::any_of(comparison.notes.begin(), comparison.notes.end(),
                     [](const auto& note) { return contains(note, "no p below 0.1667"); }));
 }
 
-TEST_CASE("[compare] with shuffled labels latents are chosen by shuffled effects") {
+TEST_CASE("[compare] no draw of a null is the concept: 19 draws give the least p there is") {
   SyntheticSubject subject;
-  const Comparison comparison = compare(subject, subject.true_autoencoder(),
-                                        {.nulls = 40, .k = 24, .candidates = 24, .bootstrap = 10});
-  const MethodResult* single = find_method(comparison, kSingleLatent);
-  const auto labels =
-      std::find_if(single->nulls.begin(), single->nulls.end(),
-                   [](const NullResult& null) { return null.name == "shuffled labels"; });
-  REQUIRE(labels != single->nulls.end());
-  // The planted latent wins where most labels of the selection's items happen to be right: in half
-  // of the draws. It is a candidate in three quarters of them, and would win in as many if true
-  // labels chose.
-  const double effect = headline_of(*single, comparison.headline).effect;
-  const auto found = std::count_if(labels->draws.begin(), labels->draws.end(),
-                                   [&](double draw) { return draw > .9 * effect; });
-  CHECK(found > 12);
-  CHECK(found < 26);
+  const Comparison comparison = compare(subject, subject.true_autoencoder(), quick(19));
+  CHECK(comparison.global_p == doctest::Approx(.05));
+  // Swapped sides gave pca-diff the concept, of either sign, in each draw.
+  const double concept_effect =
+      headline_of(*find_method(comparison, kPcaCenter), comparison.headline).effect;
+  for (const MethodResult& method : comparison.methods) {
+    if (method.family != Family::direction) continue;
+    for (const NullResult& null : method.nulls.nulls) {
+      CAPTURE(method.name);
+      CAPTURE(null.name);
+      const auto found = std::count_if(null.draws.begin(), null.draws.end(), [&](double draw) {
+        return std::fabs(draw) > .9 * concept_effect;
+      });
+      CHECK(2 * found <= static_cast<int64_t>(null.draws.size()));
+    }
+  }
+  // It found nothing, and that is what its p says.
+  CHECK(find_method(comparison, "pca-diff")->nulls.p_adjusted > .2);
+  CHECK(find_method(comparison, "mean")->nulls.p_adjusted <= .1);
+  CHECK(find_method(comparison, kSingleLatent)->nulls.p_adjusted == doctest::Approx(.05));
 }
 
 TEST_CASE(
@@ -186,9 +217,9 @@ TEST_CASE(
   const MethodResult& neighbour = *find_method(comparison, "mean of the neighbour");
   CHECK(neighbour.role == Role::foreign_control);
   CHECK(headline_of(neighbour, comparison.headline).interval.low > 0);
-  CHECK(neighbour.nulls.empty());
+  CHECK(neighbour.nulls.nulls.empty());
   CHECK(neighbour.gain_over_foreign.empty());
-  CHECK(neighbour.p_adjusted != 1);
+  CHECK(std::isnan(neighbour.nulls.p_adjusted));
   REQUIRE(latent.gain_over_foreign.size() == 2);
   CHECK(latent.gain_over_foreign[0].over == "mean of the neighbour");
   CHECK(latent.gain_over_foreign[0].difference ==
@@ -220,7 +251,9 @@ TEST_CASE(
     const ContrastActivations& contrast(Split split) const override {
       return pairs_[static_cast<size_t>(split)];
     }
-    at::Tensor other_direction(size_t) override { return features()[0]; }
+    ContrastActivations other_contrast(size_t) override {
+      return {pairs_[0].negative + 4 * features()[0], pairs_[0].negative};
+    }
 
    private:
     ContrastActivations pairs_[3];
@@ -231,11 +264,10 @@ TEST_CASE(
   const Comparison comparison = compare(subject, sae, quick(3));
   double best = -1;
   for (const MethodResult& method : comparison.methods)
-    if (method.role == Role::method && method.name != kPcaCenter)
+    if (method.role == Role::method)
       best = std::max(best, headline_of(method, comparison.headline).effect);
   CHECK(headline_of(*find_method(comparison, "mean of the neighbour"), comparison.headline).effect >
         best + .2);
-  CHECK(comparison.global_p == null_p(best, comparison.global_null));
   CHECK(comparison.global_p > .25);  // the least that 3 draws can show, as the foreign vector would
   const auto line = std::find_if(
       comparison.rules.begin(), comparison.rules.end(),
@@ -333,27 +365,6 @@ TEST_CASE("[compare] the same seed gives the same report, byte for byte") {
   const std::string first = report(3);
   CHECK(first == report(3));
   CHECK(first != report(4));
-}
-
-TEST_CASE("[compare] a frozen random autoencoder keeps norms and biases and nothing else") {
-  SyntheticSubject subject;
-  const auto sae = subject.true_autoencoder();
-  const auto random = frozen_random(sae, 1);
-  CHECK(at::allclose(random.weights.decoder.norm(2, {1}), sae.weights.decoder.norm(2, {1}), 1e-5));
-  CHECK(at::allclose(random.weights.encoder.norm(2, {1}), sae.weights.encoder.norm(2, {1}), 1e-5));
-  CHECK(at::equal(random.weights.encoder_bias, sae.weights.encoder_bias));
-  CHECK(std::fabs(cosine(random.weights.decoder[0], sae.weights.decoder[0])) < .6);
-  CHECK_FALSE(at::allclose(frozen_random(sae, 2).weights.decoder, random.weights.decoder));
-}
-
-TEST_CASE("[compare] vectors that match a covariance vary where the rows do") {
-  at::Tensor rows =
-      at::randn({500, 4}, at::detail::createCPUGenerator(1), at::TensorOptions(at::kDouble)) + 7;
-  rows.select(1, 2).mul_(20);
-  const at::Tensor drawn = covariance_matched_vectors(200, rows, 2);
-  const at::Tensor share = drawn.square().sum(0) / drawn.square().sum();
-  CHECK(share[2].item<double>() > .97);
-  CHECK(isotropic_vectors(200, 4, 2).square().mean(0).max().item<double>() < 1.5);
 }
 
 TEST_CASE("[compare] the report holds every number, and the page stays within its policy") {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <set>
 
-#include "tests/test_support.h"
+#include "tests/torch_support.h"
 
 using namespace vyx::compare;
 using vyx::steering::ContrastSet;

@@ -4,6 +4,7 @@ import csv
 import json
 import pathlib
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def inputs(tmp_path_factory, tiny_model, tiny_pairs):
         "--nulls": 1,
         "--best-k": 2,
         "--candidates": 3,
-        "--neutral-tokens": 64,
+        "--neutral-tokens": 256,
         "--sample-tokens": 6,
         "--bootstrap": 200,
         "--instruction": "Be <b>glad</b>.",
@@ -112,7 +113,8 @@ def test_the_report_has_every_method_and_level(report):
             assert level["effect"] == pytest.approx(np.mean(level["shifts"]))
             assert level["interval"][0] <= level["effect"] <= level["interval"][1]
             if level["reached"]:
-                assert level["selection_kl_p95"] == pytest.approx(level["level"], rel=0.26)
+                assert level["selection"]["kl_p95"] == pytest.approx(level["level"], rel=0.26)
+                assert level["side_effect"]["kl_p95"] == pytest.approx(level["level"], rel=1e-6)
     cosines = np.array(found["cosines"])
     assert np.allclose(np.diag(cosines), 1, atol=1e-6) and np.allclose(cosines, cosines.T)
     for split in ("extraction", "selection", "test"):
@@ -129,14 +131,16 @@ def test_a_null_has_as_many_draws_as_asked_and_says_what_it_cannot_show(report):
         method["name"]: [null["name"] for null in method["nulls"]]
         for method in found["methods"]
     }
-    assert nulls["mean"] == ["isotropic vectors", "covariance-matched vectors", "shuffled labels"]
-    assert nulls["pca-center"] == ["isotropic vectors", "covariance-matched vectors"]
-    assert nulls["best single latent"][2:] == [
-        "shuffled labels", "random latents", "frozen random autoencoder"
-    ]
+    line = ["rotation", "foreign contrast sets", "covariance-matched vectors"]
+    assert nulls["pca-center"] == nulls["pca-diff"] == line
+    assert nulls["mean"] == line[:1] + ["swapped sides"] + line[1:]
+    assert nulls["best single latent"] == ["rotation"]
+    assert nulls["random direction"] == nulls["mean of foreign"] == []
     assert all(
-        len(null["draws"]) == 1 and null["p"] in (0.5, 1) for method in found["methods"]
-        for null in method["nulls"])
+        len(null["draws"]) == 1 and null["p"] in (0.5,
+                                                  1) and null["replaces"] and null["hypothesis"]
+        for method in found["methods"] for null in method["nulls"])
+    assert found["global_null"]["draws"] == 1
     assert any("no p below 0.5000" in note for note in found["notes"])
 
 
@@ -177,10 +181,13 @@ def test_foreign_vectors_are_controls_that_every_method_is_compared_with(report)
     assert not [
         line for line in found["rules"] if line["method"] in ("mean of foreign", "random direction")
     ]
+    assert methods["mean"]["gain_over_mean"] is None
+    assert methods["logistic"]["gain_over_mean"]["over"] == "mean"
     gain, = methods["mean"]["gain_over_foreign"]
     shifts = np.subtract(methods["mean"]["levels"][1]["shifts"], foreign["levels"][1]["shifts"])
     assert gain["over"] == "mean of foreign" and gain["difference"] == pytest.approx(shifts.mean())
-    assert gain["interval"][0] <= gain["difference"] <= gain["interval"][1]
+    assert gain["interval"] == [None, None]  # 4 items: too few for one
+    assert 0.1 < gain["p"] <= 1
 
 
 def test_what_is_not_given_is_not_measured(drivers, inputs, tmp_path):
@@ -199,8 +206,34 @@ def test_what_is_not_given_is_not_measured(drivers, inputs, tmp_path):
 
 def test_the_same_seed_gives_the_same_bytes(drivers, inputs, report, tmp_path):
     drivers.json("vyx-compare", *arguments(inputs), "--out", tmp_path)
-    for name in ("compare.json", "compare.csv", "compare.html"):
+    for name in ("compare.json", "compare.csv", "compare.html", "draws.json"):
         assert (tmp_path / name).read_bytes() == (report / name).read_bytes(), name
+
+
+def test_a_comparison_that_was_killed_goes_on_to_the_same_bytes(drivers, inputs, report, tmp_path):
+    shutil.copytree(report, tmp_path / "again")
+    kept = json.loads((report / "draws.json").read_text())
+    for name in ("compare.json", "compare.csv", "compare.html"):
+        (tmp_path / "again" / name).unlink()
+    kept["draws"] = kept["draws"][::2]  # what was there when it was killed
+    (tmp_path / "again" / "draws.json").write_text(json.dumps(kept))
+    messages = drivers.run("vyx-compare", *arguments(inputs), "--out", tmp_path / "again").stderr
+    assert f"draws.json: goes on from {len(kept['draws'])} draws" in messages
+    for name in ("compare.json", "compare.csv", "compare.html", "draws.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (report / name).read_bytes(), name
+
+
+def test_draws_of_other_inputs_are_not_mixed_in(drivers, inputs, report, tmp_path):
+    (tmp_path / "draws.json").write_bytes((report / "draws.json").read_bytes())
+    messages = drivers.run("vyx-compare", *arguments(inputs, best_k=1), "--out", tmp_path).stderr
+    assert "drawn anew: they are of other inputs or options" in messages
+    kept = [json.loads((folder / "draws.json").read_text()) for folder in (report, tmp_path)]
+    assert kept[0]["digest"] != kept[1]["digest"]
+
+
+def test_no_draw_of_a_null_is_the_concept(drivers, tmp_path):
+    found = drivers.json("vyx-compare", "--synthetic", "--nulls", 19, "--out", tmp_path)
+    assert found["global_null"]["p"] == pytest.approx(0.05)
 
 
 def test_the_page_stands_alone(report):

@@ -1,13 +1,13 @@
 #include "tests/torch_support.h"
 
-#include "apps/compare/continuation_direction.h"
+#include "apps/compare/continuation_contrast.h"
 
 #include <array>
 
 #include "tests/steering/planted_model.h"
 
 using namespace vyx::test;
-using vyx::compare::continuation_direction;
+using vyx::compare::continuation_contrast;
 using vyx::steering::ContinuationPair;
 
 namespace {
@@ -33,28 +33,33 @@ at::Tensor mean_of(vyx::models::LanguageModel& model, const std::string& prompt,
 }  // namespace
 
 TEST_CASE(
-    "[compare.continuation_direction] every pair counts alike, whatever its length, and prompts do "
-    "not count") {
+    "[compare.continuation_contrast] a row is the mean over a continuation's tokens, in the order "
+    "of "
+    "the pairs; prompts do not count") {
   auto model = planted_model();
   const std::vector<ContinuationPair> pairs = {{"How?", "GOOD DAY", "bad"},
                                                {"A LONG PROMPT OF CAPITALS", "Y", "no, never"},
                                                {"b", "YES", "no"}};
   for (const bool chat : {false, true}) {
     CAPTURE(chat);
-    at::Tensor expected = at::zeros({kWidth}, at::kDouble);
-    for (const auto& [prompt, positive, negative] : pairs)
-      expected +=
-          (mean_of(model, prompt, positive, chat) - mean_of(model, prompt, negative, chat)) / 3;
-    const at::Tensor found = continuation_direction(model, pairs, model.block_output(1), chat);
-    CHECK(at::allclose(found, expected, 1e-4, 1e-6));
+    const auto found = continuation_contrast(model, pairs, model.block_output(1), chat);
+    REQUIRE(found.positive.size(0) == 3);
+    for (size_t i = 0; i < pairs.size(); ++i) {
+      CAPTURE(i);
+      const auto row = static_cast<int64_t>(i);
+      const auto& [prompt, positive, negative] = pairs[i];
+      CHECK(at::allclose(found.positive[row], mean_of(model, prompt, positive, chat), 1e-4, 1e-6));
+      CHECK(at::allclose(found.negative[row], mean_of(model, prompt, negative, chat), 1e-4, 1e-6));
+    }
   }
 }
 
-TEST_CASE("[compare.continuation_direction] it is along what is planted") {
+TEST_CASE("[compare.continuation_contrast] it is along what is planted") {
   auto model = planted_model();
   const std::vector<ContinuationPair> pairs = {
       {"a", "GOOD", "good"}, {"b", "DAY", "day"}, {"c", "SUN", "sun"}};
-  const at::Tensor found = continuation_direction(model, pairs, model.block_output(1), false);
+  const auto sides = continuation_contrast(model, pairs, model.block_output(1), false);
+  const at::Tensor found = (sides.positive - sides.negative).mean(0);  // [d]
   const at::Tensor planted = planted_direction().to(at::kDouble);
   CHECK((found.dot(planted) / found.norm()).item<double>() > .9);
 }
