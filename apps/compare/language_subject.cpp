@@ -4,6 +4,7 @@
 #include <ATen/TensorOperators.h>
 
 #include <algorithm>
+#include <set>
 
 #include "apps/compare/continuation_contrast.h"
 #include "core/base/error.h"
@@ -13,12 +14,14 @@
 #include "models/activations/last_token_activations.h"
 #include "models/activations/row_activations.h"
 #include "models/generation/generate.h"
+#include "models/language_model/encode.h"
 
 namespace vyx::compare {
 namespace {
 
 constexpr int64_t kFewestWindows =
-    16;  // of neutral text at least: 8 a half, so that they can be redrawn
+    16;                           // of neutral text at least: 8 a half, so that they can be redrawn
+constexpr size_t kFewGroups = 6;  // 2/2^6 < .05
 
 /// Holds an edit in the model while `run` runs.
 template <class Run>
@@ -30,21 +33,17 @@ auto edited(models::LanguageModel& model, const Site& site, const Edit* edit, Ru
   return result;
 }
 
-/// What `run` gives under each of the edits.
-template <class Run>
-auto under_each(models::LanguageModel& model, const Site& site, Edits edits, const Run& run) {
-  std::vector<decltype(run())> results;
-  for (const Edit* const edit : edits) results.push_back(edited(model, site, edit, run));
-  return results;
-}
-
-/// Activations of every token of `windows` at `site`, without attention sinks [rows, d] float32.
+/// Activations of every token of `windows` at `site`, each behind the model's begin token, without
+/// that and without attention sinks [rows, d] float32.
 at::Tensor activations_of(models::LanguageModel& model, const Site& site,
                           const std::vector<std::vector<models::TokenId>>& windows) {
   std::vector<at::Tensor> rows;
-  for (const auto& window : windows)
-    rows.push_back(models::batch_activations(
-        model, {.ids = at::tensor(window, at::kLong).unsqueeze(0), .mask = {}}, site)[0]);
+  for (const auto& window : windows) {
+    const std::vector<models::TokenId> row = models::with_begin(model, window);
+    const at::Tensor x = models::batch_activations(
+        model, {.ids = at::tensor(row, at::kLong).unsqueeze(0), .mask = {}}, site)[0];
+    rows.push_back(x.slice(0, static_cast<int64_t>(row.size() - window.size())));
+  }
   const at::Tensor all = at::cat(rows);             // [tokens, d]
   const at::Tensor norms = models::row_norms(all);  // [tokens]
   const double limit = models::sink_limit(norms.median().item<double>());
@@ -137,6 +136,12 @@ void LanguageSubject::read_heldout(const LanguageOptions& options) {
     }
     half.preferences =
         std::make_unique<steering::PreferenceMeter>(model_, half.pairs, chat_, first_block_);
+    if (const std::set<size_t> own(half.clusters.begin(), half.clusters.end());
+        own.size() < kFewGroups)
+      notes_.push_back(fmt::format(
+          "The {} has {} pairs of {} prompts: an effect on fewer than {} prompts cannot "
+          "reach p = .05 by flips of signs.",
+          name, half.pairs.size(), own.size(), kFewGroups));
   }
 }
 
@@ -179,9 +184,7 @@ void LanguageSubject::read_choices() {
 }
 
 void LanguageSubject::read_neutral(const LanguageOptions& options) {
-  const models::Tokenizer& tokenizer = model_.tokenizer();
-  const auto tokens =
-      static_cast<int64_t>(tokenizer.encode(inputs_.neutral, {.special_tokens = false}).size());
+  const auto tokens = static_cast<int64_t>(models::encode_text(model_, inputs_.neutral).size());
   if (tokens < 2 * kFewestWindows)
     fail("the neutral text has {} tokens, expected some thousand; give more plain prose", tokens);
   const int64_t used = std::min(tokens, options.neutral_tokens);
@@ -190,8 +193,8 @@ void LanguageSubject::read_neutral(const LanguageOptions& options) {
         "The neutral text has {} tokens, and {} were asked for: doses are the less certain.",
         tokens, options.neutral_tokens));
   const int64_t window = std::min(options.window, used / kFewestWindows);
-  const auto windows = steering::neutral_windows(tokenizer, inputs_.neutral, window,
-                                                 used + options.background_tokens);
+  const auto windows =
+      steering::neutral_windows(model_, inputs_.neutral, window, used + options.background_tokens);
   std::vector<std::vector<models::TokenId>> halves[2], background;
   int64_t placed = 0;
   for (size_t i = 0; i < windows.size(); ++i) {
@@ -218,8 +221,7 @@ void LanguageSubject::read_neutral(const LanguageOptions& options) {
 }
 
 std::vector<std::vector<double>> LanguageSubject::preference(Split split, Edits edits) {
-  return under_each(model_, inputs_.site, edits,
-                    [&] { return half(split).preferences->measure(); });
+  return half(split).preferences->measure(inputs_.site, edits);
 }
 
 at::Tensor LanguageSubject::preference_slopes(Split split) {
@@ -244,11 +246,11 @@ at::Tensor LanguageSubject::preference_slopes(Split split) {
 }
 
 std::vector<steering::NeutralEffect> LanguageSubject::neutral(Split split, Edits edits) {
-  return under_each(model_, inputs_.site, edits, [&] { return half(split).neutral->measure(); });
+  return half(split).neutral->measure(inputs_.site, edits);
 }
 
 std::vector<steering::NeutralEffect> LanguageSubject::neutral_sample(Edits edits) {
-  return under_each(model_, inputs_.site, edits, [&] { return neutral_sample_->measure(); });
+  return neutral_sample_->measure(inputs_.site, edits);
 }
 
 std::vector<size_t> LanguageSubject::neutral_windows(Split split) const {
@@ -265,7 +267,7 @@ std::vector<std::string> LanguageSubject::others() const {
 }
 
 std::vector<std::vector<double>> LanguageSubject::other_preference(size_t other, Edits edits) {
-  return under_each(model_, inputs_.site, edits, [&] { return others_[other]->measure(); });
+  return others_[other]->measure(inputs_.site, edits);
 }
 
 ContrastActivations LanguageSubject::other_contrast(size_t other) {
@@ -273,11 +275,11 @@ ContrastActivations LanguageSubject::other_contrast(size_t other) {
 }
 
 std::vector<std::vector<double>> LanguageSubject::ood_preference(Edits edits) {
-  return under_each(model_, inputs_.site, edits, [&] { return ood_->measure(); });
+  return ood_->measure(inputs_.site, edits);
 }
 
 std::vector<std::vector<double>> LanguageSubject::choices_right(Edits edits) {
-  return under_each(model_, inputs_.site, edits, [&] { return choices_->right(); });
+  return choices_->right(inputs_.site, edits);
 }
 
 std::optional<Instructed> LanguageSubject::instructed() {

@@ -83,6 +83,13 @@ int main(int argc, char** argv) {
     EffectMeter meter(model, read_continuation_pairs(heldout_path), read_text_file(neutral_path),
                       {.chat = chat, .first_block = first_block});
 
+    if (const size_t single = meter.single_token_pairs();
+        single > 0 && options.steer.positions == Positions::generated)
+      common.warn(
+          fmt::format("{} of {} pairs have continuations of one token, which only the prompt "
+                      "predicts: they count in the shift with 0",
+                      single, meter.pairs()));
+
     if (!common.json)
       fmt::print("{:>11} {:>10} {:>9} {:>9} {:>9}\n", "coefficient", "shift", "moved", "KL mean",
                  "KL p95");

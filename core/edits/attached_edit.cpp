@@ -4,6 +4,7 @@
 #include <fmt/ostream.h>
 
 #include <atomic>
+#include <memory>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -29,6 +30,16 @@ at::Tensor broadcast_mask(const at::Tensor& mask, const at::Tensor& x) {
   return mask.to(x.device()).view(shape);
 }
 
+using Edits = std::vector<std::shared_ptr<const Edit>>;  // side by side; null: none
+
+Edits copies_of(std::span<const Edit* const> edits) {
+  if (edits.empty()) fail("found no edit, expected at least one");
+  Edits copies;
+  for (const Edit* const edit : edits)
+    copies.push_back(edit == nullptr ? nullptr : std::make_shared<const Edit>(*edit));
+  return copies;
+}
+
 /// Runs `call`, with the site's name before what it throws.
 template <class Call>
 auto at_site(const Site& site, Call call) {
@@ -47,9 +58,13 @@ struct AttachedEdit::State {
     at::Tensor tensor;  // [batch] or [batch, terms], or a scalar that learns
     double scalar = 1;  // when there is no tensor
 
-    Coefficients(at::Tensor given, const Edit& edit) {
+    Coefficients(at::Tensor given, const Edits& edits) {
       if (!given.defined()) return;
-      const auto terms = static_cast<int64_t>(edit.terms().size());
+      if (edits.size() > 1 && given.dim() > 0)
+        fail("the coefficients are {}, expected a scalar for {} edits side by side",
+             fmt::streamed(given.sizes()), edits.size());
+      const auto terms =
+          static_cast<int64_t>(edits.front() ? edits.front()->terms().size() : size_t{0});
       if (given.dim() > 2 || (given.dim() == 2 && given.size(1) != terms)) {
         fail("the coefficients are {}, expected a scalar, [batch] or [batch, {}]",
              fmt::streamed(given.sizes()), terms);
@@ -67,16 +82,16 @@ struct AttachedEdit::State {
     }
   };
 
-  State(Site at, Edit to_apply, AttachOptions options)
+  State(Site at, Edits to_apply, AttachOptions options)
       : site(std::move(at)),
         positions(options.positions),
-        edit_(std::make_shared<const Edit>(std::move(to_apply))),
+        edits_(std::move(to_apply)),
         coefficients_(
-            at_site(site, [&] { return Coefficients(std::move(options.coefficients), *edit_); })) {}
+            at_site(site, [&] { return Coefficients(std::move(options.coefficients), edits_); })) {}
 
   void set_coefficients(at::Tensor given) {
     const std::lock_guard lock(mutex_);
-    Coefficients next = at_site(site, [&] { return Coefficients(std::move(given), *edit_); });
+    Coefficients next = at_site(site, [&] { return Coefficients(std::move(given), edits_); });
     coefficients_ = std::move(next);
   }
 
@@ -96,33 +111,64 @@ struct AttachedEdit::State {
 
  private:
   at::Tensor edited(const at::Tensor& x, const EditableTokens& tokens) {
-    const auto [edit, coefficients] = at_work(x.device());
-    const at::Tensor y = coefficients.apply(*edit, x);  // [batch, .., d]
+    const auto [edits, coefficients] = at_work(x.device());
+    const at::Tensor y = edits.size() == 1 ? applied(edits.front(), coefficients, x)
+                                           : in_runs(edits, coefficients, x);  // [batch, .., d]
     if (!tokens.mask.defined()) return y;
     const at::Tensor mask = broadcast_mask(tokens.mask, x);
     return y.is_same(x) ? x : at::where(mask, y, x);
   }
 
-  /// What to apply now; the edit moves to the activation's device once, and not at each call.
-  std::pair<std::shared_ptr<const Edit>, Coefficients> at_work(c10::Device device) {
+  static at::Tensor applied(const std::shared_ptr<const Edit>& edit,
+                            const Coefficients& coefficients, const at::Tensor& x) {
+    return edit ? coefficients.apply(*edit, x) : x;
+  }
+
+  static at::Tensor in_runs(const Edits& edits, const Coefficients& coefficients,
+                            const at::Tensor& x) {
+    const auto runs = static_cast<int64_t>(edits.size());
+    if (x.dim() == 0 || x.size(0) == 0 || x.size(0) % runs != 0)
+      fail("the activation is {}, expected rows in {} runs of one length, for as many edits",
+           fmt::streamed(x.sizes()), runs);
+    std::vector<at::Tensor> parts = x.chunk(runs);  // [batch / runs, .., d] each
+    for (size_t i = 0; i < parts.size(); ++i) parts[i] = applied(edits[i], coefficients, parts[i]);
+    return at::cat(parts);
+  }
+
+  /// What to apply now; the edits move to the activation's device once, and not at each call.
+  std::pair<Edits, Coefficients> at_work(c10::Device device) {
     const std::lock_guard lock(mutex_);
-    if (edit_->device() != device) edit_ = std::make_shared<const Edit>(edit_->to(device));
-    return {edit_, coefficients_};
+    for (std::shared_ptr<const Edit>& edit : edits_)
+      if (edit && edit->device() != device) edit = std::make_shared<const Edit>(edit->to(device));
+    return {edits_, coefficients_};
   }
 
   std::mutex mutex_;
-  std::shared_ptr<const Edit> edit_;
+  Edits edits_;
   Coefficients coefficients_;
 };
 
-AttachedEdit attach(HookedModule& module, const Site& site, Edit edit, AttachOptions options) {
+AttachedEdit AttachedEdit::hooked(HookedModule& module, std::shared_ptr<State> state) {
   AttachedEdit attached;
-  attached.state_ =
-      std::make_shared<AttachedEdit::State>(site, std::move(edit), std::move(options));
+  attached.state_ = std::move(state);
   attached.handle_ = module.hook(
-      std::span(&site, 1),
+      std::span(&attached.state_->site, 1),
       [state = attached.state_](const Site&, const c10::IValue& value) { return (*state)(value); });
   return attached;
+}
+
+AttachedEdit attach(HookedModule& module, const Site& site, Edit edit, AttachOptions options) {
+  return AttachedEdit::hooked(
+      module, std::make_shared<AttachedEdit::State>(
+                  site, Edits{std::make_shared<const Edit>(std::move(edit))}, std::move(options)));
+}
+
+AttachedEdit attach(HookedModule& module, const Site& site, std::span<const Edit* const> edits,
+                    Positions positions) {
+  return AttachedEdit::hooked(module,
+                              std::make_shared<AttachedEdit::State>(
+                                  site, at_site(site, [&] { return copies_of(edits); }),
+                                  AttachOptions{.coefficients = {}, .positions = positions}));
 }
 
 uint64_t AttachedEdit::firings() const {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "core/edits/edit.h"
 #include "core/hooks/hooked_module.h"
@@ -31,7 +32,10 @@ class [[nodiscard]] AttachedEdit {
 
  private:
   friend AttachedEdit attach(HookedModule&, const Site&, Edit, AttachOptions);
+  friend AttachedEdit attach(HookedModule&, const Site&, std::span<const Edit* const>, Positions);
   struct State;
+  static AttachedEdit hooked(HookedModule& module, std::shared_ptr<State> state);
+
   std::shared_ptr<State> state_;
   HookHandle handle_;
 };
@@ -41,5 +45,12 @@ class [[nodiscard]] AttachedEdit {
 /// not finite or not the edit's; at run time, naming the site, for an activation or a mask of
 /// another shape. The edit moves to the activation's device once.
 AttachedEdit attach(HookedModule& module, const Site& site, Edit edit, AttachOptions options = {});
+
+/// Several edits side by side, each as it would be alone: the rows of a batch stand in as many runs
+/// of one length as there are edits, and run i gets edit i; null leaves its run as it is.
+/// Coefficients are scalars, for all of them. Throws Error, also at run time for rows that are no
+/// such runs.
+AttachedEdit attach(HookedModule& module, const Site& site, std::span<const Edit* const> edits,
+                    Positions positions = Positions::all);
 
 }  // namespace vyx

@@ -9,6 +9,7 @@
 
 #include "core/base/error.h"
 #include "core/io/digest.h"
+#include "models/language_model/encode.h"
 
 namespace vyx::models {
 namespace {
@@ -34,7 +35,7 @@ class TextInput : public HarvestInput {
         rows_(std::max<int64_t>(options.batch_tokens / options.context, 1)),
         packer_(std::move(source), model.tokenizer(),
                 {.context = options.context,
-                 .begin_token = model.config().tokens.add_bos ? model.config().tokens.bos : -1,
+                 .begin_token = begin_token(model),
                  .pad_token = model.pad_token(),
                  .special_in_text = options.special_in_text}) {}
 

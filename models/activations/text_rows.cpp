@@ -4,6 +4,7 @@
 
 #include "core/base/error.h"
 #include "models/activations/packing.h"
+#include "models/language_model/encode.h"
 
 namespace vyx::models {
 
@@ -16,7 +17,7 @@ std::vector<std::vector<TokenId>> read_text_rows(const LanguageModel& model,
                                  options.context, config.context_length));
   Packer packer(TextSource({files.begin(), files.end()}), model.tokenizer(),
                 {.context = options.context,
-                 .begin_token = config.tokens.add_bos ? config.tokens.bos : -1,
+                 .begin_token = begin_token(model),
                  .pad_token = model.pad_token()});
   auto rows = segments_of(packer, options.max_tokens == 0 ? UINT64_MAX : options.max_tokens);
   if (rows.empty()) fail("{}: found no text, expected some", files.front());

@@ -10,6 +10,7 @@
 #include "core/base/json_guard.h"
 #include "core/base/text.h"
 #include "core/io/line_reader.h"
+#include "models/language_model/encode.h"
 
 namespace vyx::steering {
 namespace {
@@ -68,9 +69,7 @@ ChoiceMeter::ChoiceMeter(models::LanguageModel& model, std::span<const ChoiceIte
     auto& own = choices.emplace_back();
     std::vector<double>& bytes = bytes_.emplace_back();
     for (const std::string& choice : item.choices) {
-      tokens_ += own.emplace_back(model.tokenizer().encode(chat ? choice : " " + choice,
-                                                           {.special_tokens = false}))
-                     .size();
+      tokens_ += own.emplace_back(models::encode_text(model, chat ? choice : " " + choice)).size();
       bytes.push_back(static_cast<double>(choice.size()));
     }
     chance_ += 1 / static_cast<double>(item.choices.size() * items.size());
@@ -96,28 +95,49 @@ ChoiceMeter::ChoiceMeter(models::LanguageModel& model, std::span<const ChoiceIte
   }
 }
 
-std::vector<std::vector<double>> ChoiceMeter::scores() {
-  std::vector<std::vector<double>> scores(answers_.size());
-  for (ItemBatch& batch : batches_) {
-    const at::Tensor likelihoods = batch.choices.log_likelihoods(model_);  // [choices]
-    const auto* next = likelihoods.const_data_ptr<double>();
+void ChoiceMeter::score(ItemBatch& batch, std::span<Scores> scores) {
+  const at::Tensor likelihoods = batch.choices.log_likelihoods(
+      model_, static_cast<int64_t>(scores.size()));  // [copies · choices]
+  const auto* next = likelihoods.const_data_ptr<double>();
+  for (Scores& copy : scores)
     for (const size_t i : batch.items)
-      for (const double bytes : bytes_[i]) scores[i].push_back(*next++ / bytes);
-  }
+      for (const double bytes : bytes_[i]) copy[i].push_back(*next++ / bytes);
+}
+
+std::vector<std::vector<double>> ChoiceMeter::scores() {
+  Scores scores(answers_.size());
+  for (ItemBatch& batch : batches_) score(batch, std::span(&scores, 1));
   return scores;
 }
 
-std::vector<double> ChoiceMeter::right() {
-  const std::vector<std::vector<double>> all = scores();
+std::vector<double> ChoiceMeter::right(const Scores& scores) const {
   std::vector<double> right;
-  for (size_t i = 0; i < all.size(); ++i) {
-    const double own = all[i][answers_[i]];
-    right.push_back(
-        std::count_if(all[i].begin(), all[i].end(), [&](double score) { return own > score; }) +
-            1 ==
-        static_cast<int64_t>(all[i].size()));
+  for (size_t i = 0; i < scores.size(); ++i) {
+    const double own = scores[i][answers_[i]];
+    right.push_back(std::count_if(scores[i].begin(), scores[i].end(),
+                                  [&](double score) { return own > score; }) +
+                        1 ==
+                    static_cast<int64_t>(scores[i].size()));
   }
   return right;
+}
+
+std::vector<double> ChoiceMeter::right() {
+  return right(scores());
+}
+
+std::vector<std::vector<double>> ChoiceMeter::right(const Site& site,
+                                                    std::span<const Edit* const> edits) {
+  std::vector<Scores> scores(edits.size(), Scores(answers_.size()));
+  for (ItemBatch& batch : batches_) {
+    batch.choices.prepare(model_);
+    for_each_run(model_, site, edits, batch.choices.tokens(), [&](size_t first, int64_t count) {
+      score(batch, std::span(scores).subspan(first, static_cast<size_t>(count)));
+    });
+  }
+  std::vector<std::vector<double>> results;
+  for (const Scores& each : scores) results.push_back(right(each));
+  return results;
 }
 
 }  // namespace vyx::steering

@@ -37,6 +37,8 @@ class ChoiceMeter {
   std::vector<std::vector<double>> scores();
   /// [items]: 1 where the right choice's score is above all others', else 0.
   std::vector<double> right();
+  /// As PreferenceMeter::measure: [edits][items].
+  std::vector<std::vector<double>> right(const Site& site, std::span<const Edit* const> edits);
 
   size_t items() const { return answers_.size(); }
   uint64_t tokens() const { return tokens_; }  // that one measurement runs, padding apart
@@ -47,6 +49,10 @@ class ChoiceMeter {
     std::vector<size_t> items;  // of as many choices and like length
     ContinuationBatch choices;
   };
+  using Scores = std::vector<std::vector<double>>;  // [items][choices of the item]
+  /// Adds each copy's scores of the batch's items.
+  void score(ItemBatch& batch, std::span<Scores> scores);
+  std::vector<double> right(const Scores& scores) const;
 
   models::LanguageModel& model_;
   std::vector<size_t> answers_;             // [items]

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "models/language_model/encode.h"
 
 namespace vyx::steering {
 namespace {
@@ -21,16 +22,45 @@ double mean(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
+/// Of all windows, in order.
+NeutralEffect joined(const std::vector<NeutralEffect>& effects) {
+  std::vector<at::Tensor> kl, reverse_kl, loss_rise;
+  for (const NeutralEffect& effect : effects) {
+    kl.push_back(effect.kl);
+    reverse_kl.push_back(effect.reverse_kl);
+    loss_rise.push_back(effect.loss_rise);
+  }
+  return {at::cat(kl), at::cat(reverse_kl), at::cat(loss_rise)};
+}
+
+/// KL, reverse KL and rise of the loss of `logits` [tokens, vocabulary] from the log-probabilities
+/// `unsteered` [tokens, vocabulary], where `next` [tokens] follows: into `sums` [3, tokens].
+void diverge(const at::Tensor& logits, const at::Tensor& unsteered, const at::Tensor& next,
+             const at::Tensor& sums) {
+  const bool cpu = logits.is_cpu();
+  at::parallel_for(
+      0, logits.size(0), cpu ? kCachedTokens : logits.size(0), [&](int64_t first, int64_t last) {
+        const int64_t step = cpu ? kCachedTokens : last - first;
+        for (; first < last; first += step) {
+          const int64_t end = std::min(first + step, last);
+          const at::Tensor before = unsteered.slice(0, first, end),
+                           after = logits.slice(0, first, end).log_softmax(-1),
+                           gain = after - before;           // each [tokens, vocabulary]
+          const at::Tensor to = sums.slice(1, first, end);  // [3, tokens]
+          to[0].copy_((after.exp() * gain).sum(-1, false, at::kDouble));
+          to[1].copy_((before.exp() * gain).sum(-1, false, at::kDouble).neg());
+          to[2].copy_(gain.gather(1, next.slice(0, first, end).unsqueeze(1)).squeeze(1).neg());
+        }
+      });
+}
+
 }  // namespace
 
 EncodedPair encode_pair(const models::LanguageModel& model, const ContinuationPair& pair,
                         bool chat) {
-  const auto text = [&](const std::string& side) {
-    return model.tokenizer().encode(side, {.special_tokens = false});
-  };
   return {.prompt = model.encode_prompt(pair.prompt, chat),
-          .positive = text(pair.positive),
-          .negative = text(pair.negative)};
+          .positive = models::encode_text(model, pair.positive),
+          .negative = models::encode_text(model, pair.negative)};
 }
 
 PreferenceMeter::PreferenceMeter(models::LanguageModel& model,
@@ -45,6 +75,7 @@ PreferenceMeter::PreferenceMeter(models::LanguageModel& model,
     const auto& [prompt, positive, negative] = encoded.emplace_back(encode_pair(model, pair, chat));
     lengths.push_back(
         static_cast<int64_t>(prompt.size() + std::max(positive.size(), negative.size())));
+    if (positive.size() == 1 && negative.size() == 1) ++single_token_pairs_;
     tokens_ += prompt.size() + positive.size() + negative.size();
   }
   for (std::vector<size_t>& members :
@@ -63,20 +94,38 @@ PreferenceMeter::PreferenceMeter(models::LanguageModel& model,
   }
 }
 
-std::vector<double> PreferenceMeter::measure() {
-  std::vector<double> result(pairs_);
-  for (PairBatch& batch : batches_) {
-    const at::Tensor means =
-        batch.continuations.log_likelihoods(model_) / batch.lengths;  // [2 · pairs]
-    for (size_t i = 0; i < batch.pairs.size(); ++i) {
-      const auto row = static_cast<int64_t>(2 * i);
-      result[batch.pairs[i]] = means[row].item<double>() - means[row + 1].item<double>();
+void PreferenceMeter::measure(PairBatch& batch, std::span<std::vector<double>> results) {
+  const auto copies = static_cast<int64_t>(results.size());
+  const at::Tensor means = batch.continuations.log_likelihoods(model_, copies).view({copies, -1}) /
+                           batch.lengths;  // [copies, 2 · pairs]
+  const auto* next = means.const_data_ptr<double>();
+  for (std::vector<double>& result : results)
+    for (const size_t pair : batch.pairs) {
+      result[pair] = next[0] - next[1];
+      next += 2;
     }
-  }
+}
+
+std::vector<double> PreferenceMeter::measure() {
+  std::vector<double> result(pairs());
+  for (PairBatch& batch : batches_) measure(batch, std::span(&result, 1));
   return result;
 }
 
-std::vector<std::vector<models::TokenId>> neutral_windows(const models::Tokenizer& tokenizer,
+std::vector<std::vector<double>> PreferenceMeter::measure(const Site& site,
+                                                          std::span<const Edit* const> edits) {
+  std::vector<std::vector<double>> results(edits.size(), std::vector<double>(pairs()));
+  for (PairBatch& batch : batches_) {
+    batch.continuations.prepare(model_);
+    for_each_run(model_, site, edits, batch.continuations.tokens(),
+                 [&](size_t first, int64_t count) {
+                   measure(batch, std::span(results).subspan(first, static_cast<size_t>(count)));
+                 });
+  }
+  return results;
+}
+
+std::vector<std::vector<models::TokenId>> neutral_windows(const models::LanguageModel& model,
                                                           std::string_view text, int64_t window,
                                                           int64_t max_tokens) {
   if (window < 1 || max_tokens < 1) {
@@ -84,7 +133,7 @@ std::vector<std::vector<models::TokenId>> neutral_windows(const models::Tokenize
         fmt::format("a window of {} and at most {} neutral tokens; expected both to be positive",
                     window, max_tokens));
   }
-  std::vector<models::TokenId> tokens = tokenizer.encode(text, {.special_tokens = false});
+  std::vector<models::TokenId> tokens = models::encode_text(model, text);
   if (tokens.empty()) fail("the neutral text is empty; the side effect needs some plain prose");
   tokens.resize(std::min(tokens.size(), static_cast<size_t>(max_tokens)));
   std::vector<std::vector<models::TokenId>> windows;
@@ -97,30 +146,43 @@ std::vector<std::vector<models::TokenId>> neutral_windows(const models::Tokenize
 }
 
 NeutralMeter::NeutralMeter(models::LanguageModel& model,
-                           std::vector<std::vector<models::TokenId>> windows, int64_t first_block)
+                           std::vector<std::vector<models::TokenId>> windows, int64_t first_block,
+                           int64_t kept_bytes)
     : model_(model), windows_(std::move(windows)) {
+  if (const models::TokenId begin = models::begin_token(model); begin >= 0) lead_.push_back(begin);
   if (windows_.empty())
     fail("there is no neutral text to measure the side effect with; give some plain prose");
+  const bool kept = static_cast<int64_t>(tokens()) * model.config().spec.vocabulary *
+                        static_cast<int64_t>(sizeof(float)) <=
+                    kept_bytes;
   std::map<size_t, std::vector<size_t>> of_length;
   for (size_t i = 0; i < windows_.size(); ++i) of_length[windows_[i].size()].push_back(i);
   for (const auto& [length, members] : of_length) {
     if (length == 0)
       fail("a window of the neutral text is empty; expected at least one token in each");
+    const int64_t context = model.config().context_length;
+    if (static_cast<int64_t>(lead_.size() + length) > context)
+      fail(
+          "a window of the neutral text has {} tokens{}, expected at most the model's context of "
+          "{}",
+          length, lead_.empty() ? "" : " behind the begin token", context);
     const size_t rows = std::max<size_t>(1, kBatchTokens / length);
     for (size_t first = 0; first < members.size(); first += rows) {
       WindowBatch& batch = batches_.emplace_back();
-      batch.input.block = first_block;
+      batch.input.block = batch.lead_input.block = first_block;
       std::vector<std::vector<models::TokenId>> tokens;
       for (size_t i = first; i < std::min(members.size(), first + rows); ++i) {
         batch.windows.push_back(members[i]);
         tokens.push_back(windows_[members[i]]);
       }
       batch.ids = models::make_batch(tokens, models::Padding::right, model.pad_token()).ids;
+      batch.hidden = hidden(batch, 1, {})[0];
       std::vector<at::Tensor> parts;
-      for_each_logits(model_, hidden(batch, {}), [&](int64_t, const at::Tensor& logits) {
-        parts.push_back(logits.log_softmax(-1));
+      for_each_logits(model_, batch.hidden, [&](int64_t, const at::Tensor& logits) {
+        require_finite(logits, "logits of the unsteered model");
+        if (kept) parts.push_back(logits.log_softmax(-1));
       });
-      batch.unsteered = at::cat(parts);
+      if (kept) batch.log_probabilities = at::cat(parts);
     }
   }
 }
@@ -131,80 +193,114 @@ uint64_t NeutralMeter::tokens() const {
   return tokens;
 }
 
-at::Tensor NeutralMeter::hidden(WindowBatch& batch, std::span<const models::TokenId> prefix) {
-  const int64_t rows = batch.ids.size(0), seq = batch.ids.size(1),
-                before = static_cast<int64_t>(prefix.size());
-  models::KvCache cache = model_.make_cache(rows, before + seq);
-  if (prefix.empty())
-    return model_.extend_from(batch.input, cache, {batch.ids, {}}, /*generated=*/true)
-        .flatten(0, 1);
-  const std::vector<models::TokenId> tokens(prefix.begin(), prefix.end());
-  const at::Tensor ids = at::cat({at::tensor(tokens, at::kLong).expand({rows, before}), batch.ids},
-                                 1);  // [rows, before + seq]
-  return model_.extend(cache, {ids, {}}, /*generated=*/true).slice(1, before).flatten(0, 1);
+NeutralMeter::WindowBatch NeutralMeter::part(const WindowBatch& batch, int64_t first,
+                                             int64_t count) {
+  const int64_t seq = batch.ids.size(1);
+  const auto of_tokens = [&](const at::Tensor& tensor) {
+    return tensor.defined() ? tensor.narrow(0, first * seq, count * seq) : tensor;
+  };
+  WindowBatch part = batch;
+  part.windows = {batch.windows.begin() + first, batch.windows.begin() + first + count};
+  part.ids = batch.ids.narrow(0, first, count);
+  if (batch.input.hidden.defined()) part.input.hidden = batch.input.hidden.narrow(0, first, count);
+  part.hidden = of_tokens(batch.hidden);
+  part.log_probabilities = of_tokens(batch.log_probabilities);
+  return part;
+}
+
+at::Tensor NeutralMeter::hidden(WindowBatch& batch, int64_t copies,
+                                std::span<const models::TokenId> prefix) {
+  const at::NoGradGuard no_grad;
+  const int64_t rows = batch.ids.size(0), seq = batch.ids.size(1);
+  std::vector<models::TokenId> lead = lead_;
+  lead.insert(lead.end(), prefix.begin(), prefix.end());
+  const auto before = static_cast<int64_t>(lead.size());
+  models::KvCache cache = model_.make_cache(before > 0 ? copies : copies * rows, before + seq);
+  models::BlockInput of_prefix, behind_prefix;
+  if (before > 0) {
+    const models::Batch first{.ids = at::tensor(lead, at::kLong).unsqueeze(0), .mask = {}};
+    extend_copies(model_, prefix.empty() ? batch.lead_input : of_prefix, cache, first, copies);
+    cache = models::repeat_rows(cache, rows, before + seq);
+  }
+  return extend_copies(model_, prefix.empty() ? batch.input : behind_prefix, cache,
+                       {.ids = batch.ids, .mask = {}}, copies, /*generated=*/true)
+      .reshape({copies, rows * seq, -1});
 }
 
 NeutralEffect NeutralMeter::measure(std::span<const models::TokenId> prefix) {
   std::vector<NeutralEffect> effects(windows_.size());
-  for (WindowBatch& batch : batches_) compare(batch, prefix, effects);
-  std::vector<at::Tensor> kl, reverse_kl, loss_rise;
-  for (const NeutralEffect& effect : effects) {
-    kl.push_back(effect.kl);
-    reverse_kl.push_back(effect.reverse_kl);
-    loss_rise.push_back(effect.loss_rise);
-  }
-  return {at::cat(kl), at::cat(reverse_kl), at::cat(loss_rise)};
+  for (WindowBatch& batch : batches_)
+    compare(batch, hidden(batch, 1, prefix), std::span(&effects, 1));
+  return joined(effects);
 }
 
-/// Puts the effect on each window of the batch in its place.
-void NeutralMeter::compare(WindowBatch& batch, std::span<const models::TokenId> prefix,
-                           std::vector<NeutralEffect>& effects) {
+std::vector<NeutralEffect> NeutralMeter::measure(const Site& site,
+                                                 std::span<const Edit* const> edits) {
+  if (edits.empty()) return {};
+  std::vector<std::vector<NeutralEffect>> effects(edits.size(),
+                                                  std::vector<NeutralEffect>(windows_.size()));
+  for (WindowBatch& batch : batches_) {
+    // As many windows at a time as leave room for all edits.
+    const int64_t rows = batch.ids.size(0), seq = batch.ids.size(1);
+    const int64_t at_once =
+        std::clamp<int64_t>(kBatchTokens / (seq * static_cast<int64_t>(edits.size())), 1, rows);
+    for (int64_t first = 0; first < rows; first += at_once) {
+      WindowBatch windows = part(batch, first, std::min(at_once, rows - first));
+      for_each_run(model_, site, edits, windows.ids.numel(), [&](size_t edit, int64_t count) {
+        compare(windows, hidden(windows, count, {}),
+                std::span(effects).subspan(edit, static_cast<size_t>(count)));
+      });
+    }
+  }
+  std::vector<NeutralEffect> results;
+  for (const std::vector<NeutralEffect>& each : effects) results.push_back(joined(each));
+  return results;
+}
+
+void NeutralMeter::compare(const WindowBatch& batch, const at::Tensor& steered,
+                           std::span<std::vector<NeutralEffect>> effects) {
   const at::NoGradGuard no_grad;
-  const int64_t seq = batch.ids.size(1);
+  const int64_t seq = batch.ids.size(1), tokens = steered.size(1);
+  const auto copies = static_cast<int64_t>(effects.size());
   const at::Tensor next = batch.ids.roll(-1, 1).flatten().to(
       model_.device());  // what follows each token, but for the last of a window
   const at::Tensor sums =
-      at::empty({3, next.size(0)}, next.options().dtype(at::kDouble));  // KL, reverse KL, loss rise
-  const at::Tensor hidden = this->hidden(batch, prefix);                // [rows · seq, d]
-  for_each_logits(model_, hidden, [&](int64_t begin, const at::Tensor& logits) {
-    at::parallel_for(0, logits.size(0), logits.is_cpu() ? kCachedTokens : logits.size(0),
-                     [&](int64_t first, int64_t last) {
-                       const int64_t step = logits.is_cpu() ? kCachedTokens : last - first;
-                       for (; first < last; first += step) {
-                         const int64_t end = std::min(first + step, last);
-                         const at::Tensor steered =
-                             logits.slice(0, first, end).log_softmax(-1);  // [tokens, vocabulary]
-                         const at::Tensor unsteered = batch.unsteered.slice(
-                             0, begin + first, begin + end);  // [tokens, vocabulary]
-                         const at::Tensor gain = steered - unsteered;
-                         const at::Tensor targets =
-                             next.slice(0, begin + first, begin + end).unsqueeze(1);  // [tokens, 1]
-                         const at::Tensor to =
-                             sums.slice(1, begin + first, begin + end);  // [3, tokens]
-                         to[0].copy_((steered.exp() * gain).sum(-1, false, at::kDouble));
-                         to[1].copy_((unsteered.exp() * gain).sum(-1, false, at::kDouble).neg());
-                         to[2].copy_(gain.gather(1, targets).squeeze(1).neg());
-                       }
-                     });
-  });
+      at::empty({copies, 3, tokens}, next.options().dtype(at::kDouble));  // KL, reverse, loss rise
+  const auto against = [&](int64_t first, const at::Tensor& unsteered) {
+    const int64_t last = first + unsteered.size(0);
+    for (int64_t copy = 0; copy < copies; ++copy)
+      diverge(model_.head(steered[copy].slice(0, first, last)), unsteered,
+              next.slice(0, first, last), sums[copy].slice(1, first, last));
+  };
+  if (batch.log_probabilities.defined()) {
+    for (int64_t first = 0; first < tokens; first += kHeadTokens)
+      against(first, batch.log_probabilities.slice(0, first, first + kHeadTokens));
+  } else {
+    for_each_logits(model_, batch.hidden, [&](int64_t first, const at::Tensor& logits) {
+      against(first, logits.log_softmax(-1));
+    });
+  }
+  require_finite(sums, "KL of the edited model on the neutral text",
+                 "; the model as it is gives them: edit with less");
   // Rounding can fall below 0.
   const at::Tensor kl =
-      sums.slice(0, 0, 2).clamp_min(0).cpu().unflatten(1, {-1, seq});             // [2, rows, seq]
-  const at::Tensor rise = sums[2].cpu().unflatten(0, {-1, seq}).slice(1, 0, -1);  // [rows, seq − 1]
-  for (size_t i = 0; i < batch.windows.size(); ++i) {
-    const auto row = static_cast<int64_t>(i);
-    effects[batch.windows[i]] = {
-        .kl = kl[0][row], .reverse_kl = kl[1][row], .loss_rise = rise[row]};
+      sums.slice(1, 0, 2).clamp_min(0).cpu().unflatten(2, {-1, seq});  // [copies, 2, rows, seq]
+  const at::Tensor rise =
+      sums.select(1, 2).cpu().unflatten(1, {-1, seq}).slice(2, 0, -1);  // [copies, rows, seq − 1]
+  for (int64_t copy = 0; copy < copies; ++copy) {
+    for (size_t i = 0; i < batch.windows.size(); ++i) {
+      const auto row = static_cast<int64_t>(i);
+      effects[static_cast<size_t>(copy)][batch.windows[i]] = {
+          .kl = kl[copy][0][row], .reverse_kl = kl[copy][1][row], .loss_rise = rise[copy][row]};
+    }
   }
 }
 
 EffectMeter::EffectMeter(models::LanguageModel& model, std::vector<ContinuationPair> pairs,
                          std::string_view neutral, Options options)
     : preferences_(model, pairs, options.chat, options.first_block),
-      neutral_(
-          model,
-          neutral_windows(model.tokenizer(), neutral, options.window, options.max_neutral_tokens),
-          options.first_block),
+      neutral_(model, neutral_windows(model, neutral, options.window, options.max_neutral_tokens),
+               options.first_block),
       baseline_(preferences_.measure()) {}
 
 double EffectMeter::baseline_preference() const {

@@ -43,8 +43,15 @@ class PreferenceMeter {
                   int64_t first_block = 0);
 
   std::vector<double> measure();  // nats per token
+  /// Of each edit alone at `site`, which is not before `first_block`; null: of nothing. Beside
+  /// other hooks of the model. [edits][pairs]. Many edits are run side by side: each gives what it
+  /// gives alone but for rounding.
+  std::vector<std::vector<double>> measure(const Site& site, std::span<const Edit* const> edits);
   size_t pairs() const { return pairs_; }
   uint64_t tokens() const { return tokens_; }  // that one measurement runs, padding apart
+  /// Pairs whose continuations are both of one token, which is predicted from the prompt alone: an
+  /// edit of Positions::generated cannot move them.
+  size_t single_token_pairs() const { return single_token_pairs_; }
 
  private:
   struct PairBatch {
@@ -53,9 +60,11 @@ class PreferenceMeter {
                          // float64
     ContinuationBatch continuations;
   };
+  /// Puts each copy's preferences in their places of results[copy].
+  void measure(PairBatch& batch, std::span<std::vector<double>> results);
 
   models::LanguageModel& model_;
-  size_t pairs_ = 0;
+  size_t pairs_ = 0, single_token_pairs_ = 0;
   std::vector<PairBatch> batches_;
   uint64_t tokens_ = 0;
 };
@@ -68,23 +77,30 @@ struct NeutralEffect {
   at::Tensor loss_rise;
 };
 
-/// `text` in windows of `window` tokens, of which max_tokens are used. Throws Error when there is
-/// none.
-std::vector<std::vector<models::TokenId>> neutral_windows(const models::Tokenizer& tokenizer,
+/// `text` in windows of `window` tokens, of which max_tokens are used, without a begin token.
+/// Throws Error when there is none.
+std::vector<std::vector<models::TokenId>> neutral_windows(const models::LanguageModel& model,
                                                           std::string_view text, int64_t window,
                                                           int64_t max_tokens);
 
-/// Measures against the model as it is when this is made: make it before steering. Memory is tokens
-/// × vocabulary floats.
+/// Runs each window as a text of its own, behind the model's begin token where it has one, which is
+/// not measured. Measures against the model as it is when this is made: make it before steering.
+/// Memory is tokens × vocabulary floats up to `kept_bytes`, tokens × d beyond: then the unsteered
+/// logits are computed anew, once for all edits that are measured side by side.
 class NeutralMeter {
  public:
-  /// `first_block`: as ContinuationBatch. Throws Error when there is no window or an empty one.
-  NeutralMeter(models::LanguageModel& model, std::vector<std::vector<models::TokenId>> windows,
-               int64_t first_block = 0);
+  static constexpr int64_t kKeptBytes = int64_t{256} << 20;  // 1,365 tokens of 49,152
 
-  /// Of what is hooked in the model now. With a `prefix`, each window stands behind it: the effect
-  /// of a prompt.
+  /// `first_block`: as ContinuationBatch. Throws Error when there is no window, an empty one, or
+  /// one that is longer than the model's context.
+  NeutralMeter(models::LanguageModel& model, std::vector<std::vector<models::TokenId>> windows,
+               int64_t first_block = 0, int64_t kept_bytes = kKeptBytes);
+
+  /// Of what is hooked in the model now. With a `prefix`, each window stands behind it, and it
+  /// behind the begin token: the effect of a prompt. Only the windows count as generated.
   NeutralEffect measure(std::span<const models::TokenId> prefix = {});
+  /// As PreferenceMeter: [edits].
+  std::vector<NeutralEffect> measure(const Site& site, std::span<const Edit* const> edits);
   const std::vector<std::vector<models::TokenId>>& windows() const { return windows_; }
   uint64_t tokens() const;
 
@@ -92,16 +108,22 @@ class NeutralMeter {
   struct WindowBatch {
     std::vector<size_t> windows;  // of one length
     at::Tensor ids;               // [windows, seq]
-    models::BlockInput input;     // of the first block [windows, seq, d]
-    // log-probabilities of the unsteered model [windows · seq, vocabulary] float32.
-    at::Tensor unsteered;
+    // Of the first block: of the begin token [1, 1, d], and of the windows [windows, seq, d].
+    models::BlockInput lead_input, input;
+    // Of the unsteered model: the last block's output [windows · seq, d], and the log-probabilities
+    // [windows · seq, vocabulary] float32, undefined where they are computed anew.
+    at::Tensor hidden, log_probabilities;
   };
-  /// The last block's output [windows · seq, d].
-  at::Tensor hidden(WindowBatch& batch, std::span<const models::TokenId> prefix);
-  void compare(WindowBatch& batch, std::span<const models::TokenId> prefix,
-               std::vector<NeutralEffect>& effects);
+  /// Of a batch, the windows first … first + count.
+  static WindowBatch part(const WindowBatch& batch, int64_t first, int64_t count);
+  /// The last block's output [copies, windows · seq, d].
+  at::Tensor hidden(WindowBatch& batch, int64_t copies, std::span<const models::TokenId> prefix);
+  /// Puts each copy's effect on each window of the batch in its place of effects[copy].
+  void compare(const WindowBatch& batch, const at::Tensor& steered,
+               std::span<std::vector<NeutralEffect>> effects);
 
   models::LanguageModel& model_;
+  std::vector<models::TokenId> lead_;  // the begin token, or nothing
   std::vector<std::vector<models::TokenId>> windows_;
   std::vector<WindowBatch> batches_;
 };
@@ -130,6 +152,9 @@ class EffectMeter {
 
   /// PreferenceMeter::measure().
   std::vector<double> preference() { return preferences_.measure(); }
+  size_t pairs() const { return preferences_.pairs(); }
+  size_t single_token_pairs() const { return preferences_.single_token_pairs(); }
+  uint64_t neutral_tokens() const { return neutral_.tokens(); }
 
  private:
   PreferenceMeter preferences_;

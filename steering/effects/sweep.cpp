@@ -41,6 +41,13 @@ Sweep sweep(models::LanguageModel& model, std::span<const WeightedVector> vector
             EffectMeter& meter, const SweepOptions& options,
             const std::function<void(const SweepRow&)>& on_row) {
   const std::set<double> coefficients = grid(options.coefficients);
+  if (options.steer.positions == Positions::generated &&
+      meter.single_token_pairs() == meter.pairs())
+    fail(
+        "the continuations of all {} pairs are one token long, which the model predicts from the "
+        "prompt: an edit of generated tokens alone comes after it, and shifts nothing; edit all "
+        "positions, or give longer continuations",
+        meter.pairs());
   Sweep result;
   Steering steering = steer(model, vectors, options.steer);
   for (const double coefficient : coefficients) {

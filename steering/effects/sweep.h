@@ -34,6 +34,8 @@ struct Sweep {
 /// The choice among rows that are symmetric about 0.
 std::optional<double> choose_coefficient(std::span<const SweepRow> rows, double max_kl);
 
+/// Throws Error where no coefficient can move a pair: only generated tokens are to be edited, and
+/// all continuations are of one token, which is predicted from the prompt.
 Sweep sweep(models::LanguageModel& model, std::span<const WeightedVector> vectors,
             EffectMeter& meter, const SweepOptions& options = {},
             const std::function<void(const SweepRow&)>& on_row = {});

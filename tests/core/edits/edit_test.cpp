@@ -350,6 +350,35 @@ TEST_CASE("[core.edit] token masks are bool [batch, seq]") {
                  "both are [batch, seq]"));
 }
 
+TEST_CASE("[core.edit] edits side by side are each what it is alone, bit for bit") {
+  HookedModule module = identity();
+  const Edit add({Term::add(kV)}), clamp({Term::clamp(kV, 0.3)}), nothing({Term{.writer = kV}});
+  const std::vector<const Edit*> edits = {&clamp, nullptr, &add, &nothing};
+  const at::Tensor x = random({8, 3, 4}, 9);  // two rows per edit
+  const at::Tensor real = at::rand({8, 3}) < 0.7;
+  AttachedEdit attached = attach(module, kOutput, edits);
+  for (const auto type : {at::kFloat, at::kBFloat16}) {
+    const at::Tensor given = x.to(type);
+    const at::Tensor expected = at::cat({clamp.apply(given.slice(0, 0, 2)), given.slice(0, 2, 4),
+                                         add.apply(given.slice(0, 4, 6)), given.slice(0, 6, 8)});
+    CHECK(same(module.forward({given}).toTensor(), expected));
+    const TokenMaskScope scope({.real = real, .generated = {}});
+    CHECK(same(module.forward({given}).toTensor(), at::where(real.unsqueeze(-1), expected, given)));
+  }
+  CHECK(attached.firings() == 4);
+  attached.set_coefficients(at::scalar_tensor(2.0));
+  CHECK(same(module.forward({x}).toTensor().slice(0, 4, 6),
+             add.apply(x.slice(0, 4, 6), at::scalar_tensor(2.0))));
+
+  CHECK(error_of([&] { module.forward({x.slice(0, 0, 6)}); }) ==
+        ":output: the activation is [6, 3, 4], expected rows in 4 runs of one length, for as many "
+        "edits");
+  CHECK(contains(error_of([&] { attached.set_coefficients(at::ones({8})); }),
+                 "expected a scalar for 4 edits side by side"));
+  CHECK(contains(error_of([&] { (void)attach(module, kOutput, std::span<const Edit* const>{}); }),
+                 "found no edit"));
+}
+
 TEST_CASE("[core.edit] errors of an attached edit name the site") {
   HookedModule module(test::stack());
   const Site site = Site::parse("layers.1");

@@ -4,8 +4,14 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 
+#include "core/edits/attached_edit.h"
+#include "core/hooks/activation.h"
+#include "models/generation/generate.h"
+#include "models/language_model/encode.h"
 #include "steering/edits/steer.h"
+#include "steering/effects/choices.h"
 #include "tests/steering/planted_model.h"
 
 namespace {
@@ -118,32 +124,82 @@ TEST_CASE(
   CHECK(meter.measure().positive_share == 0);
 }
 
+TEST_CASE("[steering.effects] what is measured has the tokens that generation sends") {
+  for (const bool add_bos : {false, true}) {
+    auto model = tiny_model(planted_gguf().set("tokenizer.ggml.add_bos_token", add_bos));
+    CAPTURE(add_bos);
+    CHECK(vyx::models::begin_token(model) == (add_bos ? 1 : -1));
+    std::vector<at::Tensor> seen;  // [rows, seq] each
+    const auto handle = model.module().hook("model.embed_tokens:input",
+                                            [&](const vyx::Site&, const c10::IValue& value) {
+                                              seen.push_back(vyx::activation_of(value)->clone());
+                                              return std::nullopt;
+                                            });
+    for (const bool chat : {false, true}) {
+      CAPTURE(chat);
+      seen.clear();
+      vyx::models::generate(model, "How was it?", {.max_tokens = 1}, chat);
+      const at::Tensor sent = seen.at(0)[0];  // [seq]
+      CHECK((sent[0].item<int64_t>() == 1) ==
+            (add_bos || chat));  // 1: <|im_start|>, the begin token
+
+      seen.clear();
+      const std::vector<ContinuationPair> pairs = {{"How was it?", " GOOD", " bad"}};
+      PreferenceMeter(model, pairs, chat).measure();
+      CHECK(at::equal(seen.at(0)[0], sent));
+      seen.clear();
+      const std::vector<ChoiceItem> questions = {{"How was it?", {"good", "bad"}, 0}};
+      ChoiceMeter(model, questions, chat).right();
+      CHECK(at::equal(seen.at(0)[0], sent));
+      if (chat) continue;
+
+      // A window is a text of its own: what a prompt of this text is.
+      seen.clear();
+      const auto windows = neutral_windows(model, "How was it?", 20, 20);
+      NeutralMeter meter(model, windows);
+      CHECK(at::equal(at::cat(seen, 1)[0], sent));  // the begin token is run first
+      CHECK(meter.tokens() == 11);
+      seen.clear();
+      meter.measure(vyx::models::encode_text(model, "So. "));
+      const at::Tensor read = at::cat(seen, 1);
+      seen.clear();
+      vyx::models::generate(model, "So. How was it?", {.max_tokens = 1});
+      CHECK(at::equal(read, seen.at(0)));
+    }
+  }
+}
+
 TEST_CASE(
     "[steering.effects] KL is that of the steered from the unsteered distribution, over the "
     "windows' tokens") {
-  auto model = planted_model();
   const int64_t window = 20;
-  EffectMeter meter(model, kPairs, kNeutral, {.window = window, .max_neutral_tokens = 50});
-  const auto tokens = model.tokenizer().encode(kNeutral);
-  const auto distributions = [&] {
-    std::vector<at::Tensor> all;
-    for (int64_t first = 0; first < 50; first += window) {
-      const std::array rows{std::vector(tokens.begin() + first,
-                                        tokens.begin() + std::min<int64_t>(first + window, 50))};
-      all.push_back(model.logits(vyx::models::make_batch(rows, vyx::models::Padding::right, 0))[0]
-                        .to(at::kDouble)
-                        .log_softmax(-1));
-    }
-    return at::cat(all);  // [tokens, vocabulary]
-  };
-  const at::Tensor before = distributions();
-  const Steering steering = towards_capitals(model, 1);
-  const at::Tensor after = distributions();
-  const at::Tensor kl = (after.exp() * (after - before)).sum(1);  // [tokens]
-  REQUIRE(kl.size(0) == 50);
-  const Effect effect = meter.measure();
-  CHECK(effect.kl_mean == doctest::Approx(kl.mean().item<double>()).epsilon(1e-3));
-  CHECK(effect.kl_p95 == doctest::Approx(kl.quantile(0.95).item<double>()).epsilon(1e-3));
+  for (const bool add_bos : {false, true}) {
+    CAPTURE(add_bos);
+    auto model = tiny_model(planted_gguf().set("tokenizer.ggml.add_bos_token", add_bos));
+    EffectMeter meter(model, kPairs, kNeutral, {.window = window, .max_neutral_tokens = 50});
+    const auto tokens = model.tokenizer().encode(kNeutral);
+    const auto distributions = [&] {
+      std::vector<at::Tensor> all;
+      for (int64_t first = 0; first < 50; first += window) {
+        std::array rows{std::vector(tokens.begin() + first,
+                                    tokens.begin() + std::min<int64_t>(first + window, 50))};
+        if (add_bos) rows[0].insert(rows[0].begin(), model.config().tokens.bos);
+        all.push_back(model.logits(vyx::models::make_batch(rows, vyx::models::Padding::right, 0))[0]
+                          .slice(0, add_bos ? 1 : 0)  // the begin token is not measured
+                          .to(at::kDouble)
+                          .log_softmax(-1));
+      }
+      return at::cat(all);  // [tokens, vocabulary]
+    };
+    const at::Tensor before = distributions();
+    const Steering steering = towards_capitals(model, 1);
+    const at::Tensor after = distributions();
+    const at::Tensor kl = (after.exp() * (after - before)).sum(1);  // [tokens]
+    REQUIRE(kl.size(0) == 50);
+    const Effect effect = meter.measure();
+    CHECK(effect.kl_mean == doctest::Approx(kl.mean().item<double>()).epsilon(1e-3));
+    CHECK(effect.kl_p95 == doctest::Approx(kl.quantile(0.95).item<double>()).epsilon(1e-3));
+  }
 }
 
 TEST_CASE(
@@ -172,6 +228,101 @@ TEST_CASE(
     CHECK(effect.kl_mean == expected.kl_mean);
     CHECK(effect.kl_p95 == expected.kl_p95);
   }
+}
+
+TEST_CASE(
+    "[steering.effects] prompts that begin alike, and continuations of one token, are measured as "
+    "each alone") {
+  auto model = planted_model();
+  const std::string beginning = "You write of the sea and of ships. ";
+  std::vector<ContinuationPair> pairs;
+  for (const ContinuationPair& pair : kPairs)
+    pairs.push_back({beginning + pair.prompt, pair.positive, pair.negative});
+  std::vector<ContinuationPair> short_pairs = {{beginning + "And", "B", "b"},
+                                               {beginning + "Or so", "C", "c"}};
+  for (const auto& some : {pairs, short_pairs}) {
+    for (const int64_t first_block : {0, 1}) {
+      PreferenceMeter meter(model, some, false, first_block);
+      const std::vector<WeightedVector> vectors = {{vector_at({"model.layers.1:output"}), 1.5, ""}};
+      const Steering steering = steer(model, vectors, {});
+      for (int round = 0; round < 2; ++round) {  // the second one begins at the block
+        const std::vector<double> preference = meter.measure();
+        for (size_t i = 0; i < some.size(); ++i) {
+          CAPTURE(i);
+          CHECK(preference[i] ==
+                doctest::Approx(likelihood(model, some[i].prompt, some[i].positive, false) -
+                                likelihood(model, some[i].prompt, some[i].negative, false))
+                    .epsilon(1e-4));
+        }
+      }
+    }
+  }
+  CHECK(PreferenceMeter(model, pairs, false).single_token_pairs() == 1);
+  CHECK(PreferenceMeter(model, short_pairs, false).single_token_pairs() == 2);
+}
+
+TEST_CASE("[steering.effects] edits that are measured side by side give what each gives alone") {
+  auto model = planted_model();
+  const vyx::Site site = vyx::Site::parse("model.layers.1:output");
+  std::vector<vyx::Edit> edits;
+  for (int i = 0; i < 45; ++i)  // more than one forward holds
+    edits.push_back(i % 3 == 0
+                        ? vyx::Edit({vyx::Term::clamp(planted_direction(), 0.2 * i)})
+                        : vyx::Edit({vyx::Term::add(planted_direction() * (0.1 * i - 1.5))}));
+  std::vector<const vyx::Edit*> pointers = {nullptr};
+  for (const vyx::Edit& edit : edits) pointers.push_back(&edit);
+  const std::vector<ChoiceItem> questions = {{"Which?", {" A", " bee", "C c"}, 0},
+                                             {"And now, which of them?", {"yes", "NO"}, 1}};
+  const auto windows = neutral_windows(model, kNeutral, 20, 50);
+  for (const int64_t first_block : {0, 1}) {
+    CAPTURE(first_block);
+    PreferenceMeter preferences(model, kPairs, true, first_block);
+    NeutralMeter neutral(model, windows, first_block),
+        forgetful(model, windows, first_block, /*kept_bytes=*/0);
+    ChoiceMeter choices(model, questions, true, first_block);
+    for (const size_t count : {size_t{3}, pointers.size()}) {
+      CAPTURE(count);
+      const std::span<const vyx::Edit* const> some = std::span(pointers).first(count);
+      const auto found = preferences.measure(site, some);
+      const auto effects = neutral.measure(site, some), anew = forgetful.measure(site, some);
+      const auto right = choices.right(site, some);
+      REQUIRE(found.size() == count);
+      REQUIRE(effects.size() == count);
+      CHECK(found == preferences.measure(site, some));  // the same batches: the same numbers
+      for (size_t i = 0; i < count; ++i) {
+        CAPTURE(i);
+        std::optional<vyx::AttachedEdit> alone;
+        if (some[i] != nullptr) alone.emplace(vyx::attach(model.module(), site, *some[i]));
+        const std::vector<double> preference = preferences.measure();
+        for (size_t pair = 0; pair < preference.size(); ++pair)
+          CHECK(found[i][pair] == doctest::Approx(preference[pair]).epsilon(1e-5));
+        const NeutralEffect effect = neutral.measure();
+        for (const NeutralEffect* other : {&effects[i], &anew[i]}) {
+          CHECK(at::allclose(other->kl, effect.kl, 1e-4, 1e-6));
+          CHECK(at::allclose(other->reverse_kl, effect.reverse_kl, 1e-4, 1e-6));
+          CHECK(at::allclose(other->loss_rise, effect.loss_rise, 1e-4, 1e-6));
+        }
+        CHECK(right[i] == choices.right());
+      }
+    }
+    CHECK(preferences.measure(site, {}).empty());
+    CHECK(neutral.measure(site, {}).empty());
+  }
+}
+
+TEST_CASE("[steering.effects] what is not finite while steering is an error, not a number") {
+  auto model = planted_model();
+  PreferenceMeter preferences(model, kPairs, true);
+  NeutralMeter neutral(model, neutral_windows(model, kNeutral, 20, 50));
+  const auto spoilt = model.module().hook(
+      "model.layers.1",
+      [](const vyx::Site&, const c10::IValue& value) -> std::optional<c10::IValue> {
+        return value.toTensor() / 0;
+      });
+  CHECK(contains(error_of([&] { preferences.measure(); }), "not finite"));
+  CHECK(contains(error_of([&] { neutral.measure(); }), "not finite"));
+  CHECK(contains(error_of([&] { NeutralMeter(model, neutral_windows(model, kNeutral, 20, 50)); }),
+                 "unsteered model"));
 }
 
 TEST_CASE("[steering.effects] an edit of generated tokens alone is measured too") {

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "models/generation/generate.h"
 #include "tests/steering/planted_model.h"
 
 namespace {
@@ -62,6 +63,34 @@ TEST_CASE("[steering.sweep] the strongest coefficient is chosen whose two signs 
   CHECK(swept.run({.coefficients = coefficients, .max_kl = (worst_at_1 + worst_at_2) / 2}).chosen ==
         1);
   CHECK_FALSE(swept.run({.coefficients = coefficients, .max_kl = 1e-9}).chosen);
+}
+
+TEST_CASE("[steering.sweep] continuations of one token are not swept with generated tokens alone") {
+  auto model = planted_model();
+  const std::vector<WeightedVector> vectors = {{vector_at({"model.layers.1:output"}), 1, ""}};
+  const SweepOptions options{.coefficients = {4},
+                             .steer = {.positions = vyx::Positions::generated}};
+  std::vector<ContinuationPair> pairs = {{"I feel", "A", "a"}, {"The food was", "B", "b"}};
+  EffectMeter all(model, pairs, "Some canals carry boats.");
+  CHECK(contains(error_of([&] { sweep(model, vectors, all, options); }),
+                 "all 2 pairs are one token long"));
+  // What generation does: the first token is predicted from the prompt, which is not edited.
+  const auto first_token = [&] {
+    return vyx::models::generate(model, "I feel", {.max_tokens = 1}).rows[0].tokens;
+  };
+  const auto plain = first_token();
+  Steering steering = steer(model, vectors, options.steer);
+  steering.set_scale(50);
+  CHECK(first_token() == plain);
+  CHECK(steering.firings() == 0);
+  const std::vector<double> preference = all.preference();
+  steering.set_scale(0);
+  CHECK(all.preference() == preference);
+
+  pairs.push_back({"And", "CD", "cd"});
+  EffectMeter some(model, pairs, "Some canals carry boats.");
+  CHECK(some.single_token_pairs() == 2);
+  CHECK(sweep(model, vectors, some, options).rows.back().effect.shift > 0.01);
 }
 
 TEST_CASE("[steering.sweep] both signs must move the preference their own way") {
