@@ -140,6 +140,7 @@ int main(int argc, char** argv) {
          "steps.sweep.options.max-kl; may be given more than once");
   option("dry-run", options.dry_run, "show the command of each step, and run none");
   option("verify", options.verify, "FOLDER", "run that run again and compare, bit by bit");
+  option.writes("out");
   driver.result({{"out", "the run's folder"},
                  {"cells", "of the grid"},
                  {"done", "cells with a row in results.jsonl"},

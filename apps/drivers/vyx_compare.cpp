@@ -169,6 +169,7 @@ int main(int argc, char** argv) {
   option("bootstrap", protocol.bootstrap, "N", "resamples for an interval");
   option("synthetic", options.synthetic, "compare on a model whose features are known instead");
   option("out,o", options.out, "FOLDER", "for the report", apps::kRequired);
+  option.writes("out");
   list_keys(driver);
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {

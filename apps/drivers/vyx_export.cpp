@@ -141,6 +141,7 @@ int main(int argc, char** argv) {
          "multiplies all vectors and what latents add, until set_coefficient is called");
   options.vectors.add_to(driver, /*with_positions=*/false);
   options.latents.add_to(driver, /*with_sae=*/false);
+  option.writes("out");
   driver.result({{"model", "the archive"},
                  {"sites", "where it is edited"},
                  {"latents", "as given"},

@@ -144,6 +144,7 @@ int main(int argc, char** argv) {
   option("separator", text_options.separator, "LINE",
          "of plain text: a line that ends a document (% in fortunes)");
   option("shard-megabytes", shard_megabytes, "N", "of a shard; a killed harvest loses one at most");
+  option.writes("out");
   driver.result(
       {{"store", "the folder"},
        {"rows", "that are in it"},

@@ -101,6 +101,8 @@ int main(int argc, char** argv) {
          apps::kRequired);
   option("gguf", options.gguf, "FILE",
          "the mean as a control vector, for vyx, llama.cpp and repeng");
+  option.writes("out");
+  option.writes("gguf");
   driver.result({{"site", ""},
                  {"latents", "as given"},
                  {"tokens", "that v was measured at"},

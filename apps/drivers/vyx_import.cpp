@@ -31,6 +31,7 @@ int main(int argc, char** argv) {
   option("out,o", out, "FILE", "the archive to write", apps::kRequired);
   option("dtype", dtype, "TYPE", "of the weights: float32, bfloat16 or float16");
   driver.positional("source");
+  option.writes("out");
   driver.result({{"model", "the archive"},
                  {"name", "as the GGUF file has it"},
                  {"architecture", "such as llama"},

@@ -97,6 +97,8 @@ int main(int argc, char** argv) {
   option("latents-out", options.latents, "FILE",
          "safetensors of each latent's firings and largest activation on the rows");
   option("out,o", options.out, "FILE", "what --json prints, as a file");
+  option.writes("out");
+  option.writes("latents-out");
   driver.result(
       {{"sae", "as given"},
        {"architecture", "such as topk"},

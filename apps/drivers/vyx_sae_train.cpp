@@ -126,6 +126,7 @@ int main(int argc, char** argv) {
   option("resume", resume, "go on from the newest checkpoint");
   option("overwrite", overwrite, "start again, whatever --out holds");
   apps::RecipeOptions recipe_options(driver);
+  option.writes("out");
   driver.result({{"out", "the folder"},
                  {"finished", "false: stopped by a signal, and saved"},
                  {"step", "the last one"},

@@ -63,6 +63,7 @@ int main(int argc, char** argv) {
          "block but the first");
   option("out,o", out, "FILE", "the control vector to write", apps::kRequired);
   option("batch-tokens", options.activations.max_batch_tokens, "N", "tokens per forward, at most");
+  option.writes("out");
   driver.result(
       {{"vector", "the file"},
        {"method", ""},

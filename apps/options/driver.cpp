@@ -13,6 +13,7 @@
 #include "core/base/error.h"
 #include "core/base/nearest.h"
 #include "core/base/version.h"
+#include "core/io/overwriting.h"
 
 namespace vyx::apps {
 namespace {
@@ -31,6 +32,30 @@ std::string first_line(std::string text) {
 void flush_stdout() {
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
     fail("stdout: cannot write; the output is not complete");
+}
+
+// What an option of paths was given, without the "=C" of FILE[=C].
+std::vector<PathArgument> paths_of(const OptionRow& row, const po::variables_map& values) {
+  if (!row.is_path() || values.count(row.name) == 0) return {};
+  const boost::any& value = values[row.name].value();
+  std::vector<std::string> texts;
+  if (const auto* one = boost::any_cast<std::string>(&value)) texts = {*one};
+  if (const auto* many = boost::any_cast<std::vector<std::string>>(&value)) texts = *many;
+  std::vector<PathArgument> paths;
+  for (std::string& text : texts) {
+    if (row.unit.ends_with("[=C]")) text = text.substr(0, text.rfind('='));
+    if (!text.empty()) paths.push_back({"--" + row.name, text});
+  }
+  return paths;
+}
+
+// Before the work: nothing that is read is written.
+void guard_paths(const OptionTable& options, const po::variables_map& values) {
+  std::vector<PathArgument> inputs, outputs;
+  for (const OptionRow& row : options.rows())
+    for (PathArgument& path : paths_of(row, values))
+      (row.written ? outputs : inputs).push_back(std::move(path));
+  refuse_overwriting(outputs, inputs);
 }
 
 }  // namespace
@@ -85,6 +110,7 @@ int Driver::parse_and_work(int argc, char** argv,
   } else {
     po::notify(values);
     common_.apply();
+    guard_paths(own_, values);
     const Json result = work(common_);
     if (common_.json) fmt::print("{}\n", with_version(result).dump(2));
   }

@@ -84,6 +84,7 @@ Json option_json(const OptionRow& row) {
             {"help", row.help}};
   if (!row.unit.empty()) json["value"] = row.unit;
   if (row.standard) json["default"] = *row.standard;
+  if (row.is_path()) json["written"] = row.written;
   return json;
 }
 

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 #include <boost/program_options.hpp>
 
+#include <algorithm>
 #include <concepts>
 #include <cstdint>
+#include <stdexcept>
 #include <utility>
 
 namespace vyx::apps {
@@ -74,6 +76,18 @@ void OptionTable::on(std::string names, std::function<void(const T&)> take, std:
                      std::string help) {
   auto* value = po::value<T>()->notifier(std::move(take));
   add(names, value, row_of(kTypeOf<T>, std::move(unit), std::move(help)));
+}
+
+bool OptionRow::is_path() const {
+  return unit.starts_with("FILE") || unit.starts_with("FOLDER") || unit.starts_with("PATH");
+}
+
+void OptionTable::writes(std::string_view name) {
+  const auto row = std::find_if(rows_.begin(), rows_.end(),
+                                [&](const OptionRow& each) { return each.name == name; });
+  if (row == rows_.end() || !row->is_path())
+    throw std::logic_error(fmt::format("--{} is no path", name));
+  row->written = true;
 }
 
 void OptionTable::on(std::string names, std::function<void()> take, std::string help) {

@@ -34,6 +34,10 @@ struct OptionRow {
   bool many = false;                    // a list: may be given more than once
   bool required = false;
   std::string help;
+  bool written = false;  // a path that the program writes to
+
+  /// Whether the value is a path: FILE, FOLDER or PATH.
+  bool is_path() const;
 };
 
 /// Fields are of type int, int64_t, uint64_t, double or std::string; switches are bool.
@@ -65,6 +69,9 @@ class OptionTable {
           std::string help);
   /// A switch that calls `take` when it is given.
   void on(std::string names, std::function<void()> take, std::string help);
+
+  /// The option is a path that is written: all other paths are read, and none may be both.
+  void writes(std::string_view name);
 
   const std::vector<OptionRow>& rows() const { return rows_; }
   const po::options_description& parser() const { return *parser_; }
