@@ -10,10 +10,12 @@
 #include <new>
 #include <utility>
 
+#include "apps/options/stop_signal.h"
 #include "core/base/error.h"
 #include "core/base/nearest.h"
 #include "core/base/version.h"
 #include "core/io/overwriting.h"
+#include "core/io/temporary_files.h"
 
 namespace vyx::apps {
 namespace {
@@ -49,13 +51,23 @@ std::vector<PathArgument> paths_of(const OptionRow& row, const po::variables_map
   return paths;
 }
 
-// Before the work: nothing that is read is written.
-void guard_paths(const OptionTable& options, const po::variables_map& values) {
+// Before the work: nothing that is read is written. What killed runs left where this one writes is
+// removed.
+void guard_paths(const OptionTable& options, const po::variables_map& values,
+                 const CommonOptions& common) {
   std::vector<PathArgument> inputs, outputs;
   for (const OptionRow& row : options.rows())
     for (PathArgument& path : paths_of(row, values))
       (row.written ? outputs : inputs).push_back(std::move(path));
   refuse_overwriting(outputs, inputs);
+  for (const PathArgument& output : outputs) {
+    std::error_code ignored;
+    const bool folder = std::filesystem::is_directory(output.path, ignored);
+    for (const Leftover& leftover : remove_leftovers(
+             folder ? output.path : std::filesystem::absolute(output.path).parent_path()))
+      common.warn(fmt::format("{}: removed {} bytes that a killed program left",
+                              leftover.path.string(), leftover.bytes));
+  }
 }
 
 }  // namespace
@@ -110,7 +122,7 @@ int Driver::parse_and_work(int argc, char** argv,
   } else {
     po::notify(values);
     common_.apply();
-    guard_paths(own_, values);
+    guard_paths(own_, values, common_);
     const Json result = work(common_);
     if (common_.json) fmt::print("{}\n", with_version(result).dump(2));
   }
@@ -127,6 +139,7 @@ int Driver::run(int argc, char** argv, const std::function<Json(const CommonOpti
     return code;
   };
   try {
+    end_at_stop_signals();
     return parse_and_work(argc, argv, work);
   } catch (const UsageError& error) {
     return report(error.what(), kWrongUsage);

@@ -1,6 +1,7 @@
 #include "core/io/files.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,10 +10,10 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <random>
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/io/temporary_files.h"
 
 namespace vyx {
 namespace {
@@ -183,14 +184,16 @@ AtomicFile::AtomicFile(std::filesystem::path path, FileSystem& fs)
     fail_unchanged(path_, std::strerror(errno));
   }
 
-  std::random_device random;
   std::filesystem::path name;
   do {
-    name = folder_of(target_) / fmt::format(".tmp-{}-{:08x}", ::getpid(), random());
+    name = temporary_name(folder_of(target_));
+    remember_temporary(name);
     fd_ = retry([&] { return fs_.open_exclusive(name.c_str()); });
+    if (fd_ < 0) forget_temporary(name);
   } while (fd_ < 0 && errno == EEXIST);
   if (fd_ < 0 && errno == ENOENT) fail_unchanged(path_, "its folder does not exist; make it first");
   if (fd_ < 0) fail_unchanged(path_, std::strerror(errno));
+  ::flock(fd_, LOCK_EX | LOCK_NB);  // says that its writer lives, also to another container
   temporary_ = std::move(name);
   if (exists && ::fchmod(fd_, old.st_mode & 07777) != 0) fail_and_discard();
 }
@@ -235,6 +238,7 @@ void AtomicFile::commit() {
   // Whatever close returns, the descriptor is gone. EINTR loses nothing, since the data are synced.
   if (fs_.close(std::exchange(fd_, -1)) != 0 && errno != EINTR) fail_and_discard();
   if (fs_.rename(temporary_.c_str(), target_.c_str()) != 0) fail_and_discard();
+  forget_temporary(temporary_);
   temporary_.clear();
   // Some file systems cannot sync a folder (EINVAL); nothing more can be done there.
   const std::filesystem::path folder = folder_of(target_);
@@ -251,7 +255,10 @@ void AtomicFile::fail_and_discard() {
 
 void AtomicFile::discard() noexcept {
   if (fd_ >= 0) fs_.close(std::exchange(fd_, -1));
-  if (!temporary_.empty()) fs_.unlink(temporary_.c_str());
+  if (!temporary_.empty()) {
+    fs_.unlink(temporary_.c_str());
+    forget_temporary(temporary_);
+  }
   temporary_.clear();
 }
 
