@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <exception>
 #include <new>
+#include <stdexcept>
 #include <utility>
 
 #include "apps/options/stop_signal.h"
@@ -34,6 +35,11 @@ std::string first_line(std::string text) {
 void flush_stdout() {
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
     fail("stdout: cannot write; the output is not complete");
+}
+
+// LibTorch's allocator throws an error like any other.
+bool is_out_of_memory(const std::string& message) {
+  return message.find("DefaultCPUAllocator: ") != std::string::npos;
 }
 
 // What an option of paths was given, without the "=C" of FILE[=C].
@@ -138,6 +144,7 @@ int Driver::run(int argc, char** argv, const std::function<Json(const CommonOpti
                code == kWrongUsage ? "; see " + program_.name + " --help" : "");
     return code;
   };
+  constexpr const char* kOutOfMemory = "out of memory; try a smaller batch or a smaller model";
   try {
     end_at_stop_signals();
     return parse_and_work(argc, argv, work);
@@ -146,9 +153,12 @@ int Driver::run(int argc, char** argv, const std::function<Json(const CommonOpti
   } catch (const po::error& error) {
     return report(error.what(), kWrongUsage);
   } catch (const std::bad_alloc&) {
-    return report("out of memory; try a smaller batch or a smaller model", kFailed);
+    return report(kOutOfMemory, kFailed);
+  } catch (const std::length_error&) {  // a container beyond what can be
+    return report(kOutOfMemory, kFailed);
   } catch (const std::exception& error) {
-    return report(first_line(error.what()), kFailed);
+    return report(is_out_of_memory(error.what()) ? kOutOfMemory : first_line(error.what()),
+                  kFailed);
   }
 }
 

@@ -35,6 +35,9 @@ constexpr std::pair<ElementType, at::ScalarType> kTypes[] = {
     {ElementType::f8_e4m3, at::kFloat8_e4m3fn},
     {ElementType::f8_e5m2, at::kFloat8_e5m2}};
 
+// What the tensors of a torch archive may take together: a few views of each record.
+constexpr uint64_t kMaxCopies = 4, kMaxCopiedBytes = 16u << 20;
+
 /// A copy, since data in a file may begin at any byte, and the file may be closed.
 at::Tensor copy(ElementType type, at::IntArrayRef shape, std::span<const std::byte> data,
                 std::string_view source, std::string_view name) {
@@ -47,6 +50,37 @@ at::Tensor copy(ElementType type, at::IntArrayRef shape, std::span<const std::by
     fail("{}: tensor {}: found {} bytes, expected {}", source, quote(name), data.size(),
          tensor.nbytes());
   if (!data.empty()) std::memcpy(tensor.mutable_data_ptr(), data.data(), data.size());
+  return tensor;
+}
+
+/// A copy of a view of a storage, of the view's elements alone.
+at::Tensor copy(const TorchTensor& view, const std::string& source, const std::string& name) {
+  const uint64_t bytes = bits_of(view.type) / 8, count = *element_count(view.shape);
+  uint64_t reach = 0;  // of the last element, from the first
+  for (size_t i = 0; i < view.shape.size(); ++i)
+    if (count > 0) reach += static_cast<uint64_t>((view.shape[i] - 1) * view.strides[i]);
+  const auto part = count == 0 ? view.storage.first(0)
+                               : view.storage.subspan(static_cast<uint64_t>(view.offset) * bytes,
+                                                      (reach + 1) * bytes);
+  if (reach + 1 == count || count == 0) {
+    const auto elements = static_cast<int64_t>(count);
+    return copy(view.type, {elements}, part, source, name)
+        .as_strided(view.shape, view.strides)
+        .contiguous();
+  }
+  // With gaps: element by element, since the data in a file may begin at any byte.
+  at::Tensor tensor = copy(view.type, {0}, {}, source, name).resize_(view.shape);
+  auto* out = static_cast<std::byte*>(tensor.mutable_data_ptr());
+  std::vector<int64_t> at(view.shape.size());
+  for (uint64_t i = 0, from = 0; i < count; ++i, out += bytes) {
+    std::memcpy(out, part.data() + from * bytes, bytes);
+    for (size_t k = at.size(); k-- > 0;) {
+      from += static_cast<uint64_t>(view.strides[k]);
+      if (++at[k] < view.shape[k]) break;
+      from -= static_cast<uint64_t>(view.shape[k] * view.strides[k]);
+      at[k] = 0;
+    }
+  }
   return tensor;
 }
 
@@ -143,11 +177,15 @@ TorchContent read_torch(const std::filesystem::path& path) {
   TorchArchive archive = parse_torch_archive(file.bytes(), path.string());
   TorchContent content;
   content.values = std::move(archive.values);
+  // Each tensor is a copy, and a record may be referred to any number of times.
+  const uint64_t most = kMaxCopies * file.bytes().size() + kMaxCopiedBytes;
+  uint64_t bytes = 0;
   for (const auto& [name, view] : archive.tensors) {
-    const auto elements = static_cast<int64_t>(view.storage.size() * 8 / bits_of(view.type));
-    const at::Tensor storage = copy(view.type, {elements}, view.storage, path.string(), name);
-    content.tensors.emplace(name, storage.as_strided(view.shape, view.strides, view.offset)
-                                      .clone(at::MemoryFormat::Contiguous));
+    bytes += *byte_count(view.type, view.shape);
+    if (bytes > most)
+      fail("{}: found tensors of more than {} bytes in a file of {}, expected at most that",
+           path.string(), most, file.bytes().size());
+    content.tensors.emplace(name, copy(view, path.string(), name));
   }
   return content;
 }

@@ -23,6 +23,8 @@ namespace {
 using namespace torch_pickle;
 
 constexpr size_t kMaxDepth = 64, kMaxValues = 100'000, kMaxDimensions = 8;
+// A text is written once and may be referred to any number of times; each is a copy here.
+constexpr size_t kMaxTextBytes = 8u << 20;
 
 enum class Kind {
   none,
@@ -353,6 +355,11 @@ class Unpickler {
     if (++flattened_ > kMaxValues)
       refuse(fmt::format("more than {} values", kMaxValues), "at most that");
     const Value& value = values_[ref];
+    text_bytes_ += path.size() + value.text.size();
+    if (text_bytes_ > kMaxTextBytes)
+      refuse(fmt::format("more than {} bytes of text, counted each time that they are referred to",
+                         kMaxTextBytes),
+             "at most that");
     const auto member = [&](const std::string& key) {
       return path.empty() ? key : path + '.' + key;
     };
@@ -410,7 +417,7 @@ class Unpickler {
   std::vector<Ref> stack_;
   std::vector<size_t> marks_;  // sizes of the stack
   std::map<uint32_t, Ref> memo_;
-  size_t flattened_ = 0;
+  size_t flattened_ = 0, text_bytes_ = 0;
 };
 
 }  // namespace

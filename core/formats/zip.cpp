@@ -19,7 +19,8 @@ static_assert(std::endian::native == std::endian::little,
               "zip files are little-endian and are read in place");
 
 constexpr uint64_t kMaxEntries = 1u << 16;
-constexpr uint64_t kMaxInflated = 64u << 20, kMaxRatio = 100;  // one of the two must hold
+// What all entries inflate to: one of the two must hold, for each of them and for all together.
+constexpr uint64_t kMaxInflated = 64u << 20, kMaxRatio = 100;
 constexpr uint32_t kLocal = 0x04034b50, kCentral = 0x02014b50, kEnd = 0x06054b50,
                    kEnd64 = 0x06064b50, kLocator64 = 0x07064b50;
 constexpr uint64_t kLocalBytes = 30, kCentralBytes = 46, kEndBytes = 22, kEnd64Bytes = 56,
@@ -214,10 +215,13 @@ ZipEntry read_entry(const Reader& reader, uint64_t& at, std::vector<Placed>& pla
   return entry;
 }
 
+void check_inflated(uint64_t packed, uint64_t inflated, std::string_view where) {
+  if (inflated > kMaxInflated && inflated / kMaxRatio > packed)
+    fail("{}: found {} bytes that inflate to {}, expected at most {} times as many", where, packed,
+         inflated, kMaxRatio);
+}
+
 std::vector<std::byte> inflate_content(const ZipEntry& entry, std::string_view where) {
-  if (entry.size > kMaxInflated && entry.size / kMaxRatio > entry.packed.size())
-    fail("{}: found {} bytes that inflate to {}, expected at most {} times as many", where,
-         entry.packed.size(), entry.size, kMaxRatio);
   std::vector<std::byte> out(entry.size);
   z_stream stream = {};
   if (inflateInit2(&stream, -MAX_WBITS) != Z_OK) fail("{}: zlib cannot start", where);
@@ -261,16 +265,22 @@ ZipArchive ZipArchive::parse(std::span<const std::byte> bytes, std::string sourc
   const Reader reader(bytes, archive.source_);
   const Directory directory = find_directory(reader);
   std::vector<Placed> placed;
-  uint64_t at = directory.offset;
+  uint64_t at = directory.offset, inflated = 0;
   for (uint64_t i = 0; i < directory.entries; ++i) {
     if (at >= directory.end)
       fail("{}: found {} entries in the directory, expected {}", archive.source_, i,
            directory.entries);
     archive.entries_.push_back(read_entry(reader, at, placed));
+    if (const ZipEntry& entry = archive.entries_.back(); entry.deflated) {
+      check_inflated(entry.packed.size(), entry.size,
+                     fmt::format("{}: entry {}", archive.source_, quote(entry.name)));
+      inflated += entry.size;
+    }
     if (!archive.index_.try_emplace(archive.entries_.back().name, i).second)
       fail("{}: found the entry {} again, expected each name once", archive.source_,
            quote(archive.entries_.back().name));
   }
+  check_inflated(bytes.size(), inflated, archive.source_);
   if (at != directory.end)
     fail("{}: at byte {}: found more after the last entry, expected the end of the directory",
          archive.source_, at);

@@ -32,8 +32,9 @@ struct ZipContent {
 class ZipArchive {
  public:
   /// Checks the whole directory against the entries' own headers: same names, sizes and sums, no
-  /// name twice, none that leaves the folder, no overlap, no gap. Throws Error naming `source`, the
-  /// entry, what was found and what was expected. Copies no content.
+  /// name twice, none that leaves the folder, no overlap, no gap; and that neither an entry nor all
+  /// of them together would inflate to more than 64 MiB and 100 times their packed size. Throws
+  /// Error naming `source`, the entry, what was found and what was expected. Copies no content.
   static ZipArchive parse(std::span<const std::byte> bytes, std::string source);
 
   const std::string& source() const { return source_; }
@@ -41,8 +42,7 @@ class ZipArchive {
   const std::vector<ZipEntry>& entries() const { return entries_; }
   const ZipEntry* find(std::string_view name) const;
 
-  /// The content, its CRC-32 checked. Throws Error for a damaged one, and for one that would grow
-  /// to more than 64 MiB and 100 times its packed size.
+  /// The content, its CRC-32 checked. Throws Error for a damaged one.
   ZipContent read(const ZipEntry& entry) const;
 
  private:

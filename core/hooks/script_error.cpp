@@ -3,6 +3,7 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <new>
 #include <string_view>
 
 namespace vyx {
@@ -10,6 +11,9 @@ namespace vyx {
 std::string reason_of(const std::exception& error) {
   const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
   std::string_view text = torch_error ? torch_error->what_without_backtrace() : error.what();
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr ||
+      text.find("DefaultCPUAllocator: ") != std::string_view::npos)
+    return "out of memory";
   // The interpreter's traceback ends in this word and the reason; those of forked branches are
   // nested.
   constexpr std::string_view kBeforeReason = "RuntimeError: ";

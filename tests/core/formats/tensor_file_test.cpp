@@ -1,8 +1,10 @@
 #include "core/formats/tensor_file.h"
 
+#include "core/formats/torch_archive.h"
 #include "core/io/files.h"
 #include "tests/torch_support.h"
 
+using vyx::ElementType;
 using vyx::TensorMap;
 using vyx::test::contains;
 using vyx::test::error_of;
@@ -61,4 +63,29 @@ TEST_CASE("[core.tensor_file] types that the other side lacks are named, and not
   vyx::write_safetensors(folder / "x", {{{"a", vyx::ElementType::f4, {2}}, byte}});
   CHECK(contains(error_of([&] { vyx::read_safetensors(folder / "x"); }),
                  "tensor \"a\": found F4, expected a type that LibTorch computes with"));
+}
+
+// The bytes of a storage that views share, written again for each, as the writer does.
+TEST_CASE(
+    "[core.tensor_file] a view of a torch archive is copied without the rest of its storage") {
+  const TemporaryFolder folder;
+  const at::Tensor storage = at::arange(24, at::kFloat);
+  const std::span<const std::byte> bytes{static_cast<const std::byte*>(storage.const_data_ptr()),
+                                         storage.nbytes()};
+  vyx::TorchArchive archive;
+  archive.tensors = {{"all", {ElementType::f32, {4, 6}, {6, 1}, 0, bytes}},
+                     {"columns", {ElementType::f32, {4, 2}, {6, 3}, 1, bytes}},
+                     {"transposed", {ElementType::f32, {6, 4}, {1, 6}, 0, bytes}},
+                     {"row", {ElementType::f32, {1, 6}, {999, 1}, 12, bytes}},
+                     {"scalar", {ElementType::f32, {}, {}, 23, bytes}},
+                     {"none", {ElementType::f32, {0, 3}, {3, 1}, 24, bytes}}};
+  write_torch_archive(folder / "x.pt", archive);
+  const TensorMap read = vyx::read_torch(folder / "x.pt").tensors;
+  for (const auto& [name, view] : archive.tensors) {
+    CAPTURE(name);
+    const at::Tensor expected = storage.as_strided(view.shape, view.strides, view.offset);
+    CHECK(at::equal(read.at(name), expected));
+    CHECK(read.at(name).is_contiguous());
+    CHECK(read.at(name).storage().nbytes() == expected.numel() * sizeof(float));
+  }
 }

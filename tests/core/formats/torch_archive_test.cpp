@@ -156,6 +156,21 @@ TEST_CASE(
   CHECK(contains(refusal(dictionary(std::string(600'000, 'N'))), "data.pkl of"));
 }
 
+TEST_CASE("[core.torch_archive.hostile] a text counts each time that it is referred to") {
+  const std::string long_text = cat({"X", std::string("\0\0\1\0", 4), std::string(1 << 16, 'x')});
+  const auto times = [&](size_t count) {
+    std::string often;
+    for (size_t i = 0; i < count; ++i) often += std::string("h\0", 2);
+    return refusal(dictionary(cat({"](", long_text, std::string("q\0", 2), often, "e"})));
+  };
+  CHECK(times(100).empty());
+  CHECK(contains(times(90'000), "found more than 8388608 bytes of text"));
+  // As a key, too: the path of what lies below is as long.
+  std::string keys = cat({"}", long_text, std::string("q\0", 2)});
+  for (int i = 1; i < 40; ++i) keys += std::string("}h\0", 3);
+  CHECK(contains(refusal(dictionary(cat({keys, "N", std::string(40, 's')}))), "bytes of text"));
+}
+
 TEST_CASE("[core.torch_archive.hostile] T15: what is no such archive") {
   CHECK(contains(error_of([] { parse("\x80\2\x8a\x0al\xfc\x9c"); }), "found a bare pickle"));
   CHECK(contains(error_of([] { parse("GGUF"); }), "found no zip archive"));

@@ -156,6 +156,14 @@ TEST_CASE("[core.zip.hostile] T8: an entry that would inflate to much more than 
   const std::string zeros(80u << 20, '\0');
   CHECK(
       contains(refusal(archive({deflated("bomb", zeros)})), "expected at most 100 times as many"));
+  // Each within the limit of one entry, and refused by the directory alone.
+  const std::string half = zeros.substr(0, 40u << 20);
+  Entry small = deflated("0", half);
+  CHECK(refusal(archive({small})).empty());
+  std::vector<Entry> many(3, small);
+  for (size_t i = 0; i < many.size(); ++i) many[i].name = std::to_string(i);
+  CHECK(contains(error_of([&] { parse(archive(many)); }),
+                 "that inflate to 125829120, expected at most 100 times as many"));
   Entry lie = deflated("lie", std::string(1000, 'a'));
   lie.size = 2000;
   CHECK(contains(refusal(archive({lie})), "entry \"lie\": found damaged deflate data"));
