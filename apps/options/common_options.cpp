@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include "core/base/error.h"
+#include "core/base/text.h"
 
 namespace vyx::apps {
 
@@ -35,7 +36,7 @@ c10::Device CommonOptions::torch_device() const {
 }
 
 void CommonOptions::warn(const std::string& message) const {
-  if (!quiet) fmt::print(stderr, "warning: {}\n", message);
+  if (!quiet) fmt::print(stderr, "warning: {}\n", printable(message));
 }
 
 }  // namespace vyx::apps

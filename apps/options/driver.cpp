@@ -12,8 +12,10 @@
 #include <utility>
 
 #include "apps/options/stop_signal.h"
+#include "apps/options/terminal.h"
 #include "core/base/error.h"
 #include "core/base/nearest.h"
+#include "core/base/text.h"
 #include "core/base/version.h"
 #include "core/io/overwriting.h"
 #include "core/io/temporary_files.h"
@@ -140,12 +142,13 @@ int Driver::run(int argc, char** argv, const std::function<Json(const CommonOpti
   std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of write(), with a message
   const auto report = [&](const std::string& message, int code) {
     std::fflush(stdout);
-    fmt::print(stderr, "{}: {}{}\n", program_.name, message,
+    fmt::print(stderr, "{}: {}{}\n", program_.name, printable(message),
                code == kWrongUsage ? "; see " + program_.name + " --help" : "");
     return code;
   };
   constexpr const char* kOutOfMemory = "out of memory; try a smaller batch or a smaller model";
   try {
+    guard_terminal();
     end_at_stop_signals();
     return parse_and_work(argc, argv, work);
   } catch (const UsageError& error) {

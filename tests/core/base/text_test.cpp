@@ -6,6 +6,7 @@
 
 using vyx::display_width;
 using vyx::is_utf8;
+using vyx::printable;
 using vyx::quote;
 
 TEST_CASE("[core.text] UTF-8 by the letter of RFC 3629") {
@@ -37,4 +38,15 @@ TEST_CASE("[core.text] a quotation is one printable line of bounded length") {
   std::string umlauts;
   for (int i = 0; i < 200; ++i) umlauts += "ü";
   CHECK(is_utf8(quote(umlauts)));
+}
+
+TEST_CASE("[core.text] what is printed neither runs a terminal's commands nor turns text around") {
+  CHECK(printable("a\tb\nλ 😀") == "a\tb\nλ 😀");
+  CHECK(printable("\x1b[2J\r\b\x7f\x9b") == "\\u001b[2J\\u000d\\u0008\\u007f\\x9b");
+  CHECK(printable("\xc2\x9b") == "\\u009b");  // what ESC [ is in one character
+  for (const char* turn : {"\u202a", "\u202e", "\u2066", "\u2069", "\u2028"})
+    CHECK(printable(turn).starts_with("\\u20"));
+  CHECK(printable("\u2030\u2065\u206a\u200d") == "\u2030\u2065\u206a\u200d");
+  CHECK(printable(std::string("\0", 1)) == "\\u0000");
+  CHECK(quote("\u202e") == "\"\\xe2\\x80\\xae\"");
 }
