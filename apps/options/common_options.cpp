@@ -5,6 +5,7 @@
 
 #include "core/base/error.h"
 #include "core/base/text.h"
+#include "core/hooks/script_archive.h"
 
 namespace vyx::apps {
 
@@ -14,12 +15,16 @@ void CommonOptions::add_to(OptionTable& option) {
   option("seed", seed, "N", "of everything random");
   option("threads", threads, "N", "CPU threads; 0: one per core");
   option("device", device, "NAME", "cpu, cuda or cuda:N");
+  option(
+      "trust", trust,
+      "load TorchScript archives whose code uses operators that vyx does not know to be harmless");
 }
 
 void CommonOptions::apply() const {
   if (threads < 0 || threads > 4096)
     throw UsageError(fmt::format("--threads {}: expected 0 (one per core) to 4096", threads));
   if (threads > 0) at::set_num_threads(threads);
+  trust_scripts(trust);
 }
 
 c10::Device CommonOptions::torch_device() const {

@@ -15,9 +15,10 @@ struct CommonOptions {
   uint64_t seed = 0;
   int threads = 0;  // 0: as many as there are cores
   std::string device = "cpu";
+  bool trust = false;  // load TorchScript that vetting refuses
 
   void add_to(OptionTable& option);
-  void apply() const;  // sets the number of threads; throws UsageError
+  void apply() const;  // sets the number of threads, and trust; throws UsageError
 
   /// Throws UsageError for a name that is none, Error for a device that is not there.
   c10::Device torch_device() const;

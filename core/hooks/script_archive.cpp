@@ -1,38 +1,63 @@
 #include "core/hooks/script_archive.h"
 
 #include <caffe2/serialize/inline_container.h>
+#include <caffe2/serialize/read_adapter_interface.h>
 #include <torch/csrc/jit/serialization/export.h>
 #include <torch/csrc/jit/serialization/import.h>
 
+#include <algorithm>
+#include <atomic>
+#include <cstring>
 #include <exception>
+#include <memory>
 #include <optional>
 #include <utility>
 
 #include "core/base/error.h"
 #include "core/hooks/script_error.h"
+#include "core/hooks/script_vetting.h"
 #include "core/io/files.h"
 
 namespace vyx {
 namespace {
 
-/// Throws Error for what is recognisably not a TorchScript archive; returns which of `extra_files`
-/// it has.
-torch::jit::ExtraFilesMap inspect(const std::filesystem::path& path,
-                                  const std::vector<std::string>& extra_files) {
-  const MappedFile file(path);
-  const auto bytes = file.bytes();
+std::atomic<bool> trusted = false;
+
+/// The mapped file as LibTorch reads it, so that what is loaded is what was vetted.
+class MappedReader : public caffe2::serialize::ReadAdapterInterface {
+ public:
+  explicit MappedReader(const MappedFile& file) : bytes_(file.bytes()) {}
+  size_t size() const override { return bytes_.size(); }
+  size_t read(uint64_t at, void* out, size_t size, const char* /*what*/) const override {
+    if (at > bytes_.size()) return 0;
+    const auto part = bytes_.subspan(at, std::min<uint64_t>(size, bytes_.size() - at));
+    if (!part.empty()) std::memcpy(out, part.data(), part.size());
+    return part.size();
+  }
+
+ private:
+  std::span<const std::byte> bytes_;
+};
+
+void require_zip(const MappedFile& file) {
   constexpr std::string_view kZip = "PK\x03\x04";
-  const std::string_view start(reinterpret_cast<const char*>(bytes.data()),
-                               std::min(bytes.size(), kZip.size()));
-  if (start != kZip) {
+  const std::string_view start(reinterpret_cast<const char*>(file.bytes().data()),
+                               std::min(file.bytes().size(), kZip.size()));
+  if (start != kZip)
     fail(
         "{}: not a TorchScript archive, which is a zip file; save one with "
         "torch.jit.script(model).save(path)",
-        path.string());
-  }
+        file.path().string());
+}
+
+/// Throws Error for what is recognisably not a TorchScript archive; returns which of `extra_files`
+/// it has.
+torch::jit::ExtraFilesMap inspect(const std::shared_ptr<MappedReader>& reader,
+                                  const std::filesystem::path& path,
+                                  const std::vector<std::string>& extra_files) {
   std::optional<caffe2::serialize::PyTorchStreamReader> archive;
   try {
-    archive.emplace(path.string());
+    archive.emplace(reader);
   } catch (const std::exception& error) {
     fail("{}: the zip file is truncated or damaged ({}); fetch or write it again", path.string(),
          reason_of(error));
@@ -56,10 +81,14 @@ torch::jit::ExtraFilesMap inspect(const std::filesystem::path& path,
 
 ScriptArchive load_script(const std::filesystem::path& path,
                           const std::vector<std::string>& extra_files, c10::Device device) {
+  const MappedFile file(path);
+  require_zip(file);
+  const auto reader = std::make_shared<MappedReader>(file);
+  if (!trusted) vet_script(file.bytes(), path.string());
   ScriptArchive archive;
-  torch::jit::ExtraFilesMap extra = inspect(path, extra_files);
+  torch::jit::ExtraFilesMap extra = inspect(reader, path, extra_files);
   try {
-    archive.module = torch::jit::load(path.string(), device, extra);
+    archive.module = torch::jit::load(reader, device, extra);
   } catch (const std::exception& error) {  // not only c10::Error: its unpickler throws bad_alloc
                                            // and bad_function_call too
     fail("{}: not loadable as TorchScript: {}", path.string(), reason_of(error));
@@ -67,6 +96,10 @@ ScriptArchive load_script(const std::filesystem::path& path,
   archive.module.eval();
   archive.extra_files.insert(extra.begin(), extra.end());
   return archive;
+}
+
+void trust_scripts(bool trust) {
+  trusted = trust;
 }
 
 void save_script(const torch::jit::Module& module, const std::filesystem::path& path,
