@@ -10,8 +10,10 @@ void list_keys(apps::Driver& driver) {
       {{"kind", "torchscript"},
        {"parameters", "how many numbers"},
        {"config", "of a language model; else null"},
-       {"sites", "shape: of a language model, for one prompt of two tokens", "site, shape"},
-       {"tensors", "the parameters", "name, dtype, shape"}},
+       {"sites", "shape: with --run, of a language model, for one prompt of two tokens",
+        "site, shape"},
+       {"tensors", "the parameters", "name, dtype, shape"},
+       {"opaque", "modules that save a state of their own making; --run shows what is in them"}},
       "of a TorchScript archive");
   driver.result({{"kind", "gguf"},
                  {"gguf_version", ""},
@@ -68,19 +70,24 @@ void list_keys(apps::Driver& driver) {
 
 int main(int argc, char** argv) {
   std::string path;
+  bool run = false;
   apps::Driver driver("vyx-inspect", "FILE",
-                      "Shows what is in a model.pt (sites, shapes, parameters), a GGUF file, a "
-                      "control vector, a safetensors file, an autoencoder or an activation store.",
+                      "Shows what is in a model.pt (sites, parameters, config), a GGUF file, a "
+                      "control vector, a safetensors file, an autoencoder or an activation store. "
+                      "Nothing that is in the file runs.",
                       "  vyx-inspect smollm2.pt\n"
+                      "  vyx-inspect smollm2.pt --run\n"
                       "  vyx-inspect happy.gguf\n"
                       "  vyx-inspect --json smollm2.gguf\n"
                       "  vyx-inspect runs/sae");
   driver.options()("file", path, "PATH", "the file or folder", apps::kRequired);
+  driver.options()("run", run,
+                   "load a model.pt and run it on two tokens, for the shapes at its sites");
   driver.positional("file");
   list_keys(driver);
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
-    const apps::Inspection inspection = apps::inspect(path);
+    const apps::Inspection inspection = apps::inspect(path, run);
     if (!common.json) fmt::print("{}", inspection.text);
     return inspection.json;
   });

@@ -9,7 +9,7 @@
 
 namespace vyx::apps {
 
-Inspection inspect(const std::string& path) {
+Inspection inspect(const std::string& path, bool run) {
   if (std::filesystem::exists(std::filesystem::path(path) / "manifest.json"))
     return inspect_store(path);
   if (std::filesystem::is_directory(path) || path.ends_with(".npz"))
@@ -21,7 +21,7 @@ Inspection inspect(const std::string& path) {
            std::equal(magic.begin(), magic.end(), reinterpret_cast<const char*>(bytes.data()));
   };
   if (starts_with("GGUF")) return inspect_gguf(path);
-  if (starts_with("PK\x03\x04")) return inspect_archive(path);
+  if (starts_with("PK\x03\x04")) return inspect_archive(path, run);
   if (bytes.size() > 8 && bytes[8] == std::byte{'{'}) return inspect_safetensors(path);
   fail(
       "{}: neither GGUF nor safetensors nor a TorchScript archive (it begins with neither \"GGUF\" "

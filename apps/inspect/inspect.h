@@ -13,12 +13,13 @@ struct Inspection {
 
 /// Recognises the file or folder by its content. Throws Error for what is none of these, and for
 /// one that is damaged.
-Inspection inspect(const std::string& path);
+/// `run`: a TorchScript archive is loaded and, if it is a language model, run, which tells the
+/// shapes at its sites; otherwise nothing of it runs.
+Inspection inspect(const std::string& path, bool run = false);
 
 // Of one kind each.
-Inspection inspect_archive(
-    const std::string& path);                      // TorchScript; loads it: only if it is trusted
-Inspection inspect_gguf(const std::string& path);  // also a control vector
+Inspection inspect_archive(const std::string& path, bool run);  // TorchScript
+Inspection inspect_gguf(const std::string& path);               // also a control vector
 Inspection inspect_safetensors(const std::string& path);
 Inspection inspect_control_vector(const std::string& path);
 Inspection inspect_autoencoder(const std::string& path);  // a folder or a file, in any format

@@ -94,7 +94,7 @@ def test_import_in_another_type(drivers, tiny_gguf, tmp_path, dtype):
 def test_inspect_knows_all_three_kinds_of_file(drivers, tiny_gguf, tiny_model, tiny_vector):
     gguf_report = drivers.json("vyx-inspect", tiny_gguf)
     assert gguf_report["kind"] == "gguf" and gguf_report["metadata"]["llama.block_count"] == "3"
-    model_report = drivers.json("vyx-inspect", tiny_model)
+    model_report = drivers.json("vyx-inspect", tiny_model, "--run")
     assert model_report["kind"] == "torchscript" and model_report["config"]["name"] == "Tiny 0"
     shapes = {site["site"]: site["shape"] for site in model_report["sites"]}
     assert shapes["model.layers.1:output"] == "[1, 2, 32]"
@@ -117,6 +117,21 @@ def test_inspect_shows_any_torchscript(drivers, tmp_path):
     torch.jit.trace(Net(), torch.randn(3, 1, 4)).save(tmp_path / "net.pt")
     report = drivers.json("vyx-inspect", tmp_path / "net.pt")
     assert "lstm:output" in [site["site"] for site in report["sites"]] and report["config"] is None
+
+
+def test_inspect_reads_what_a_run_would_show(drivers, tiny_model, tmp_path):
+    layer = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    convolution = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4),
+                                      torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Identity()))
+    for i, module in enumerate((torch.nn.TransformerEncoder(layer, 2), convolution)):
+        torch.jit.script(module.eval()).save(tmp_path / f"{i}.pt")
+    torch.jit.trace(convolution, torch.zeros(1, 3, 5, 5)).save(tmp_path / "2.pt")
+    for path in (tiny_model, *sorted(tmp_path.iterdir())):
+        read, run = drivers.json("vyx-inspect", path), drivers.json("vyx-inspect", path, "--run")
+        assert all(site["shape"] is None for site in read["sites"])
+        for report in (read, run):
+            report["sites"] = [site["site"] for site in report["sites"]]
+        assert read == run and read["sites"] and read["opaque"] == []
 
 
 def test_vector_reports_each_site_and_leaves_out_block_0(drivers, tiny_model, tiny_pairs, tmp_path):
