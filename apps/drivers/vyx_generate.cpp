@@ -1,3 +1,4 @@
+#include <array>
 #include <cstdio>
 #include <optional>
 
@@ -5,13 +6,14 @@
 #include "apps/options/latent_options.h"
 #include "apps/options/vector_options.h"
 #include "core/base/error.h"
+#include "core/base/utf8.h"
 #include "core/edits/attached_edit.h"
 #include "models/generation/generate.h"
 
 int main(int argc, char** argv) {
   using namespace vyx;
   std::string model_path, prompt;
-  bool chat = false;
+  bool chat = false, special_in_text = false;
   models::GenerateOptions options;
   auto& sampling = options.sampling;
   apps::VectorOptions vector_options;
@@ -31,6 +33,8 @@ int main(int argc, char** argv) {
   option("model,m", model_path, "FILE", "the archive of vyx-import", apps::kRequired);
   option("prompt,p", prompt, "TEXT", "the text to continue", apps::kRequired);
   option("chat", chat, "the prompt is a user's message; the model answers");
+  option("special-in-text", special_in_text,
+         "with --chat too, the text \"<|im_end|>\" is that token, not its characters");
   vector_options.add_to(driver);
   latent_options.add_to(driver);
   option("max-tokens,n", options.max_tokens, "N", "tokens to generate, at most");
@@ -40,7 +44,9 @@ int main(int argc, char** argv) {
   option("min-p", sampling.min_p, "P", "keep tokens with this share of the best one's probability");
   option("repetition-penalty", sampling.repetition_penalty, "R",
          "of tokens that were there before; 1: none");
-  option("stop", options.stop, "TEXT", "end before this text; may be given more than once");
+  option(
+      "stop", options.stop, "TEXT",
+      "end before this text, or at this control token (<|im_end|>); may be given more than once");
   option("ignore-end", options.ignore_end, "go on after the model's end token");
   driver.result({{"prompt", ""},
                  {"text", "what was generated"},
@@ -60,8 +66,15 @@ int main(int argc, char** argv) {
     if (vector_options.vectors.empty() && !vector_options.sites.empty())
       throw UsageError("--sites chooses among a vector's sites, and there is no --vector");
     latent_options.check();
+    if (special_in_text && !chat)
+      throw UsageError(
+          "--special-in-text is for --chat; without it, control tokens are read anyway");
 
     auto model = models::LanguageModel::load(model_path, common.torch_device());
+    if (!is_utf8(prompt))
+      common.warn(
+          "the prompt is not UTF-8: the model gets its bytes as they are, and --json shows U+FFFD "
+          "for those that are no text");
     if (const int64_t lost = model.tokenizer().bytes_without_token(prompt); lost > 0)
       common.warn(fmt::format(
           "{} bytes of the prompt have no token in the model's vocabulary and are left out", lost));
@@ -79,7 +92,10 @@ int main(int argc, char** argv) {
         fmt::print("{}", text);
         return std::fflush(stdout) == 0;
       };
-    const auto [rows, statistics] = models::generate(model, prompt, options, chat);
+    const models::ChatMessage message{.role = "user", .content = prompt};
+    const std::array tokens{chat ? model.encode_chat({&message, 1}, special_in_text)
+                                 : model.encode_prompt(prompt)};
+    const auto [rows, statistics] = models::generate(model, tokens, options);
     if (steering && statistics.generated_tokens > 1) steering->require_fired();
     if (latents && statistics.generated_tokens > 1) latents->require_fired();
 

@@ -9,6 +9,7 @@
 #include "apps/options/driver.h"
 #include "apps/options/sites.h"
 #include "core/base/error.h"
+#include "core/base/utf8_stream.h"
 #include "core/formats/tensor_file.h"
 #include "core/hooks/script_archive.h"
 #include "core/io/digest.h"
@@ -174,11 +175,12 @@ int main(int argc, char** argv) {
       input = models::text_input(*model, std::move(source), input_options);
     } else {
       const auto module = load_script(model_path, {}, common.torch_device()).module;
-      Json provenance = {{"model", std::filesystem::path(model_path).filename().string()},
-                         {"model_sha256", sha256_file(model_path)},
-                         {"inputs_sha256", sha256_file(inputs)},
-                         {"batch_tokens", input_options.batch_tokens},
-                         {"device", common.device}};
+      Json provenance = {
+          {"model", valid_utf8(std::filesystem::path(model_path).filename().string())},
+          {"model_sha256", sha256_file(model_path)},
+          {"inputs_sha256", sha256_file(inputs)},
+          {"batch_tokens", input_options.batch_tokens},
+          {"device", common.device}};
       input = models::tensor_input(HookedModule(module), arguments_from(inputs, module),
                                    input_options.batch_tokens, std::move(provenance));
     }

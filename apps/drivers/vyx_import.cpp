@@ -52,6 +52,7 @@ int main(int argc, char** argv) {
            progress->advance(done - progress->done());
          }});
     progress.reset();
+    for (const std::string& warning : result.warnings) common.warn(warning);
     const double seconds = stopwatch.seconds();
     const auto bytes = std::filesystem::file_size(out);
     if (!common.json)

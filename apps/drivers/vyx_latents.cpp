@@ -5,7 +5,7 @@
 #include "apps/options/contrast_options.h"
 #include "apps/options/driver.h"
 #include "core/base/error.h"
-#include "core/io/files.h"
+#include "core/io/text_kind.h"
 #include "models/activations/text_rows.h"
 #include "sae/files/autoencoder_file.h"
 #include "sae/latents/model_site.h"
@@ -133,7 +133,7 @@ int main(int argc, char** argv) {
     apps::LatentStudyInput input;
     input.contrast = contrast.read(model, common);
     if (!files.heldout.empty()) input.heldout = steering::read_continuation_pairs(files.heldout);
-    if (!files.neutral.empty()) input.neutral = read_text_file(files.neutral);
+    if (!files.neutral.empty()) input.neutral = read_prose(files.neutral);
     if (!files.vector.empty()) input.vector = direction_at(model, site, files, common);
     if (!files.text.empty())
       input.text = models::read_text_rows(

@@ -149,7 +149,10 @@ int main(int argc, char** argv) {
       if (metrics) fmt::print("{}", to_text(*metrics));
       if (recovered) fmt::print("{}", to_text(*recovered));
     }
-    if (!options.out.empty()) write_file(options.out, apps::with_version(report).dump(2) + "\n");
+    if (!options.out.empty())
+      write_file(
+          options.out,
+          apps::with_version(report).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
     return report;
   });
 }

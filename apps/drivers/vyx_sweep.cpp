@@ -5,7 +5,7 @@
 #include "apps/options/driver.h"
 #include "apps/options/vector_options.h"
 #include "core/base/error.h"
-#include "core/io/files.h"
+#include "core/io/text_kind.h"
 #include "models/generation/generate.h"
 #include "steering/effects/sweep.h"
 
@@ -80,7 +80,7 @@ int main(int argc, char** argv) {
     int64_t first_block = std::numeric_limits<int64_t>::max();  // what stands before it runs once
     for (const SiteEdit& edit : make_edits(model, vectors, options.steer))
       first_block = std::min(first_block, model.block_of(edit.site));
-    EffectMeter meter(model, read_continuation_pairs(heldout_path), read_text_file(neutral_path),
+    EffectMeter meter(model, read_continuation_pairs(heldout_path), read_prose(neutral_path),
                       {.chat = chat, .first_block = first_block});
 
     if (const size_t single = meter.single_token_pairs();

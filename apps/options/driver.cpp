@@ -132,7 +132,9 @@ int Driver::parse_and_work(int argc, char** argv,
     common_.apply();
     guard_paths(own_, values, common_);
     const Json result = work(common_);
-    if (common_.json) fmt::print("{}\n", with_version(result).dump(2));
+    // A path or a prompt has whatever bytes it was given in.
+    if (common_.json)
+      fmt::print("{}\n", with_version(result).dump(2, ' ', false, Json::error_handler_t::replace));
   }
   flush_stdout();
   return 0;

@@ -341,6 +341,31 @@ std::string describe(const GgufValue* value) {
   fail("{}: metadata {}: found {}, expected {}", source, quote(key), describe(value), expected);
 }
 
+/// The elements of an array of numbers as T, whatever their width. Throws Error for one that does
+/// not fit.
+template <class T>
+std::vector<T> elements_of(std::string_view source, std::string_view key, const GgufValue* value,
+                           std::string_view expected) {
+  const auto* array = value == nullptr ? nullptr : std::get_if<GgufArray>(value);
+  std::vector<T> result;
+  const auto convert = [&]<class Held>(const std::vector<Held>& elements) {
+    constexpr bool kIsNumber = std::is_arithmetic_v<Held> && !std::is_same_v<Held, bool>;
+    if constexpr (kIsNumber && (std::is_integral_v<Held> || std::is_floating_point_v<T>)) {
+      for (const Held element : elements) {
+        if constexpr (std::is_integral_v<T>) {
+          if (!std::in_range<T>(element)) refuse_metadata(source, key, value, expected);
+        }
+        result.push_back(static_cast<T>(element));
+      }
+    } else {
+      refuse_metadata(source, key, value, expected);
+    }
+  };
+  if (array == nullptr) refuse_metadata(source, key, value, expected);
+  std::visit(convert, *array);
+  return result;
+}
+
 }  // namespace
 
 std::string type_name(const GgufValue& value) {
@@ -455,6 +480,14 @@ double Gguf::number(std::string_view key) const {
   const std::optional<double> number = value == nullptr ? std::nullopt : number_of(*value);
   if (!number || !std::isfinite(*number)) refuse_metadata(source_, key, value, "a finite number");
   return *number;
+}
+
+std::vector<int64_t> Gguf::integers(std::string_view key) const {
+  return elements_of<int64_t>(source_, key, find(key), "an array of integers");
+}
+
+std::vector<double> Gguf::numbers(std::string_view key) const {
+  return elements_of<double>(source_, key, find(key), "an array of numbers");
 }
 
 template <class T>

@@ -88,6 +88,9 @@ class Gguf {
   std::string string(std::string_view key) const;
   uint64_t unsigned_integer(std::string_view key, uint64_t min, uint64_t max) const;
   double number(std::string_view key) const;  // finite
+  /// The same for arrays of any width. Numbers may be integers.
+  std::vector<int64_t> integers(std::string_view key) const;
+  std::vector<double> numbers(std::string_view key) const;
   // Exactly that element type.
   template <class T>
   const std::vector<T>& array(std::string_view key) const;

@@ -8,6 +8,8 @@
 #include <string>
 
 #include "core/base/error.h"
+#include "core/base/utf8.h"
+#include "core/io/text_kind.h"
 
 namespace vyx {
 namespace {
@@ -25,8 +27,8 @@ class LineReader::Inflater {
  public:
   explicit Inflater(const MappedFile& file) : path_(file.path()), rest_(file.bytes()) {
     constexpr int kGzipOnly = 16;
-    if (inflateInit2(&stream_, kGzipOnly + MAX_WBITS) != Z_OK)
-      fail("{}: zlib cannot start; out of memory?", path_.string());
+    if (const int result = inflateInit2(&stream_, kGzipOnly + MAX_WBITS); result != Z_OK)
+      fail("{}: zlib cannot start ({})", path_.string(), zError(result));
   }
   Inflater(const Inflater&) = delete;
   Inflater& operator=(const Inflater&) = delete;
@@ -88,17 +90,30 @@ class LineReader::Inflater {
 
 LineReader::LineReader(const std::filesystem::path& path, uint64_t max_line)
     : file_(path), max_line_(max_line) {
-  if (is_gzip(file_.bytes())) inflater_ = std::make_unique<Inflater>(file_);
+  if (is_gzip(file_.bytes())) {
+    inflater_ = std::make_unique<Inflater>(file_);
+    inflater_->unpack_more();
+  }
+  require_text(start(), path);
 }
 LineReader::LineReader(LineReader&&) noexcept = default;
 LineReader& LineReader::operator=(LineReader&&) noexcept = default;
 LineReader::~LineReader() = default;
+
+std::string_view LineReader::start() const {
+  if (inflater_) return inflater_->buffer;
+  return {reinterpret_cast<const char*>(file_.bytes().data()), file_.bytes().size()};
+}
 
 bool LineReader::next(std::string_view& line) {
   const bool found = inflater_ ? next_inflated(line) : next_plain(line);
   if (!found) return false;
   ++number_;
   if (line.size() > max_line_) fail_too_long();
+  if (number_ == 1 && line.starts_with(kByteOrderMark)) {
+    had_mark_ = true;
+    line.remove_prefix(kByteOrderMark.size());
+  }
   return true;
 }
 
@@ -143,14 +158,22 @@ void LineReader::fail_too_long() const {
        file_.path().string(), number_, max_line_);
 }
 
+std::string_view without_line_end(std::string_view line) {
+  if (line.ends_with('\n')) line.remove_suffix(1);
+  if (line.ends_with('\r')) line.remove_suffix(1);
+  return line;
+}
+
 void for_each_line(
     const std::filesystem::path& path,
     const std::function<void(std::string_view line, const std::string& where)>& take) {
   LineReader lines(path);
   for (std::string_view line; lines.next(line);) {
-    if (line.ends_with('\n')) line.remove_suffix(1);
-    if (line.ends_with('\r')) line.remove_suffix(1);
+    line = without_line_end(line);
     if (line.find_first_not_of(" \t") == std::string_view::npos) continue;
+    if (!is_utf8(line))
+      fail("{}:{}: found bytes that are not UTF-8; save the file as UTF-8", path.string(),
+           lines.number());
     take(line, fmt::format("{}:{}", path.string(), lines.number()));
   }
 }

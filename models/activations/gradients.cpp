@@ -50,9 +50,7 @@ void for_each_gradient(LanguageModel& model, std::span<const Continuation> rows,
     if (prompt.empty() || text.empty())
       fail("continuation {}: found an empty prompt or text, expected tokens in both", r + 1);
     lengths.push_back(static_cast<int64_t>(prompt.size() + text.size()));
-    if (lengths.back() > model.config().context_length)
-      fail("continuation {}: found {} tokens, expected at most the model's context of {}", r + 1,
-           lengths.back(), model.config().context_length);
+    model.require_context(lengths.back(), 0, fmt::format("continuation {}", r + 1));
   }
   const at::AutoGradMode gradients(true);
   const torch::jit::GraphOptimizerEnabledGuard unoptimized(false);
@@ -108,10 +106,8 @@ void for_each_gradient(LanguageModel& model, std::span<const Continuation> rows,
     result.x = rows_of(x);
     result.gradient = rows_of(gradient);
     if (!result.gradient.isfinite().all().item<bool>())
-      fail(
-          "{}: found NaN or infinity in the gradient, expected finite numbers; the model's type "
-          "may be too narrow",
-          site.name());
+      fail("{}: found NaN or infinity in the gradient, expected finite numbers{}", site.name(),
+           range_hint(model.config()));
     visit(result);
   }
 }

@@ -101,10 +101,8 @@ std::optional<Harvest::Kept> Harvest::run() {
     kept.rows.push_back(keep.defined() ? select(read[i], keep) : read[i]);
     kept.norms.push_back(row_norms(kept.rows.back()));
     if (!kept.norms.back().isfinite().all().item<bool>())
-      fail(
-          "{}: found NaN or infinity in the activations of {}, expected finite numbers; the model "
-          "may be damaged, or its type too narrow",
-          site, input_->where());
+      fail("{}: found NaN or infinity in the activations of {}, expected finite numbers", site,
+           input_->where());
   }
   kept.of = count;
   kept.places = at::arange(count);

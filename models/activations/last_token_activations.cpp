@@ -27,13 +27,12 @@ std::vector<at::Tensor> last_activations(LanguageModel& model, std::span<const S
       [&] { model.harvest({.ids = batch.ids, .real = batch.mask, .cache = &cache}); });
 }
 
-void require_finite(const at::Tensor& activations, const Site& site) {
+void require_finite(const LanguageModel& model, const at::Tensor& activations, const Site& site) {
   const at::Tensor finite = activations.isfinite().all(1);  // [prompts]
   if (finite.all().item<bool>()) return;
-  fail(
-      "{}: found NaN or infinity in the activation of prompt {}, expected finite numbers; the "
-      "model may be damaged, or float16 too narrow for it",
-      site.name(), finite.logical_not().to(at::kLong).argmax().item<int64_t>() + 1);
+  fail("{}: found NaN or infinity in the activation of prompt {}, expected finite numbers{}",
+       site.name(), finite.logical_not().to(at::kLong).argmax().item<int64_t>() + 1,
+       range_hint(model.config()));
 }
 
 }  // namespace
@@ -46,6 +45,8 @@ std::vector<at::Tensor> last_token_activations(LanguageModel& model,
   if (sites.empty()) fail("there are no sites; give at least one");
   for (size_t i = 0; i < prompts.size(); ++i) {
     if (prompts[i].empty()) fail("prompt {} has no token; give it some text", i + 1);
+    model.require_context(static_cast<int64_t>(prompts[i].size()), 0,
+                          fmt::format("prompt {}", i + 1));
   }
   const at::NoGradGuard no_grad;
   const TokenId pad = model.pad_token();
@@ -99,7 +100,7 @@ std::vector<at::Tensor> last_token_activations(LanguageModel& model,
     }
   }
 
-  for (size_t i = 0; i < sites.size(); ++i) require_finite(results[i], sites[i]);
+  for (size_t i = 0; i < sites.size(); ++i) require_finite(model, results[i], sites[i]);
   return results;
 }
 

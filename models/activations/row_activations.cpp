@@ -25,9 +25,7 @@ LeftOut for_each_batch(LanguageModel& model, std::span<const std::vector<TokenId
   std::vector<int64_t> lengths;
   for (size_t r = 0; r < rows.size(); ++r) {
     lengths.push_back(static_cast<int64_t>(rows[r].size()));
-    if (lengths.back() > model.config().context_length)
-      fail("row {}: found {} tokens, expected at most the model's context of {}", r + 1,
-           lengths.back(), model.config().context_length);
+    model.require_context(lengths.back(), 0, fmt::format("row {}", r + 1));
   }
   LeftOut left;
   for (const std::vector<size_t>& members : batches_by_length(lengths, options.max_batch_tokens)) {
@@ -49,10 +47,8 @@ LeftOut for_each_batch(LanguageModel& model, std::span<const std::vector<TokenId
       for (size_t t = 0; t < tokens[b].size(); ++t) {
         const auto flat = static_cast<int64_t>(b) * x.size(1) + static_cast<int64_t>(t);
         if (!std::isfinite(norm[flat])) {
-          fail(
-              "{}: found NaN or infinity in the activation of row {}, expected finite numbers; the "
-              "model may be damaged, or its type too narrow",
-              site.name(), members[b] + 1);
+          fail("{}: found NaN or infinity in the activation of row {}, expected finite numbers{}",
+               site.name(), members[b] + 1, range_hint(model.config()));
         }
         if (!keep[flat]) continue;
         chosen.push_back(flat);

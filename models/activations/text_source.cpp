@@ -6,12 +6,14 @@
 
 #include "core/base/error.h"
 #include "core/base/utf8.h"
+#include "core/base/utf8_stream.h"
 #include "core/io/digest.h"
+#include "core/io/text_kind.h"
 
 namespace vyx::models {
 namespace {
 
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF", kReplacement = "\xEF\xBF\xBD";
+constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
 constexpr std::pair<const char*, uint64_t TextCounts::*> kCounts[] = {
     {"documents", &TextCounts::documents},
@@ -24,12 +26,6 @@ constexpr std::pair<const char*, uint64_t TextCounts::*> kCounts[] = {
 
 bool is_blank(std::string_view text) {
   return text.find_first_not_of(" \t\r\n\f\v") == std::string_view::npos;
-}
-
-std::string_view without_line_end(std::string_view line) {
-  if (line.ends_with('\n')) line.remove_suffix(1);
-  if (line.ends_with('\r')) line.remove_suffix(1);
-  return line;
 }
 
 }  // namespace
@@ -101,16 +97,22 @@ std::string TextSource::where() const {
 Json TextSource::provenance() const {
   Json list = Json::array();
   for (const auto& file : files_)
-    list.push_back({{"file", file.filename().string()},
+    list.push_back({{"file", valid_utf8(file.filename().string())},
                     {"bytes", std::filesystem::file_size(file)},
                     {"sha256", sha256_file(file)}});
   return list;
 }
 
 bool TextSource::read(std::string& document) {
-  if (!reader_) reader_.emplace(files_[cursor_.file]);
+  const std::filesystem::path& file = files_[cursor_.file];
+  const bool json_lines = is_json_lines(file);
+  if (!reader_) {
+    reader_.emplace(file);
+    if (!json_lines && options_.format == TextFormat::automatic)
+      require_prose(reader_->start(), file);
+  }
   document.clear();
-  return is_json_lines(files_[cursor_.file]) ? read_json_line(document) : read_plain(document);
+  return json_lines ? read_json_line(document) : read_plain(document);
 }
 
 bool TextSource::read_plain(std::string& document) {
@@ -118,7 +120,7 @@ bool TextSource::read_plain(std::string& document) {
   bool any = false;
   while (reader_->next(line)) {
     any = true;
-    line = without_mark(line);
+    count_mark();
     if (!options_.separator.empty() && without_line_end(line) == options_.separator) break;
     append_clean(line, document);
     if (document.size() >= options_.max_document_bytes) break;
@@ -130,23 +132,22 @@ bool TextSource::read_json_line(std::string& document) {
   std::string_view line;
   do {
     if (!reader_->next(line)) return false;
-    line = without_mark(line);
+    count_mark();
   } while (is_blank(line));
   const std::string where = fmt::format("{}:{}", reader_->path().string(), reader_->number());
-  const Json json = parse_json(without_line_end(line), where, {.max_bytes = LineReader::kMaxLine});
+  const bool is_array = line[line.find_first_not_of(" \t")] == '[';  // over several lines, even
+  const Json json =
+      is_array ? Json::array()
+               : parse_json(without_line_end(line), where, {.max_bytes = LineReader::kMaxLine});
   if (!json.is_object())
-    fail("{}: found a {}, expected an object {{\"{}\": \"…\"}}", where, json.type_name(),
-         options_.json_key);
+    fail("{}: found {}, expected JSON Lines, one object {{\"{}\": \"…\"}} per line", where,
+         json.type_name(), options_.json_key);
   append_clean(json_string(json, options_.json_key.c_str(), where), document);
   return true;
 }
 
-std::string_view TextSource::without_mark(std::string_view line) {
-  if (reader_->number() == 1 && line.starts_with(kByteOrderMark)) {
-    ++cursor_.counts.byte_order_marks;
-    line.remove_prefix(kByteOrderMark.size());
-  }
-  return line;
+void TextSource::count_mark() {
+  if (reader_->number() == 1 && reader_->had_mark()) ++cursor_.counts.byte_order_marks;
 }
 
 void TextSource::append_clean(std::string_view text, std::string& document) {

@@ -14,8 +14,8 @@
 namespace vyx::models {
 
 enum class TextFormat {
-  automatic,   // by name: .jsonl and .ndjson, packed or not, are JSON Lines, all others plain text
-  plain,       // a file is one document, unless it is split (TextOptions::separator)
+  automatic,   // by name: .jsonl and .ndjson, packed or not, are JSON Lines, all others prose
+  plain,       // any text: a file is one document, unless it is split (TextOptions::separator)
   json_lines,  // a document a line, {"text": "…"}
 };
 
@@ -53,7 +53,8 @@ struct TextCursor {
 
 class TextSource {
  public:
-  /// Throws Error for a file that cannot be read or is no regular file, and when there is none.
+  /// Throws Error for a file that cannot be read, is no regular file or no text (text_kind.h), and
+  /// when there is none.
   /// Files are plain or gzip, read in order.
   explicit TextSource(std::vector<std::filesystem::path> files, TextOptions options = {});
 
@@ -77,7 +78,7 @@ class TextSource {
   bool read_plain(std::string& document);
   bool read_json_line(std::string& document);
   void append_clean(std::string_view text, std::string& document);
-  std::string_view without_mark(std::string_view line);
+  void count_mark();
   bool is_json_lines(const std::filesystem::path& file) const;
 
   std::vector<std::filesystem::path> files_;

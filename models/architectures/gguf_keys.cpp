@@ -1,5 +1,8 @@
 #include "models/architectures/gguf_keys.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "core/base/error.h"
 #include "core/base/text.h"
 
@@ -9,7 +12,22 @@ GgufKeys::GgufKeys(const Gguf& gguf, std::string_view prefix)
     : gguf_(gguf), prefix_(std::string(prefix) + ".") {}
 
 int64_t GgufKeys::size(std::string_view key, uint64_t max) const {
-  return static_cast<int64_t>(gguf_.unsigned_integer(full(key), 1, max));
+  const GgufValue* value = gguf_.find(full(key));
+  if (value == nullptr || !std::holds_alternative<GgufArray>(*value))
+    return static_cast<int64_t>(gguf_.unsigned_integer(full(key), 1, max));
+  const std::vector<int64_t> each = gguf_.integers(full(key));
+  const uint64_t blocks = gguf_.unsigned_integer(full("block_count"), 1, max);
+  if (each.size() != blocks)
+    fail("{}: {} has {} numbers, expected one per block, which are {}", source(), full(key),
+         each.size(), blocks);
+  const auto other = std::find_if(each.begin(), each.end(),
+                                  [&](int64_t number) { return number != each.front(); });
+  if (other != each.end())
+    fail("{}: {} has {} in block 0 and {} in block {}; vyx has no model with such blocks yet",
+         source(), full(key), each.front(), *other, other - each.begin());
+  if (each.front() < 1 || std::cmp_greater(each.front(), max))
+    fail("{}: {} = {}, expected 1 to {}", source(), full(key), each.front(), max);
+  return each.front();
 }
 
 int64_t GgufKeys::size_or(std::string_view key, int64_t otherwise, uint64_t max) const {
@@ -39,9 +57,11 @@ void GgufKeys::refuse_others(const Understood& understood) const {
       continue;
     }
     if (const auto absent = understood.absent.find(name); absent != understood.absent.end()) {
-      if (const std::string found = gguf_.string(key); found != absent->second)
+      const auto& words = absent->second;
+      if (const std::string found = gguf_.string(key);
+          std::find(words.begin(), words.end(), found) == words.end())
         fail("{}: found {} = {}, expected {}; vyx does not compute this yet", source(), key,
-             quote(found), absent->second);
+             quote(found), words.front());
       continue;
     }
     fail(

@@ -26,7 +26,8 @@ const GgufKeys::Understood& understood() {
                   {"logit_scale", 1},
                   {"residual_scale", 1},
                   {"embedding_scale", 1}},
-      .absent = {{"rope.scaling.type", "none"}}};
+      // Linear scaling is by the factor, which is 1 above.
+      .absent = {{"rope.scaling.type", {"none", "linear"}}}};
   return kUnderstood;
 }
 

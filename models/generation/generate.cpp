@@ -9,10 +9,42 @@
 
 #include "core/base/error.h"
 #include "core/base/stopwatch.h"
+#include "core/base/text.h"
 #include "core/base/utf8_stream.h"
+#include "models/generation/diagnosis.h"
 
 namespace vyx::models {
 namespace {
+
+/// What ends a row: texts, and tokens that are not in the text.
+struct Stops {
+  std::vector<std::string> texts;
+  std::vector<TokenId> tokens;
+};
+
+Stops stops_of(const Tokenizer& tokenizer, const std::vector<std::string>& given) {
+  Stops stops;
+  for (const std::string& stop : given) {
+    const std::vector<TokenId> tokens = tokenizer.encode(stop);
+    const auto special = std::find_if(tokens.begin(), tokens.end(),
+                                      [&](TokenId token) { return tokenizer.is_special(token); });
+    if (special == tokens.end()) {
+      stops.texts.push_back(stop);
+    } else if (tokens.size() == 1) {
+      stops.tokens.push_back(*special);
+    } else {
+      throw UsageError(fmt::format(
+          "the stop text {} holds the control token {} among others; give that one alone, since "
+          "control tokens are not in the text",
+          quote(stop), quote(tokenizer.bytes(*special))));
+    }
+  }
+  return stops;
+}
+
+bool is_among(TokenId token, const std::vector<TokenId>& tokens) {
+  return std::find(tokens.begin(), tokens.end(), token) != tokens.end();
+}
 
 /// The bytes at the end of `text` that may be the beginning of a stop string.
 size_t held_back(std::string_view text, const std::vector<std::string>& stops) {
@@ -28,14 +60,16 @@ size_t held_back(std::string_view text, const std::vector<std::string>& stops) {
 /// One prompt's continuation: its sampler, its text so far, and whether and why it has ended.
 class Row {
  public:
-  Row(const LanguageModel& model, const GenerateOptions& options, std::span<const TokenId> prompt,
-      size_t index)
+  Row(const LanguageModel& model, const GenerateOptions& options, const Stops& stops,
+      std::span<const TokenId> prompt, size_t index)
       : model_(model),
         options_(options),
+        stops_(stops),
         sampler_(sampling_of(options, index)),
         seen_(prompt.begin(), prompt.end()) {}
 
   bool done() const { return !result_.stop_reason.empty(); }
+  std::span<const TokenId> tokens() const { return result_.tokens; }
   TokenId last_token() const { return result_.tokens.back(); }
   Generation take() { return std::move(result_); }
 
@@ -45,13 +79,13 @@ class Row {
     const TokenId token = sampler_.sample(logits, seen_);
     seen_.push_back(token);
     result_.tokens.push_back(token);
-    const auto& ends = model_.config().tokens.ends;
-    const bool is_end = std::find(ends.begin(), ends.end(), token) != ends.end();
+    const bool is_end = is_among(token, model_.config().tokens.ends);
     const bool is_known =
         token <
         model_.tokenizer().vocabulary_size();  // a padded vocabulary has ids that spell nothing
     if (is_known && !model_.tokenizer().is_special(token))
       append(text_.push(model_.tokenizer().bytes(token)));
+    if (!done() && is_among(token, stops_.tokens)) result_.stop_reason = "stop";
     if (!done() && is_end && !options_.ignore_end) result_.stop_reason = "end";
     if (!done() && static_cast<int64_t>(result_.tokens.size()) == options_.max_tokens)
       result_.stop_reason = "length";
@@ -72,7 +106,7 @@ class Row {
     const size_t old_size = result_.text.size();
     result_.text += piece;
     size_t first = std::string::npos;
-    for (const std::string& stop : options_.stop)
+    for (const std::string& stop : stops_.texts)
       first =
           std::min(first, result_.text.find(stop, old_size - std::min(old_size, stop.size() - 1)));
     if (first == std::string::npos) return;
@@ -84,7 +118,7 @@ class Row {
   void show(const std::function<bool(std::string_view)>& on_text) {
     if (!on_text) return;
     const std::string_view text = result_.text;
-    const size_t certain = text.size() - (done() ? 0 : held_back(text, options_.stop));
+    const size_t certain = text.size() - (done() ? 0 : held_back(text, stops_.texts));
     if (certain <= shown_) return;
     const std::string_view piece = text.substr(shown_, certain - shown_);
     shown_ = certain;
@@ -95,6 +129,7 @@ class Row {
 
   const LanguageModel& model_;
   const GenerateOptions& options_;
+  const Stops& stops_;
   Sampler sampler_;
   std::vector<TokenId> seen_;  // prompt and generated
   Utf8Stream text_;
@@ -108,13 +143,8 @@ void check_lengths(const LanguageModel& model, std::span<const std::vector<Token
   if (prompts.empty()) fail("there is no prompt; give at least one");
   for (size_t i = 0; i < prompts.size(); ++i) {
     if (prompts[i].empty()) fail("prompt {} has no token; give it some text", i + 1);
-    const auto length = static_cast<int64_t>(prompts[i].size());
-    if (length + options.max_tokens > model.config().context_length)
-      fail(
-          "{}: a prompt of {} tokens and {} more exceed the context length of {}; generate fewer "
-          "or shorten the prompt",
-          model.config().provenance.name, length, options.max_tokens,
-          model.config().context_length);
+    model.require_context(static_cast<int64_t>(prompts[i].size()), options.max_tokens,
+                          fmt::format("prompt {}", i + 1));
   }
 }
 
@@ -147,12 +177,13 @@ Generations generate(LanguageModel& model, std::span<const std::vector<TokenId>>
                      const GenerateOptions& options) {
   validate(options);
   check_lengths(model, prompts, options);
+  const Stops stops = stops_of(model.tokenizer(), options.stop);
   const at::NoGradGuard no_grad;
   Generations result;
   GenerationStatistics& statistics = result.statistics;
   std::vector<Row> rows;
   for (size_t r = 0; r < prompts.size(); ++r) {
-    rows.emplace_back(model, options, prompts[r], r);
+    rows.emplace_back(model, options, stops, prompts[r], r);
     statistics.prompt_tokens += static_cast<int64_t>(prompts[r].size());
   }
   const auto advance = [&](const at::Tensor& hidden) {  // [rows, seq, d_model]
@@ -161,6 +192,9 @@ Generations generate(LanguageModel& model, std::span<const std::vector<TokenId>>
     for (size_t r = 0; r < rows.size(); ++r) {
       if (rows[r].done()) continue;
       const auto vocabulary = static_cast<size_t>(logits.size(1));
+      if (const char* problem = problem_of(logits[static_cast<int64_t>(r)]))
+        fail("the model's logits are {}{}", problem,
+             origin_of_problem(model, prompts[r], rows[r].tokens()));
       rows[r].advance({logits.const_data_ptr<float>() + r * vocabulary, vocabulary},
                       r == 0 ? options.on_text : nullptr);
       ++statistics.generated_tokens;

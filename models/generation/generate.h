@@ -15,8 +15,10 @@ namespace vyx::models {
 struct GenerateOptions {
   int64_t max_tokens = 128;
   SamplingOptions sampling;
-  std::vector<std::string> stop;  // generation ends before the first of these; never shown
-  bool ignore_end = false;        // go on after an end token, up to max_tokens (for measurements)
+  // Generation ends before the first of these texts, or at one of these control tokens
+  // ("<|im_end|>"); never shown.
+  std::vector<std::string> stop;
+  bool ignore_end = false;  // go on after an end token, up to max_tokens (for measurements)
   /// Called with each piece of text as it becomes certain: whole characters, and nothing that may
   /// be the start of a stop string. Row 0 only. Return false to stop.
   std::function<bool(std::string_view text)> on_text;
@@ -46,8 +48,8 @@ struct Generations {
 };
 
 /// Continues each prompt, all in one batch; each row gives what it gives alone. Row r samples with
-/// seed + r. Throws Error for an empty prompt, and when prompt and max_tokens exceed the context
-/// length.
+/// seed + r. Throws Error for an empty prompt, when prompt and max_tokens exceed the context
+/// length, and for logits that choose no token, saying what makes them so.
 Generations generate(LanguageModel& model, std::span<const std::vector<TokenId>> prompts,
                      const GenerateOptions& options = {});
 /// One prompt.

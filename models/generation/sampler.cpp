@@ -25,8 +25,7 @@ size_t best_of(std::span<const float> scores) {
     if (scores[i] > scores[best]) best = i;
   }
   if (nan || scores.empty() || !std::isfinite(scores[best]))
-    fail("the model's logits hold {}, expected finite numbers; a coefficient may be far too large",
-         nan ? "NaN" : "no finite maximum");
+    fail("the model's logits hold {}, expected finite numbers", nan ? "NaN" : "no finite maximum");
   return best;
 }
 

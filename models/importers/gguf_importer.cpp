@@ -10,7 +10,9 @@
 #include <limits>
 #include <map>
 #include <set>
+#include <type_traits>
 #include <utility>
+#include <variant>
 
 #include "core/base/error.h"
 #include "core/base/text.h"
@@ -26,18 +28,34 @@ namespace vyx::models {
 namespace {
 
 constexpr uint64_t kMaxToken = std::numeric_limits<int32_t>::max();
+constexpr const char* kChatTemplate = "tokenizer.chat_template";
 
+/// A bool, or an integer that is 0 or 1.
 bool flag_or(const Gguf& gguf, std::string_view key, bool otherwise) {
   const GgufValue* value = gguf.find(key);
   if (!value) return otherwise;
   if (const bool* flag = std::get_if<bool>(value)) return *flag;
-  fail("{}: {} is of type {}, expected bool", gguf.source(), key, type_name(*value));
+  return gguf.unsigned_integer(key, 0, 1) == 1;
 }
 
-/// The id of a special token, -1 when the file names none.
+bool is_minus_one(const GgufValue& value) {
+  return std::visit(
+      []<class T>(const T& held) {
+        // Of narrow unsigned types it is a token.
+        if constexpr (std::is_integral_v<T> && (std::is_signed_v<T> || sizeof(T) >= 4)) {
+          return held == static_cast<T>(-1);
+        } else {
+          return false;
+        }
+      },
+      value);
+}
+
+/// The id of a special token, -1 when the file names none: by -1, in any width, or not at all.
 int64_t token_of(const Gguf& gguf, const char* name, int64_t vocabulary) {
   const std::string key = fmt::format("tokenizer.ggml.{}_token_id", name);
-  if (!gguf.find(key)) return -1;
+  const GgufValue* value = gguf.find(key);
+  if (value == nullptr || is_minus_one(*value)) return -1;
   const auto token = static_cast<int64_t>(gguf.unsigned_integer(key, 0, kMaxToken));
   if (token >= vocabulary)
     fail("{}: {} = {}, expected less than the vocabulary of {} tokens", gguf.source(), key, token,
@@ -90,8 +108,8 @@ void check_tensors(const Gguf& gguf, const std::vector<PlannedTensor>& plan,
     }
     if (!can_dequantize(tensor.type))
       fail(
-          "{}: tensor {} is of type {}, which vyx does not read yet; quantise to Q8_0, Q4_0 or "
-          "Q4_1, or use F16",
+          "{}: tensor {} is of type {}, which vyx does not read yet; take the model in Q8_0, F16 "
+          "or BF16 (smaller files mix types, unless llama-quantize was told to make them pure)",
           gguf.source(), from.name, name_of(tensor.type));
   }
   for (const GgufTensor& tensor : gguf.tensors()) {
@@ -193,23 +211,64 @@ int64_t vocabulary_of(const Gguf& gguf) {
 TokenConfig tokens_of(const Gguf& gguf, int64_t vocabulary) {
   TokenConfig tokens{.bos = token_of(gguf, "bos", vocabulary),
                      .pad = token_of(gguf, "padding", vocabulary)};
-  for (const char* name : {"eos", "eot"}) {
-    const int64_t token = token_of(gguf, name, vocabulary);
+  const auto add_end = [&](int64_t token) {
     if (token >= 0 && std::find(tokens.ends.begin(), tokens.ends.end(), token) == tokens.ends.end())
       tokens.ends.push_back(token);
-  }
+  };
+  for (const char* name : {"eos", "eot", "eom"}) add_end(token_of(gguf, name, vocabulary));
   // Where the file is silent, Llama 3's tokenizer alone begins with it.
-  const bool is_llama3 =
-      gguf.find("tokenizer.ggml.pre") && gguf.string("tokenizer.ggml.pre") == "llama-bpe";
-  tokens.add_bos = tokens.bos >= 0 && flag_or(gguf, "tokenizer.ggml.add_bos_token", is_llama3);
-  if (gguf.find("tokenizer.chat_template"))
-    tokens.chat_format = detect_chat_format(gguf.string("tokenizer.chat_template"));
+  tokens.add_bos =
+      tokens.bos >= 0 && flag_or(gguf, "tokenizer.ggml.add_bos_token", is_llama3_tokenizer(gguf));
+  if (!gguf.find(kChatTemplate)) return tokens;
+  const ChatFormat format = detect_chat_format(gguf.string(kChatTemplate));
+  const auto markers = chat_markers(format);
+  const auto is_missing = [&](std::string_view marker) {
+    return token_kind(gguf, marker) == TokenKind::none;
+  };
+  if (markers.empty() || std::any_of(markers.begin(), markers.end(), is_missing)) return tokens;
+  tokens.chat_format = format;
+  const auto& names = gguf.array<std::string>("tokenizer.ggml.tokens");
+  add_end(std::find(names.begin(), names.end(), markers.back()) - names.begin());
   return tokens;
+}
+
+/// What the file says of chats and vyx has taken otherwise.
+std::vector<std::string> chat_warnings(const Gguf& gguf, const ChatFormat& format) {
+  if (!gguf.find(kChatTemplate)) return {};
+  if (format.empty())
+    return {fmt::format(
+        "{}: the chat template is none that vyx can write; chats are refused, and templates of "
+        "contrast sets are plain text",
+        gguf.source())};
+  std::vector<std::string> warnings;
+  for (const std::string_view marker : chat_markers(format)) {
+    if (token_kind(gguf, marker) != TokenKind::control)
+      warnings.push_back(fmt::format(
+          "{}: the chat template's {} is no control token in the file; it is taken for one",
+          gguf.source(), quote(marker)));
+  }
+  return warnings;
+}
+
+/// Throws Error for GGUF files of other things than models.
+void require_model(const Gguf& gguf) {
+  if (gguf.find("general.type")) {
+    const std::string type = gguf.string("general.type");
+    if (type == "adapter")
+      fail("{}: found an adapter (general.type), expected a model; merge it into its model first",
+           gguf.source());
+    if (type != "model")
+      fail("{}: found general.type = {}, expected model", gguf.source(), quote(type));
+  }
+  if (gguf.find("general.architecture") && gguf.string("general.architecture") == "controlvector")
+    fail("{}: found a control vector, expected a model; vyx-generate takes it as --vector",
+         gguf.source());
 }
 
 }  // namespace
 
 LanguageModelConfig config_from_gguf(const Gguf& gguf) {
+  require_model(gguf);
   const Family& family = family_of(gguf);
   const GgufKeys keys(gguf, family.name);
   LanguageModelConfig config{
@@ -230,7 +289,9 @@ ImportResult import_gguf(const std::filesystem::path& source, const std::filesys
   const GgufFile file(source);
   const Gguf& gguf = *file;
   LanguageModelConfig config = config_from_gguf(gguf);
-  const std::string tokenizer_json = tokenizer_json_from_gguf(gguf);
+  const ChatFormat& format = config.tokens.chat_format;
+  std::vector<std::string> warnings = chat_warnings(gguf, format);
+  const std::string tokenizer_json = tokenizer_json_from_gguf(gguf, chat_markers(format));
   Tokenizer::from_json(tokenizer_json,
                        gguf.source());  // what the archive's reader would refuse is refused now
   const std::vector<PlannedTensor> plan = plan_of(family_of(gguf), config.spec);
@@ -243,7 +304,10 @@ ImportResult import_gguf(const std::filesystem::path& source, const std::filesys
       config.spec, [&](const std::string& name, at::IntArrayRef) { return weights.at(name); });
   save_language_model(module, config, tokenizer_json, out);
 
-  ImportResult result{.config = std::move(config), .parameters = 0, .tensors = weights.size()};
+  ImportResult result{.config = std::move(config),
+                      .parameters = 0,
+                      .tensors = weights.size(),
+                      .warnings = std::move(warnings)};
   for (const auto& [name, tensor] : weights)
     result.parameters += static_cast<uint64_t>(tensor.numel());
   return result;

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <string>
+#include <vector>
 
 #include "core/formats/gguf.h"
 #include "models/language_model/language_model_config.h"
@@ -20,6 +22,7 @@ struct ImportResult {
   LanguageModelConfig config;
   uint64_t parameters = 0;
   uint64_t tensors = 0;
+  std::vector<std::string> warnings;  // of what the file says and vyx has taken otherwise
 };
 
 /// Reads `source`, writes the archive `out` whole or not at all. Throws Error for everything about

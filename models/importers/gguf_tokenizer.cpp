@@ -4,6 +4,7 @@
 #include <array>
 #include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include "core/base/error.h"
 #include "core/base/json_guard.h"
@@ -42,15 +43,30 @@ Json split(const char* pattern) {
           {"invert", false}};
 }
 
+/// The name of the pre-tokenizer; throws Error for a file that has none.
+std::string pre_tokenizer_name(const Gguf& gguf) {
+  constexpr const char* kKey = "tokenizer.ggml.pre";
+  const bool has_key = gguf.find(kKey) != nullptr;
+  const std::string name = has_key ? gguf.string(kKey) : "default";
+  if (name == "default")
+    fail(
+        "{}: found {}, expected the name of the pre-tokenizer; the file is older than such names, "
+        "or of a converter that did not know the model: convert the model again",
+        gguf.source(), has_key ? "tokenizer.ggml.pre = \"default\"" : "no key tokenizer.ggml.pre");
+  return name;
+}
+
 Json pre_tokenizer(const Gguf& gguf) {
-  const std::string name = gguf.string("tokenizer.ggml.pre");
+  const std::string name = pre_tokenizer_name(gguf);
   if (name == "smollm")
     return sequence({{"type", "Digits"}, {"individual_digits", true}}, byte_level(true));
   if (name == "gpt-2" || name == "gpt2") return byte_level(true);
-  if (name == "llama-bpe") return sequence(split(kLlama3Words), byte_level(false));
+  if (is_llama3_tokenizer(gguf) || name == "smaug-bpe")
+    return sequence(split(kLlama3Words), byte_level(false));
   if (name == "qwen2") return sequence(split(kQwen2Words), byte_level(false));
   fail(
-      "{}: found tokenizer.ggml.pre = {}, expected smollm, gpt-2, llama-bpe or qwen2; vyx has no "
+      "{}: found tokenizer.ggml.pre = {}, expected smollm, gpt-2, llama-bpe, smaug-bpe or qwen2; "
+      "vyx has no "
       "other pre-tokenizer yet",
       gguf.source(), quote(name));
 }
@@ -70,9 +86,38 @@ void check_size(const Gguf& gguf, const char* key, size_t found, size_t tokens) 
          found, tokens);
 }
 
+constexpr int64_t kNormal = 1, kControl = 3, kUserDefined = 4;
+
+/// The type of each token, as llama.cpp numbers them.
+std::vector<int64_t> token_types(const Gguf& gguf, size_t tokens) {
+  constexpr const char* kKey = "tokenizer.ggml.token_type";
+  if (!gguf.find(kKey)) return std::vector<int64_t>(tokens, kNormal);
+  std::vector<int64_t> types = gguf.integers(kKey);
+  check_size(gguf, kKey, types.size(), tokens);
+  for (size_t id = 0; id < types.size(); ++id)
+    if (types[id] < 1 || types[id] > 6)
+      fail("{}: {}[{}] = {}, expected 1 to 6", gguf.source(), kKey, id, types[id]);
+  return types;
+}
+
 }  // namespace
 
-std::string tokenizer_json_from_gguf(const Gguf& gguf) {
+bool is_llama3_tokenizer(const Gguf& gguf) {
+  if (!gguf.find("tokenizer.ggml.pre")) return false;
+  const std::string name = gguf.string("tokenizer.ggml.pre");
+  return name == "llama-bpe" || name == "llama3" || name == "llama-v3";
+}
+
+TokenKind token_kind(const Gguf& gguf, std::string_view token) {
+  if (!gguf.find("tokenizer.ggml.tokens")) return TokenKind::none;
+  const auto& tokens = gguf.array<std::string>("tokenizer.ggml.tokens");
+  const auto found = std::find(tokens.begin(), tokens.end(), token);
+  if (found == tokens.end()) return TokenKind::none;
+  const auto id = static_cast<size_t>(found - tokens.begin());
+  return token_types(gguf, tokens.size())[id] == kControl ? TokenKind::control : TokenKind::other;
+}
+
+std::string tokenizer_json_from_gguf(const Gguf& gguf, std::span<const std::string_view> control) {
   const std::string& source = gguf.source();
   if (!gguf.find("tokenizer.ggml.model"))
     fail(
@@ -98,25 +143,21 @@ std::string tokenizer_json_from_gguf(const Gguf& gguf) {
   }
 
   Json added = Json::array();
-  if (gguf.find("tokenizer.ggml.token_type")) {
-    constexpr int32_t kControl = 3, kUserDefined = 4;
-    const auto& types = gguf.array<int32_t>("tokenizer.ggml.token_type");
-    check_size(gguf, "tokenizer.ggml.token_type", types.size(), tokens.size());
-    for (size_t id = 0; id < types.size(); ++id) {
-      if (types[id] < 1 || types[id] > 6)
-        fail("{}: tokenizer.ggml.token_type[{}] = {}, expected 1 to 6", source, id, types[id]);
-      if (types[id] != kControl && types[id] != kUserDefined) continue;
-      added.push_back({{"id", id},
-                       {"content", tokens[id]},
-                       {"single_word", false},
-                       {"lstrip", false},
-                       {"rstrip", false},
-                       {"normalized", false},
-                       {"special", types[id] == kControl}});
-    }
+  std::vector<int64_t> types = token_types(gguf, tokens.size());
+  for (const std::string_view token : control)
+    if (const auto found = ids.find(token); found != ids.end()) types[found->second] = kControl;
+  for (size_t id = 0; id < types.size(); ++id) {
+    if (types[id] != kControl && types[id] != kUserDefined) continue;
+    added.push_back({{"id", id},
+                     {"content", tokens[id]},
+                     {"single_word", false},
+                     {"lstrip", false},
+                     {"rstrip", false},
+                     {"normalized", false},
+                     {"special", types[id] == kControl}});
   }
   if (gguf.find("tokenizer.ggml.scores"))
-    check_size(gguf, "tokenizer.ggml.scores", gguf.array<float>("tokenizer.ggml.scores").size(),
+    check_size(gguf, "tokenizer.ggml.scores", gguf.numbers("tokenizer.ggml.scores").size(),
                tokens.size());
 
   const auto& merges = required_array<std::string>(gguf, "tokenizer.ggml.merges");
@@ -137,26 +178,25 @@ std::string tokenizer_json_from_gguf(const Gguf& gguf) {
     pairs.push_back({left, right});
   }
 
-  return Json{
-      {"version", "1.0"},
-      {"truncation", nullptr},
-      {"padding", nullptr},
-      {"added_tokens", added},
-      {"normalizer", nullptr},
-      {"pre_tokenizer", pre_tokenizer(gguf)},
-      {"post_processor", nullptr},
-      {"decoder", byte_level(true)},
-      {"model",
-       {{"type", "BPE"},
-        {"dropout", nullptr},
-        {"unk_token", nullptr},
-        {"continuing_subword_prefix", nullptr},
-        {"end_of_word_suffix", nullptr},
-        {"fuse_unk", false},
-        {"byte_fallback", false},
-        {"ignore_merges", gguf.string("tokenizer.ggml.pre") == "llama-bpe"},  // as Llama 3 has it
-        {"vocab", std::move(vocabulary)},
-        {"merges", std::move(pairs)}}}}
+  return Json{{"version", "1.0"},
+              {"truncation", nullptr},
+              {"padding", nullptr},
+              {"added_tokens", added},
+              {"normalizer", nullptr},
+              {"pre_tokenizer", pre_tokenizer(gguf)},
+              {"post_processor", nullptr},
+              {"decoder", byte_level(true)},
+              {"model",
+               {{"type", "BPE"},
+                {"dropout", nullptr},
+                {"unk_token", nullptr},
+                {"continuing_subword_prefix", nullptr},
+                {"end_of_word_suffix", nullptr},
+                {"fuse_unk", false},
+                {"byte_fallback", false},
+                {"ignore_merges", is_llama3_tokenizer(gguf)},
+                {"vocab", std::move(vocabulary)},
+                {"merges", std::move(pairs)}}}}
       .dump();
 }
 

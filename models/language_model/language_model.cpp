@@ -4,14 +4,17 @@
 #include <ATen/TensorOperators.h>
 #include <c10/core/ScalarType.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/text.h"
 #include "core/hooks/activation_reader.h"
 #include "core/hooks/script_archive.h"
 #include "core/hooks/token_mask.h"
+#include "core/io/files.h"
 #include "models/language_model/forward_scope.h"
 #include "models/tokenizer/chat_format.h"
 
@@ -50,9 +53,34 @@ void require_fit(const KvCache& cache, const Forward& forward, bool harvest, int
     fail("a forward behind a cache of harvests, which stop early; expected a cache of whole ones");
 }
 
+/// The most tokens of one document in any row of `segments` [batch, seq].
+int64_t longest_segment(const at::Tensor& segments) {
+  const at::Tensor numbers = segments.to(c10::kCPU, at::kLong).contiguous();
+  const int64_t seq = numbers.size(1);
+  int64_t longest = 0, run = 0;
+  for (int64_t i = 0; i < numbers.numel(); ++i) {
+    const int64_t* number = numbers.const_data_ptr<int64_t>() + i;
+    run = *number == 0 ? 0 : i % seq != 0 && number[-1] == *number ? run + 1 : 1;
+    longest = std::max(longest, run);
+  }
+  return longest;
+}
+
+/// Throws Error for the file that a model is imported from.
+void refuse_source(const std::filesystem::path& path) {
+  constexpr std::string_view kGguf = "GGUF";
+  const MappedFile file(path);
+  const std::string_view start(reinterpret_cast<const char*>(file.bytes().data()),
+                               std::min(file.bytes().size(), kGguf.size()));
+  if (start == kGguf)
+    fail("{}: found a GGUF file, expected an archive; make one of it with vyx-import",
+         path.string());
+}
+
 }  // namespace
 
 LanguageModel LanguageModel::load(const std::filesystem::path& path, c10::Device device) {
+  refuse_source(path);
   ScriptArchive archive = load_script(path, {kConfigFile, kTokenizerFile}, device);
   for (const char* file : {kConfigFile, kTokenizerFile}) {
     if (!archive.extra_files.contains(file))
@@ -81,7 +109,8 @@ LanguageModel LanguageModel::load(const std::filesystem::path& path, c10::Device
 
 LanguageModel::LanguageModel(const torch::jit::Module& module, LanguageModelConfig config,
                              Tokenizer tokenizer)
-    : module_(module),
+    : unhooked_(module),
+      module_(module),
       config_(std::move(config)),
       tokenizer_(std::move(tokenizer)),
       device_(c10::kCPU) {
@@ -109,26 +138,76 @@ int64_t LanguageModel::block_of(const Site& site) const {
 }
 
 std::vector<TokenId> LanguageModel::encode_prompt(std::string_view text, bool chat) const {
-  std::string templated;
-  if (chat) {
-    if (config_.tokens.chat_format != "chatml")
-      fail("{}: found no chat format that vyx knows, expected chatml; give a plain prompt",
-           config_.provenance.name);
-    const std::array messages{ChatMessage{.role = "user", .content = std::string(text)}};
-    templated = chatml(messages);
-    text = templated;
+  if (!chat) return with_begin(tokenizer_.encode(text));
+  const std::array messages{ChatMessage{.role = "user", .content = std::string(text)}};
+  return encode_chat(messages);
+}
+
+std::vector<TokenId> LanguageModel::encode_chat(std::span<const ChatMessage> messages,
+                                                bool special_in_text) const {
+  std::vector<ChatPart> parts;
+  try {
+    parts = chat_parts(config_.tokens.chat_format, messages);
+  } catch (const Error& error) {
+    fail("{}: {}", config_.provenance.name, error.what());
   }
-  std::vector<TokenId> tokens = tokenizer_.encode(text);
+  std::vector<TokenId> tokens;
+  for (const auto& [text, is_marker] : parts) {
+    if (is_marker) {
+      const auto marker = tokenizer_.find(text);
+      if (!marker || !tokenizer_.is_special(*marker))
+        fail("{}: found no control token {}, expected one for chats; import the model again",
+             config_.provenance.name, quote(text));
+      tokens.push_back(*marker);
+    } else {
+      const auto more = tokenizer_.encode(text, {.special_tokens = special_in_text});
+      tokens.insert(tokens.end(), more.begin(), more.end());
+    }
+  }
+  return with_begin(std::move(tokens));
+}
+
+std::vector<TokenId> LanguageModel::with_begin(std::vector<TokenId> tokens) const {
   if (config_.tokens.add_bos && (tokens.empty() || tokens.front() != config_.tokens.bos))
     tokens.insert(tokens.begin(), config_.tokens.bos);
   return tokens;
 }
 
+void LanguageModel::require_context(int64_t tokens, int64_t more, std::string_view what) const {
+  const int64_t context = config_.context_length;
+  if (tokens > context)
+    fail("{}: found {} tokens, expected at most the context length of {}; shorten the text", what,
+         tokens, context);
+  if (more > context - tokens)  // the sum may be beyond 64 bits
+    fail(
+        "{}: {} tokens and {} more exceed the context length of {}; generate fewer or shorten the "
+        "text",
+        what, tokens, more, context);
+}
+
+void LanguageModel::require_context(const Forward& forward, int64_t past,
+                                    const at::Tensor& real) const {
+  const at::Tensor& input = forward.hidden.defined() ? forward.hidden : forward.ids;
+  int64_t tokens = past + input.size(1);
+  if (tokens <= config_.context_length) return;
+  if (forward.segments.defined()) tokens = longest_segment(forward.segments);
+  if (real.defined()) tokens = real.sum(1).max().item<int64_t>();  // padding has no positions
+  require_context(tokens, 0, config_.provenance.name);
+}
+
 at::Tensor LanguageModel::logits(const Batch& batch) {
   const ForwardScope scope;
   const at::Tensor real = batch.mask.defined() ? batch.mask.to(device_) : at::Tensor();
+  require_context({.ids = batch.ids}, 0, real);
   const TokenMaskScope tokens({.real = real, .generated = {}});
   return module_.forward({batch.ids.to(device_), optional(real)}).toTensor().to(at::kFloat);
+}
+
+at::Tensor LanguageModel::unhooked_logits(const Batch& batch) {
+  const ForwardScope scope;
+  const at::Tensor real = batch.mask.defined() ? batch.mask.to(device_) : at::Tensor();
+  require_context({.ids = batch.ids}, 0, real);
+  return unhooked_.forward({batch.ids.to(device_), optional(real)}).toTensor().to(at::kFloat);
 }
 
 at::Tensor LanguageModel::token_log_probabilities(const Batch& batch) {
@@ -221,6 +300,7 @@ LanguageModel::Prepared LanguageModel::prepare(const Forward& forward, bool harv
     keys = cache->keys;
     values = cache->values;
   }
+  require_context(forward, past, result.real);
   Arguments& arguments = result.call.arguments;
   arguments = {input};
   if (resumes) arguments.emplace_back(forward.from_block);

@@ -27,6 +27,7 @@
 #include "models/language_model/batch.h"
 #include "models/language_model/forward.h"
 #include "models/language_model/language_model_config.h"
+#include "models/tokenizer/chat_format.h"
 #include "models/tokenizer/tokenizer.h"
 
 namespace vyx::models {
@@ -51,12 +52,23 @@ class LanguageModel {
   /// The block that `site` is in or of; 0 for sites outside of blocks. What stands before it does
   /// not depend on edits at the site.
   int64_t block_of(const Site& site) const;
-  /// Tokens of a prompt; with `chat`, of a one-message chat in the model's own format (throws Error
-  /// when it has none).
+  /// Tokens of a prompt, in which "<|im_end|>" is that token. With `chat`, of a chat of one user
+  /// message, as encode_chat.
   std::vector<TokenId> encode_prompt(std::string_view text, bool chat = false) const;
+  /// Tokens of a chat in the model's own format, up to where the model answers. In the messages
+  /// "<|im_end|>" is plain characters, which end no turn, unless `special_in_text`. Throws Error
+  /// when the model has no format that vyx knows.
+  std::vector<TokenId> encode_chat(std::span<const ChatMessage> messages,
+                                   bool special_in_text = false) const;
+  /// Throws Error unless `tokens`, and `more` behind them, are within the context length. `what`
+  /// names them: "pairs.jsonl:2". Each run checks its tokens; who has read them from a file checks
+  /// first, and can say where they stand.
+  void require_context(int64_t tokens, int64_t more, std::string_view what) const;
 
   /// Logits at every position, without a cache: [batch, seq, vocabulary] in float32.
   at::Tensor logits(const Batch& batch);
+  /// The same without what is hooked.
+  at::Tensor unhooked_logits(const Batch& batch);
   /// Log-probability of every token given those before it: [batch, seq − 1] float32; 0 at padding.
   at::Tensor token_log_probabilities(const Batch& batch);
 
@@ -84,9 +96,12 @@ class LanguageModel {
   at::Tensor head(const at::Tensor& hidden);
 
  private:
+  std::vector<TokenId> with_begin(std::vector<TokenId> tokens) const;
+  void require_context(const Forward& forward, int64_t past, const at::Tensor& real) const;
   struct Prepared;
   Prepared prepare(const Forward& forward, bool harvest) const;
 
+  torch::jit::Module unhooked_;  // as it was loaded; shares its tensors with module_
   HookedModule module_;
   LanguageModelConfig config_;
   Tokenizer tokenizer_;

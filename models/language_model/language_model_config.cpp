@@ -26,7 +26,8 @@ void add_to_json(const TokenConfig& tokens, Json& config) {
   config["pad_token_id"] = or_null(tokens.pad);
   config["add_bos_token"] = tokens.add_bos;
   config["eos_token_id"] = tokens.ends;
-  config["chat_format"] = tokens.chat_format;
+  config["chat_format"] = tokens.chat_format.name;
+  if (tokens.chat_format.system) config["chat_system"] = *tokens.chat_format.system;
 }
 
 TokenConfig tokens_from_json(const Json& config, std::string_view source) {
@@ -37,7 +38,9 @@ TokenConfig tokens_from_json(const Json& config, std::string_view source) {
   TokenConfig tokens{.bos = token("bos_token_id"),
                      .pad = token("pad_token_id"),
                      .add_bos = json_bool(config, "add_bos_token", source),
-                     .chat_format = json_string(config, "chat_format", source)};
+                     .chat_format = {.name = json_string(config, "chat_format", source)}};
+  if (config.contains("chat_system"))
+    tokens.chat_format.system = json_string(config, "chat_system", source);
   const Json& ends = member(config, "eos_token_id", source);
   if (!ends.is_array())
     fail("{}: eos_token_id is {}, expected an array of tokens", source, ends.type_name());
@@ -59,6 +62,12 @@ void validate(const TokenConfig& tokens, int64_t vocabulary, std::string_view so
 
 }  // namespace
 
+std::string_view range_hint(const LanguageModelConfig& config) {
+  return config.dtype == "float16"
+             ? "; float16 ends at 65,504: import the model with --dtype bfloat16 or float32"
+             : "";
+}
+
 std::string to_json(const LanguageModelConfig& config) {
   Json json{{"name", config.provenance.name},
             {"source_sha256", config.provenance.sha256},
@@ -68,7 +77,8 @@ std::string to_json(const LanguageModelConfig& config) {
             {"block_path", config.block_path}};
   add_to_json(config.spec, json);
   add_to_json(config.tokens, json);
-  return json.dump(2);
+  // Names come from files, in whatever bytes they have.
+  return json.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 
 LanguageModelConfig config_from_json(std::string_view json, std::string_view source) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "models/architectures/decoder_spec.h"
+#include "models/tokenizer/chat_format.h"
 
 namespace vyx::models {
 
@@ -15,7 +16,7 @@ struct TokenConfig {
   int64_t bos = -1, pad = -1;  // -1: none
   bool add_bos = false;        // a prompt begins with bos
   std::vector<int64_t> ends;   // generation stops at any of them
-  std::string chat_format;     // "chatml", or "" for none that vyx knows
+  ChatFormat chat_format;
 
   friend bool operator==(const TokenConfig&, const TokenConfig&) = default;
 };
@@ -39,6 +40,10 @@ struct LanguageModelConfig {
 
   friend bool operator==(const LanguageModelConfig&, const LanguageModelConfig&) = default;
 };
+
+/// Where the numbers of the weights' type end, for a message about some that are not finite:
+/// "; float16 ends at 65,504: …", or "" for types that end nowhere near what models compute.
+std::string_view range_hint(const LanguageModelConfig& config);
 
 std::string to_json(const LanguageModelConfig& config);
 /// Throws Error naming `source` for missing keys and impossible sizes.

@@ -137,9 +137,7 @@ std::vector<Part> make_parts(const models::LanguageModel& model,
   std::vector<int64_t> lengths;
   for (size_t r = 0; r < rows.size(); ++r) {
     const auto length = static_cast<int64_t>(rows[r].size());
-    if (length > model.config().context_length)
-      fail("row {} of the text: found {} tokens, expected at most the model's context of {}", r + 1,
-           length, model.config().context_length);
+    model.require_context(length, 0, fmt::format("row {} of the text", r + 1));
     lengths.push_back(length);
   }
   std::vector<Part> parts;

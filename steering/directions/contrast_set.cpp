@@ -8,6 +8,8 @@
 #include "core/io/digest.h"
 #include "core/io/files.h"
 #include "core/io/line_reader.h"
+#include "core/io/records.h"
+#include "core/io/text_kind.h"
 #include "models/tokenizer/chat_format.h"
 
 namespace vyx::steering {
@@ -57,24 +59,25 @@ std::string with_persona(std::string prompt, std::string_view persona) {
 }
 
 /// What stands before the beginning of the model's own words.
-std::string opening(const std::string& prompt, std::string_view chat_format,
+std::string opening(const std::string& prompt, const models::ChatFormat& chat_format,
                     std::string_view where) {
   if (chat_format.empty()) return prompt + "\n\n";
-  if (chat_format == "chatml")
-    return models::chatml(std::vector<models::ChatMessage>{{"user", prompt}});
-  fail("{}: chat format \"{}\" is unknown; expected \"chatml\", or \"\" for plain text", where,
-       chat_format);
+  try {
+    return models::chat_text(chat_format, std::vector<models::ChatMessage>{{"user", prompt}});
+  } catch (const Error& error) {
+    fail("{}: {}", where, error.what());
+  }
 }
 
 }  // namespace
 
 ContrastSet read_contrast_set(const std::filesystem::path& path) {
   ContrastSet set{.source = path.string()};
-  for_each_line(path, [&](std::string_view line, const std::string& where) {
-    const Json json = parse_json(line, where);
+  for_each_record(path, {"positive", "negative"}, [&](const Json& json, const std::string& where) {
     ContrastPair pair{json_string(json, "positive", where), json_string(json, "negative", where)};
     require_two_sides(pair.positive, pair.negative, where);
     set.groups.push_back(set.pairs.size());
+    set.places.push_back(where);
     set.pairs.push_back(std::move(pair));
   });
   if (set.pairs.empty()) {
@@ -88,9 +91,11 @@ ContrastSet read_contrast_set(const std::filesystem::path& path) {
 }
 
 ContrastSet read_contrast_template(const std::filesystem::path& path,
-                                   std::string_view chat_format) {
+                                   const models::ChatFormat& chat_format) {
   const std::string where = path.string();
-  const Json json = parse_json(read_text_file(path), where);
+  const std::string text = read_text_file(path);
+  require_text(text, path);
+  const Json json = parse_json(text, where);
   const std::string prompt = json_string(json, "prompt", where);
   if (prompt.find(kPersona) == std::string::npos) {
     fail("{}: \"prompt\" has no {} to put the personas in", where, kPersona);
@@ -121,6 +126,7 @@ ContrastSet read_contrast_template(const std::filesystem::path& path,
     for (size_t j = 0; j < beginnings.size(); ++j) {
       set.pairs.push_back({positive_opening + beginnings[j], negative_opening + beginnings[j]});
       set.groups.push_back(j);
+      set.places.push_back(fmt::format("{}: persona {} with beginning {}", where, i + 1, j + 1));
     }
   }
   set.sha256 = digest_of(set.pairs);
@@ -129,15 +135,16 @@ ContrastSet read_contrast_template(const std::filesystem::path& path,
 
 std::vector<ContinuationPair> read_continuation_pairs(const std::filesystem::path& path) {
   std::vector<ContinuationPair> pairs;
-  for_each_line(path, [&](std::string_view line, const std::string& where) {
-    const Json json = parse_json(line, where);
-    ContinuationPair pair{json_string(json, "prompt", where), json_string(json, "positive", where),
-                          json_string(json, "negative", where)};
-    if (pair.prompt.empty())
-      fail("{}: \"prompt\" is empty; continuations need something to continue", where);
-    require_two_sides(pair.positive, pair.negative, where);
-    pairs.push_back(std::move(pair));
-  });
+  for_each_record(
+      path, {"prompt", "positive", "negative"}, [&](const Json& json, const std::string& where) {
+        ContinuationPair pair{json_string(json, "prompt", where),
+                              json_string(json, "positive", where),
+                              json_string(json, "negative", where), where};
+        if (pair.prompt.empty())
+          fail("{}: \"prompt\" is empty; continuations need something to continue", where);
+        require_two_sides(pair.positive, pair.negative, where);
+        pairs.push_back(std::move(pair));
+      });
   if (pairs.empty()) {
     fail(
         "{}: holds no pair; expected one line {{\"prompt\": \"…\", \"positive\": \"…\", "

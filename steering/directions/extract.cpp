@@ -25,13 +25,20 @@ std::vector<Site> choose_sites(models::LanguageModel& model, const std::string& 
   return sites;
 }
 
+std::string place_of(const ContrastSet& set, size_t pair) {
+  return pair < set.places.size() ? set.places[pair]
+                                  : fmt::format("{}: pair {}", set.source, pair + 1);
+}
+
 /// Positive and negative prompts in turns, so that the two that share most are neighbours.
 std::vector<std::vector<models::TokenId>> encode(const models::LanguageModel& model,
                                                  const ContrastSet& set) {
   std::vector<std::vector<models::TokenId>> prompts;
   for (size_t i = 0; i < set.pairs.size(); ++i) {
-    prompts.push_back(model.encode_prompt(set.pairs[i].positive));
-    prompts.push_back(model.encode_prompt(set.pairs[i].negative));
+    for (const std::string* side : {&set.pairs[i].positive, &set.pairs[i].negative}) {
+      prompts.push_back(model.encode_prompt(*side));
+      model.require_context(static_cast<int64_t>(prompts.back().size()), 0, place_of(set, i));
+    }
     if (prompts[2 * i] == prompts[2 * i + 1]) {
       fail("{}: the two sides of pair {} are the same tokens; a pair's sides must differ",
            set.source, i + 1);

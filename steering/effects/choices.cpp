@@ -9,7 +9,7 @@
 #include "core/base/error.h"
 #include "core/base/json_guard.h"
 #include "core/base/text.h"
-#include "core/io/line_reader.h"
+#include "core/io/records.h"
 #include "models/language_model/encode.h"
 
 namespace vyx::steering {
@@ -36,16 +36,17 @@ std::vector<std::string> choices_of(const Json& json, std::string_view where) {
 
 std::vector<ChoiceItem> read_choice_items(const std::filesystem::path& path) {
   std::vector<ChoiceItem> items;
-  for_each_line(path, [&](std::string_view line, const std::string& where) {
-    const Json json = parse_json(line, where);
-    ChoiceItem item{.question = json_string(json, "question", where),
-                    .choices = choices_of(json, where)};
-    if (item.question.empty())
-      fail("{}: \"question\" is empty; a choice needs something to answer", where);
-    item.answer = static_cast<size_t>(
-        json_integer(json, "answer", where, 0, static_cast<int64_t>(item.choices.size()) - 1));
-    items.push_back(std::move(item));
-  });
+  for_each_record(
+      path, {"question", "choices", "answer"}, [&](const Json& json, const std::string& where) {
+        ChoiceItem item{.question = json_string(json, "question", where),
+                        .choices = choices_of(json, where)};
+        if (item.question.empty())
+          fail("{}: \"question\" is empty; a choice needs something to answer", where);
+        item.answer = static_cast<size_t>(
+            json_integer(json, "answer", where, 0, static_cast<int64_t>(item.choices.size()) - 1));
+        item.place = where;
+        items.push_back(std::move(item));
+      });
   if (items.empty())
     fail(
         "{}: holds no item; expected one line {{\"question\": \"…\", \"choices\": [\"…\", \"…\"], "
@@ -71,6 +72,9 @@ ChoiceMeter::ChoiceMeter(models::LanguageModel& model, std::span<const ChoiceIte
     for (const std::string& choice : item.choices) {
       tokens_ += own.emplace_back(models::encode_text(model, chat ? choice : " " + choice)).size();
       bytes.push_back(static_cast<double>(choice.size()));
+      model.require_context(
+          static_cast<int64_t>(questions.back().size() + own.back().size()), 0,
+          item.place.empty() ? fmt::format("item {}", answers_.size()) : item.place);
     }
     chance_ += 1 / static_cast<double>(item.choices.size() * items.size());
   }

@@ -15,9 +15,11 @@ struct ChoiceItem {
   std::string question;
   std::vector<std::string> choices;  // two or more that differ
   size_t answer = 0;                 // place of the right one
+  std::string place = {};            // where it stands, for errors: "choices.jsonl:2"
 };
 
-/// JSON Lines of {"question": "…", "choices": ["…", "…"], "answer": 0}, with further keys ignored.
+/// JSON Lines of {"question": "…", "choices": ["…", "…"], "answer": 0}, or a JSON array of such
+/// objects (core/io/records.h), with further keys ignored.
 /// Throws Error naming file and line for an empty question or choice, fewer than two choices, equal
 /// ones, and an answer that is not the place of one; and the file when it holds no item.
 std::vector<ChoiceItem> read_choice_items(const std::filesystem::path& path);

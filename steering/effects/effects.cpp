@@ -76,6 +76,8 @@ PreferenceMeter::PreferenceMeter(models::LanguageModel& model,
     lengths.push_back(
         static_cast<int64_t>(prompt.size() + std::max(positive.size(), negative.size())));
     if (positive.size() == 1 && negative.size() == 1) ++single_token_pairs_;
+    model.require_context(lengths.back(), 0,
+                          pair.place.empty() ? fmt::format("pair {}", lengths.size()) : pair.place);
     tokens_ += prompt.size() + positive.size() + negative.size();
   }
   for (std::vector<size_t>& members :

@@ -47,7 +47,7 @@ TEST_CASE(
     for (size_t i = 0; i < pairs.size(); ++i) {
       CAPTURE(i);
       const auto row = static_cast<int64_t>(i);
-      const auto& [prompt, positive, negative] = pairs[i];
+      const auto& [prompt, positive, negative, place] = pairs[i];
       CHECK(at::allclose(found.positive[row], mean_of(model, prompt, positive, chat), 1e-4, 1e-6));
       CHECK(at::allclose(found.negative[row], mean_of(model, prompt, negative, chat), 1e-4, 1e-6));
     }

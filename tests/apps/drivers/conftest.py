@@ -33,7 +33,8 @@ def byte_tokens():
     return [alphabet[byte] for byte in range(256)]
 
 
-def write_tiny_gguf(path, *, seed=0, width=WIDTH, tokenizer=True, spoil=None, lost_bytes=()):
+def write_tiny_gguf(path, *, seed=0, width=WIDTH, tokenizer=True, spoil=None, lost_bytes=(),
+                    chat_template=CHAT_TEMPLATE):
     """`spoil(name, array)` returns the weights to write instead; `lost_bytes` get a token that no
     text has."""
     random = np.random.default_rng(seed)
@@ -59,7 +60,7 @@ def write_tiny_gguf(path, *, seed=0, width=WIDTH, tokenizer=True, spoil=None, lo
         writer.add_token_merges(["h e", "Ġ a"])
         writer.add_bos_token_id(1)
         writer.add_eos_token_id(2)
-        writer.add_chat_template(CHAT_TEMPLATE)
+        writer.add_chat_template(chat_template)
 
     def add(name, *shape, scale=0.3):
         array = (random.standard_normal(shape) * scale).astype(np.float32)

@@ -110,7 +110,10 @@ TEST_CASE("[core.gguf] metadata is asked for by meaning, not by width") {
                                       {"nan", std::numeric_limits<double>::quiet_NaN()},
                                       {"bool", true},
                                       {"name", std::string("llama")},
-                                      {"list", GgufArray(std::vector<int32_t>{1, 2})}},
+                                      {"list", GgufArray(std::vector<int32_t>{1, 2})},
+                                      {"halves", GgufArray(std::vector<float>{0.5f, -1})},
+                                      {"wide", GgufArray(std::vector<uint64_t>{uint64_t(-1)})},
+                                      {"names", GgufArray(std::vector<std::string>{"1"})}},
                                      {}));
   CHECK(gguf.unsigned_integer("u8", 0, 7) == 7);
   CHECK(gguf.unsigned_integer("i64", 1, 512) == 30);
@@ -118,6 +121,14 @@ TEST_CASE("[core.gguf] metadata is asked for by meaning, not by width") {
   CHECK(gguf.number("negative") == -3);
   CHECK(gguf.string("name") == "llama");
   CHECK(gguf.array<int32_t>("list") == std::vector<int32_t>{1, 2});
+  CHECK(gguf.integers("list") == std::vector<int64_t>{1, 2});
+  CHECK(gguf.numbers("list") == std::vector<double>{1, 2});
+  CHECK(gguf.numbers("halves") == std::vector<double>{0.5, -1});
+  CHECK(error_of([&] { gguf.integers("halves"); }) ==
+        "x.gguf: metadata \"halves\": found the type [f32], expected an array of integers");
+  for (const char* key : {"u8", "names", "wide", "absent"})
+    CHECK(contains(error_of([&] { gguf.integers(key); }), "expected an array of integers"));
+  CHECK(contains(error_of([&] { gguf.numbers("names"); }), "expected an array of numbers"));
 
   CHECK(error_of([&] { gguf.unsigned_integer("u8", 8, 9); }) ==
         "x.gguf: metadata \"u8\": found 7 (u8), expected an integer from 8 to 9");

@@ -120,12 +120,12 @@ TEST_CASE("[models.text_source] bad files are refused by name") {
   CHECK(contains(error_of([] { TextSource({"/dev/zero"}); }), "regular file"));
   CHECK(contains(error_of([&] { TextSource({folder / "nothing"}); }), "nothing"));
   for (const auto& [line, expected] :
-       {std::pair<std::string, std::string>{"[1]", "expected an object"},
+       {std::pair<std::string, std::string>{"[1]", "found array, expected JSON Lines"},
         {"{\"text\": 3}", "a string"},
         {"{\"text\": \"\xFF\"}", "UTF-8"},
         {"{\"text\": \"a\"", "bad.jsonl:2"},
         {"{\"text\": \"a\", \"text\": \"b\"}", "text"},
-        {std::string(200, '['), "bad.jsonl:2"}}) {
+        {"[", "found array, expected JSON Lines"}}) {
     CAPTURE(line);
     write_file(folder / "bad.jsonl", "{\"text\": \"fine\"}\n" + line + "\n");
     const std::string error = error_of([&] { read(folder / "bad.jsonl"); });

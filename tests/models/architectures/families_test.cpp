@@ -62,13 +62,14 @@ TEST_CASE("[models.families] hyperparameters are read as they were written, the 
   CHECK(keys.size_or("height", 3) == 3);
   CHECK(contains(error_of([&] { keys.size("width", 11); }), "toy.width"));
   CHECK(contains(error_of([&] { keys.size("height"); }), "toy.height"));
-  GgufKeys::Understood understood{
-      .keys = {"epsilon", "width"}, .neutral = {{"experts", 0}}, .absent = {{"scaling", "none"}}};
+  GgufKeys::Understood understood{.keys = {"epsilon", "width"},
+                                  .neutral = {{"experts", 0}},
+                                  .absent = {{"scaling", {"off", "none"}}}};
   keys.refuse_others(understood);
   understood.neutral["experts"] = 1;
   CHECK(contains(error_of([&] { keys.refuse_others(understood); }), "toy.experts = 0, expected 1"));
   understood.neutral["experts"] = 0;
-  understood.absent["scaling"] = "linear";
+  understood.absent["scaling"] = {"linear", "on"};
   CHECK(contains(error_of([&] { keys.refuse_others(understood); }), "\"none\", expected linear"));
   understood.absent.clear();
   CHECK(contains(error_of([&] { keys.refuse_others(understood); }), "\"toy.scaling\""));

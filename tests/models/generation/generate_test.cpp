@@ -1,5 +1,8 @@
 #include "tests/torch_support.h"
 
+#include <algorithm>
+#include <limits>
+
 #include "core/base/utf8_stream.h"
 #include "models/generation/generate.h"
 #include "tests/models/tiny_model.h"
@@ -171,8 +174,36 @@ TEST_CASE("[models.generate] what cannot be generated is refused") {
   LanguageModel model = tiny_model();
   CHECK(contains(error_of([&] { generate(model, Rows{}, {}); }), "no prompt"));
   CHECK(contains(error_of([&] { generate(model, Rows{{1}, {}}, {}); }), "prompt 2 has no token"));
-  CHECK(contains(error_of([&] { generate(model, Rows{{1}}, {.max_tokens = 600}); }),
-                 "context length of 512"));
+  for (const int64_t many : {int64_t{600}, std::numeric_limits<int64_t>::max()})
+    CHECK(contains(error_of([&] { generate(model, Rows{{1}}, {.max_tokens = many}); }),
+                   "context length of 512"));
   CHECK_THROWS_AS(generate(model, Rows{{1}}, {.max_tokens = 0}), UsageError);
   CHECK_THROWS_AS(generate(model, Rows{{1}}, {.stop = {""}}), UsageError);
+}
+
+TEST_CASE("[models.generate] a stop text that is a control token ends there, as no end does") {
+  test::TinyGguf gguf = endless(3);
+  LanguageModel model = tiny_model(gguf);
+  const GenerateOptions free{.max_tokens = 4, .ignore_end = true};
+  const std::vector<TokenId> said = continue_alone(model, kPrompts[0], free).tokens;
+  REQUIRE(said.size() == 4);
+  // What the third token is called is no matter to the model.
+  for (auto& [key, value] : gguf.metadata) {
+    if (key != "tokenizer.ggml.tokens" && key != "tokenizer.ggml.token_type") continue;
+    if (auto* types = std::get_if<std::vector<int32_t>>(&std::get<GgufArray>(value)))
+      (*types)[static_cast<size_t>(said[2])] = 3;
+    if (auto* tokens = std::get_if<std::vector<std::string>>(&std::get<GgufArray>(value))) {
+      (*tokens)[static_cast<size_t>(said[2])] = "<|stop|>";
+    }
+  }
+  LanguageModel marked =
+      tiny_model(gguf.set("tokenizer.ggml.merges", GgufArray(std::vector<std::string>())));
+  GenerateOptions options = free;
+  options.stop = {"<|stop|>"};
+  const Generation stopped = continue_alone(marked, kPrompts[0], options);
+  CHECK(stopped.stop_reason == "stop");
+  const auto first = std::find(said.begin(), said.end(), said[2]);
+  CHECK(stopped.tokens == std::vector<TokenId>(said.begin(), first + 1));
+  options.stop = {"so<|stop|>"};
+  CHECK_THROWS_AS(continue_alone(marked, kPrompts[0], options), UsageError);
 }

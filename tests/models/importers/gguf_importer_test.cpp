@@ -226,19 +226,22 @@ TEST_CASE("[models.gguf_importer] a vocabulary that does not hold together is re
   CHECK(contains(refusal(with("tokenizer.ggml.model", std::string("llama"))),
                  "\"llama\", expected gpt2"));
   CHECK(contains(refusal(with("tokenizer.ggml.pre", std::string("falcon"))), "\"falcon\""));
-  CHECK(contains(refusal(without("tokenizer.ggml.pre")), "tokenizer.ggml.pre"));
+  for (const TinyGguf& nameless :
+       {without("tokenizer.ggml.pre"), with("tokenizer.ggml.pre", std::string("default"))}) {
+    CHECK(contains(refusal(nameless), "tokenizer.ggml.pre"));
+    CHECK(contains(refusal(nameless), "convert the model again"));
+  }
   CHECK(contains(refusal(with("tokenizer.ggml.token_type", GgufArray(std::vector<int32_t>{1, 1}))),
                  "token_type has 2 elements"));
-  CHECK(
-      contains(refusal(with("tokenizer.ggml.token_type", GgufArray(std::vector<uint8_t>(261, 1)))),
-               "token_type"));
+  CHECK(contains(refusal(with("tokenizer.ggml.token_type", GgufArray(std::vector<float>(261, 1)))),
+                 "token_type\": found the type [f32], expected an array of integers"));
   CHECK(
       contains(refusal(with("tokenizer.ggml.token_type", GgufArray(std::vector<int32_t>(261, 9)))),
                "expected 1 to 6"));
   CHECK(contains(refusal(with("tokenizer.ggml.scores", GgufArray(std::vector<float>(3)))),
                  "scores has 3 elements"));
-  CHECK(contains(refusal(with("tokenizer.ggml.scores", GgufArray(std::vector<uint8_t>(261)))),
-                 "scores"));
+  CHECK(contains(refusal(with("tokenizer.ggml.scores", GgufArray(Strings(261, "0")))),
+                 "scores\": found the type [str], expected an array of numbers"));
   CHECK(contains(refusal(with("tokenizer.ggml.merges", GgufArray(Strings{"h e", "q z"}))),
                  "needs the token \"qz\""));
   CHECK(contains(refusal(with("tokenizer.ggml.merges", GgufArray(Strings{"he"}))),
@@ -269,6 +272,106 @@ TEST_CASE("[models.gguf_importer] pre-tokenizers take the form that Hugging Face
   CHECK_FALSE(contains(
       pre_tokenizer("qwen2")["pretokenizers"][0]["pattern"]["Regex"].get<std::string>(), "{1,3}"));
   CHECK(pre_tokenizer("qwen2")["pretokenizers"][1]["use_regex"].get<bool>() == false);
+  for (const char* name : {"llama3", "llama-v3", "smaug-bpe"})
+    CHECK(pre_tokenizer(name) == pre_tokenizer("llama-bpe"));
+}
+
+TEST_CASE("[models.gguf_importer] valid values of another type than usual give the same model") {
+  const LanguageModelConfig plain = test::tiny_model(TinyGguf()).config();
+  const auto same = [&](const TinyGguf& gguf) {
+    LanguageModelConfig config = test::tiny_model(gguf).config();
+    config.provenance = plain.provenance;  // the file is another one
+    return config == plain;
+  };
+  std::vector<uint32_t> types(261, 1);
+  types[0] = types[1] = types[2] = 3;
+  CHECK(same(with("tokenizer.ggml.token_type", GgufArray(types))));
+  CHECK(same(with("llama.attention.head_count_kv", GgufArray(std::vector<int32_t>(3, 2)))));
+  CHECK(same(with("llama.feed_forward_length", GgufArray(std::vector<uint64_t>(3, 64)))));
+  CHECK(same(with("llama.context_length", uint64_t{512})));
+  CHECK(same(with("tokenizer.ggml.add_bos_token", u32(0))));
+  CHECK(same(with("tokenizer.ggml.scores", GgufArray(std::vector<double>(261)))));
+  CHECK(same(with("llama.rope.scaling.type", std::string("linear"))));
+  CHECK(test::tiny_model(with("tokenizer.ggml.add_bos_token", u32(1))).config().tokens.add_bos);
+  for (const GgufValue& none : {GgufValue(u32(0xFFFFFFFF)), GgufValue(int32_t{-1}),
+                                GgufValue(int64_t{-1}), GgufValue(uint64_t(-1))}) {
+    CHECK(test::tiny_model(with("tokenizer.ggml.padding_token_id", none)).config().tokens.pad ==
+          -1);
+    CHECK(test::tiny_model(with("tokenizer.ggml.bos_token_id", none)).config().tokens.bos == -1);
+  }
+}
+
+TEST_CASE("[models.gguf_importer] an array per block is one number, or refused by block") {
+  const char* key = "llama.attention.head_count_kv";
+  CHECK(contains(refusal(with(key, GgufArray(std::vector<int32_t>{2, 2, 4}))),
+                 "has 2 in block 0 and 4 in block 2"));
+  CHECK(contains(refusal(with(key, GgufArray(std::vector<int32_t>{2, 2}))), "has 2 numbers"));
+  CHECK(contains(refusal(with(key, GgufArray(std::vector<int32_t>(3, -2)))), "expected 1 to"));
+  CHECK(contains(refusal(with(key, GgufArray(std::vector<float>(3, 2)))), "array of integers"));
+  CHECK(contains(refusal(with("tokenizer.ggml.add_bos_token", u32(2))), "add_bos_token"));
+}
+
+TEST_CASE("[models.gguf_importer] files of other things than models are named") {
+  CHECK(contains(refusal(with("general.type", std::string("adapter"))), "found an adapter"));
+  CHECK(contains(refusal(with("general.type", std::string("mmproj"))), "\"mmproj\""));
+  CHECK(contains(refusal(with("general.architecture", std::string("controlvector"))), "--vector"));
+  CHECK_NOTHROW(test::tiny_model(with("general.type", std::string("model"))));
+}
+
+namespace {
+
+constexpr const char* kChatml =
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' "
+    "}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+
+ImportResult imported(const TinyGguf& gguf) {
+  const test::TemporaryFolder folder;
+  gguf.write(folder / "chat.gguf");
+  return import_gguf(folder / "chat.gguf", folder / "chat.pt");
+}
+
+}  // namespace
+
+TEST_CASE("[models.gguf_importer] the marker that closes a turn ends generation, whatever eos is") {
+  const auto gguf = [] {
+    return with("tokenizer.chat_template", std::string(kChatml))
+        .set("tokenizer.ggml.eos_token_id", u32(0))
+        .set("tokenizer.ggml.eom_token_id", u32(7));
+  };
+  const ImportResult result = imported(gguf());
+  CHECK(result.warnings.empty());
+  CHECK(result.config.tokens.chat_format == ChatFormat{.name = "chatml", .system = ""});
+  CHECK(result.config.tokens.ends == std::vector<int64_t>{0, 7, 2});
+}
+
+TEST_CASE("[models.gguf_importer] a chat's markers are control tokens, whatever the file says") {
+  const auto chat = [] { return with("tokenizer.chat_template", std::string(kChatml)); };
+  const LanguageModel right = test::tiny_model(chat());
+  for (const TinyGguf& gguf :
+       {chat().set("tokenizer.ggml.token_type", GgufArray(std::vector<int32_t>(261, 1))),
+        chat().erase("tokenizer.ggml.token_type")}) {
+    const ImportResult result = imported(gguf);
+    REQUIRE(result.warnings.size() == 2);
+    CHECK(contains(result.warnings[0], "\"<|im_start|>\" is no control token"));
+    CHECK(contains(result.warnings[1], "\"<|im_end|>\" is no control token"));
+    CHECK(test::tiny_model(gguf).encode_prompt("hi", /*chat=*/true) ==
+          right.encode_prompt("hi", /*chat=*/true));
+  }
+}
+
+TEST_CASE("[models.gguf_importer] a template that vyx cannot write is no format, and said") {
+  const ImportResult other = imported(
+      with("tokenizer.chat_template", std::string("{{ '<|im_start|>' }}{{ messages }}<|im_end|>")));
+  CHECK(other.config.tokens.chat_format.empty());
+  REQUIRE(other.warnings.size() == 1);
+  CHECK(contains(other.warnings[0], "chats are refused"));
+  TinyGguf gguf = with("tokenizer.chat_template", std::string(kChatml));
+  for (auto& [key, value] : gguf.metadata)
+    if (key == "tokenizer.ggml.tokens")
+      std::get<std::vector<std::string>>(std::get<GgufArray>(value))[2] = "<|other|>";
+  const ImportResult markerless = imported(gguf);
+  CHECK(markerless.config.tokens.chat_format.empty());
+  CHECK(markerless.warnings.size() == 1);
 }
 
 TEST_CASE("[models.gguf_importer] control tokens are special, user-defined ones are added only") {

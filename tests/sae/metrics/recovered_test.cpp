@@ -201,5 +201,5 @@ TEST_CASE("[sae.recovered] what cannot be measured is an error that says why") {
   CHECK(contains(error(good, {{5}, {6}}), "no token that another one predicts"));
   CHECK(contains(error(good, {{0, 1}}), "found no row to replace"));
   CHECK(contains(error(good, {std::vector<TokenId>(600, 7)}),
-                 "found 600 tokens, expected at most the model's context of 512"));
+                 "found 600 tokens, expected at most the context length of 512"));
 }

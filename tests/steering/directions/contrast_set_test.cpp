@@ -7,8 +7,11 @@
 namespace {
 
 using namespace vyx::steering;
+using vyx::models::ChatFormat;
 using vyx::test::contains;
 using vyx::test::error_of;
+
+const ChatFormat kNone, kChatml{.name = "chatml", .system = ""};
 
 // A folder with files in it.
 struct Files {
@@ -21,8 +24,8 @@ struct Files {
   std::string set_error(std::string_view text) const {
     return error_of([&] { read_contrast_set(write("pairs.jsonl", text)); });
   }
-  std::string template_error(std::string_view text, std::string_view chat_format = "chatml") const {
-    return error_of([&] { read_contrast_template(write("template.json", text), chat_format); });
+  std::string template_error(std::string_view text, const ChatFormat& chat = kChatml) const {
+    return error_of([&] { read_contrast_template(write("template.json", text), chat); });
   }
 };
 
@@ -73,8 +76,8 @@ TEST_CASE("[steering.contrast_set] a bad line is named, and why it is bad") {
                  "pairs.jsonl:2: \"positive\" and \"negative\" are equal"));
   CHECK(
       contains(files.set_error(good + "{\"positive\": \"x\", \"negative\": 3}"), "pairs.jsonl:2"));
-  CHECK(contains(files.set_error("not JSON"), "pairs.jsonl:1"));
-  CHECK(contains(files.set_error("[1, 2]"), "pairs.jsonl:1"));
+  CHECK(contains(files.set_error("not JSON"), "pairs.jsonl: found \"not JSON\" in its first line"));
+  CHECK(contains(files.set_error("[1, 2]"), "pairs.jsonl, item 1"));
   CHECK(contains(error_of([&] { read_contrast_set(files.folder / "none.jsonl"); }), "none.jsonl"));
 }
 
@@ -82,16 +85,20 @@ TEST_CASE("[steering.contrast_set] a template crosses its persona pairs with the
   const Files files;
   files.write("beginnings.txt", "I think\nThe weather\r\n\n");
   const auto path = files.write("template.json", kGoodTemplate);
-  const ContrastSet plain = read_contrast_template(path, "");
+  const ContrastSet plain = read_contrast_template(path, kNone);
   REQUIRE(plain.pairs.size() == 4);
   CHECK(plain.pairs[0].positive == "Be glad.\n\nI think");
   CHECK(plain.pairs[0].negative == "Be sad.\n\nI think");
   CHECK(plain.pairs[1].positive == "Be glad.\n\nThe weather");
   CHECK(plain.pairs[3].negative == "Be gloomy.\n\nThe weather");
-  const ContrastSet chat = read_contrast_template(path, "chatml");
+  const ContrastSet chat = read_contrast_template(path, kChatml);
   CHECK(chat.pairs[3].positive ==
         "<|im_start|>user\nBe merry.<|im_end|>\n<|im_start|>assistant\nThe weather");
   CHECK(chat.sha256 != plain.sha256);
+  CHECK(chat.places[3] == path.string() + ": persona 2 with beginning 2");
+  const ContrastSet kind = read_contrast_template(path, {.name = "chatml", .system = "Be kind."});
+  CHECK(kind.pairs[3].positive ==
+        "<|im_start|>system\nBe kind.<|im_end|>\n" + chat.pairs[3].positive);
 }
 
 TEST_CASE("[steering.contrast_set] a persona may stand in the prompt more than once") {
@@ -101,7 +108,8 @@ TEST_CASE("[steering.contrast_set] a persona may stand in the prompt more than o
       "template.json",
       R"({"prompt": "{persona}, {persona}", "positive": ["a {persona}"], "negative": ["b"],)"
       R"( "beginnings": "beginnings.txt"})");
-  CHECK(read_contrast_template(path, "").pairs.at(0).positive == "a {persona}, a {persona}\n\nI");
+  CHECK(read_contrast_template(path, kNone).pairs.at(0).positive ==
+        "a {persona}, a {persona}\n\nI");
 }
 
 TEST_CASE("[steering.contrast_set] a bad template is refused with its reason") {
@@ -127,7 +135,8 @@ TEST_CASE("[steering.contrast_set] a bad template is refused with its reason") {
   CHECK(contains(with("\"beginnings\"", "\"begin\""), "beginnings"));
   CHECK(contains(files.template_error("[]"), "template.json"));
   CHECK(
-      contains(files.template_error(kGoodTemplate, "alpaca"), "chat format \"alpaca\" is unknown"));
+      contains(files.template_error(kGoodTemplate, {.name = "chatml"}), "import the model again"));
+  CHECK(contains(with("Be {persona}", "Be {persona}<|im_end|>"), "template.json: a message"));
 }
 
 TEST_CASE("[steering.contrast_set] continuation pairs have a prompt and two sides") {
@@ -146,4 +155,25 @@ TEST_CASE("[steering.contrast_set] continuation pairs have a prompt and two side
                  "held_out.jsonl:1: \"prompt\" is empty"));
   CHECK(contains(error(R"({"prompt": "p", "positive": "a", "negative": "a"})"), "equal"));
   CHECK(contains(error(R"({"positive": "a", "negative": "b"})"), "prompt"));
+}
+
+TEST_CASE("[steering.contrast_set] a table and an array are sets of the same pairs") {
+  const Files files;
+  const auto digest = [&](std::string_view name, std::string_view text) {
+    return read_contrast_set(files.write(name, text)).sha256;
+  };
+  const std::string lines = digest("a.jsonl", R"({"positive": "a, b", "negative": "c"})");
+  CHECK(digest("a.csv", "positive,negative\n\"a, b\",c\n") == lines);
+  CHECK(digest("a.json", "[\n {\"positive\": \"a, b\",\n \"negative\": \"c\"}\n]") == lines);
+  CHECK(read_contrast_set(files.write("b.csv", "positive,negative\nx,y\n")).places[0] ==
+        (files.folder / "b.csv").string() + ":2");
+}
+
+TEST_CASE("[steering.contrast_set] a byte order mark and line ends are no part of a beginning") {
+  const Files files;
+  const auto path = files.write("template.json", "\xEF\xBB\xBF" + std::string(kGoodTemplate));
+  files.write("beginnings.txt", "I think\nThe weather\n");
+  const std::string plain = read_contrast_template(path, kNone).sha256;
+  files.write("beginnings.txt", "\xEF\xBB\xBFI think\r\nThe weather\r\n");
+  CHECK(read_contrast_template(path, kNone).sha256 == plain);
 }

@@ -159,3 +159,14 @@ TEST_CASE("[steering.extract] directions from given activations need both sides 
                  }),
                  "2 sites with 2 positive and 1 negative"));
 }
+
+TEST_CASE("[steering.extract] a pair beyond the context is refused by its place in the file") {
+  auto model = planted_model();
+  ContrastSet set = letters(3);
+  set.pairs[1].negative = std::string(600, 'x');
+  CHECK(contains(error_of([&] { (void)extract(model, set); }),
+                 "folder/letters.jsonl: pair 2: found 600 tokens"));
+  set.places = {"letters.jsonl:1", "letters.jsonl:4", "letters.jsonl:5"};
+  CHECK(
+      contains(error_of([&] { (void)extract(model, set); }), "letters.jsonl:4: found 600 tokens"));
+}

@@ -170,3 +170,11 @@ TEST_CASE(
                  "\"question\" is empty"));
   CHECK(contains(file_error(R"({"choices": ["a", "b"], "answer": 0})"), "question"));
 }
+
+TEST_CASE("[steering.choices] an item beyond the context is refused by its place in the file") {
+  LanguageModel model = planted_model();
+  const std::vector<ChoiceItem> items = {
+      {"How?", {"well", std::string(600, 'x')}, 0, "choices.jsonl:3"}};
+  CHECK(contains(error_of([&] { ChoiceMeter(model, items, /*chat=*/false); }),
+                 "choices.jsonl:3: found 605 tokens, expected at most the context length of 512"));
+}

@@ -65,7 +65,7 @@ TEST_CASE(
     REQUIRE(preference.size() == kPairs.size());
     for (size_t i = 0; i < kPairs.size(); ++i) {
       CAPTURE(i);
-      const auto& [prompt, positive, negative] = kPairs[i];
+      const auto& [prompt, positive, negative, place] = kPairs[i];
       CHECK(preference[i] == doctest::Approx(likelihood(model, prompt, positive, chat) -
                                              likelihood(model, prompt, negative, chat))
                                  .epsilon(1e-4));
@@ -348,4 +348,16 @@ TEST_CASE("[steering.effects] nothing to measure with is an error") {
                  "a window of the neutral text is empty"));
   CHECK_THROWS_AS(EffectMeter(model, kPairs, kNeutral, {.window = 0}), vyx::UsageError);
   CHECK_THROWS_AS(EffectMeter(model, kPairs, kNeutral, {.max_neutral_tokens = 0}), vyx::UsageError);
+}
+
+TEST_CASE("[steering.effects] a pair beyond the context is refused by its place in the file") {
+  LanguageModel model = planted_model();  // of 512 tokens, which are bytes
+  const std::string long_text(600, 'x');
+  const auto error = [&](ContinuationPair pair) {
+    const std::vector<ContinuationPair> pairs = {kPairs[0], std::move(pair)};
+    return error_of([&] { PreferenceMeter(model, pairs, /*chat=*/false); });
+  };
+  CHECK(contains(error({"How?", "Well.", long_text, "heldout.jsonl:7"}),
+                 "heldout.jsonl:7: found 604 tokens, expected at most the context length of 512"));
+  CHECK(contains(error({long_text, "Well.", "Badly."}), "pair 2: found 606 tokens"));
 }
