@@ -26,12 +26,23 @@ using torch::jit::Module;
 constexpr const char* kSetter = "set_coefficient";
 constexpr const char* kGateSetter = "set_gate";
 
+/// Throws Error for an object that is loaded by code of its own: what bake() adds would stay unset,
+/// and the archive would not load.
+void require_plain_state(const Module& object, const Site& site) {
+  if (!object.find_method("__setstate__")) return;
+  fail(
+      "{}: {} has a method __setstate__, which would not set what bake() adds, so that the archive "
+      "could not be loaded; hook the site instead, or choose one outside of it",
+      site.name(), object.type()->name()->name());
+}
+
 /// TorchScript for the submodule at `path`; its names need not be identifiers ("0" in a list).
 /// Throws Error for a submodule that is reached through an interface, on which nothing can be
-/// called but the interface's methods.
+/// called but the interface's methods, and for one with a state of its own (or within such a one).
 std::string expression_of(const Module& root, const Site& site) {
   std::string expression = "self";
   Module parent = root;
+  require_plain_state(parent, site);
   std::istringstream names(site.path);
   for (std::string name; std::getline(names, name, '.');) {
     if (parent.type()->getAttribute(name)->kind() == c10::TypeKind::InterfaceType) {
@@ -42,6 +53,7 @@ std::string expression_of(const Module& root, const Site& site) {
     }
     expression = fmt::format("getattr({}, \"{}\")", expression, name);
     parent = parent.attr(name).toModule();
+    require_plain_state(parent, site);
   }
   return expression;
 }
@@ -71,9 +83,14 @@ Module bake_edits(const Module& module, const std::vector<SiteEdit>& edits, doub
            fmt::join(nearest(site.name(), names), ", "));
     }
     Module object = found->second;
+    if (site == Site{} && !object.type()->getForwardHooks().empty())
+      fail(
+          "{}: the module has a forward hook of its own, which would run behind the edit; hook the "
+          "site instead, or choose another",
+          site.name());
     if (prepared.insert(object._ivalue().get()).second) {
-      setter += fmt::format("    {}.{}(c)\n", expression_of(baked, site),
-                            add_coefficient(object, coefficient));
+      const std::string expression = expression_of(baked, site);
+      setter += fmt::format("    {}.{}(c)\n", expression, add_coefficient(object, coefficient));
     }
     const bool gates = std::find(adjustable.begin(), adjustable.end(), k) != adjustable.end();
     pass_through(object, site, add_edit(object, edits[k].edit, k, gates));

@@ -23,7 +23,9 @@ struct SiteEdit {
 /// term: int, gate: List[float])`, which gives that term of edits[edit] another gate (constant,
 /// linear, rectified, step; only the constant of a term that reads nothing; not of a term whose
 /// gate was all 0). Throws Error for a site that the module lacks, that is reached through an
-/// interface, whose value holds no tensor, or whose types leave open which tensor is the first.
+/// interface, within an object with a __setstate__, or before a compiled hook of the root, whose
+/// value holds no tensor, or whose types leave open which tensor is the first. Like a hooked edit,
+/// a baked one refuses activations of more than kMostDimensions, when it runs.
 torch::jit::Module bake(const torch::jit::Module& module, const std::vector<SiteEdit>& edits,
                         double coefficient = 1, const std::vector<size_t>& adjustable = {});
 

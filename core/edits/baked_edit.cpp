@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include "core/edits/edit_kernel.h"
+#include "core/hooks/activation.h"
 
 namespace vyx {
 namespace {
@@ -49,6 +50,10 @@ std::string add_edit(Module object, const Edit& edit, size_t number, bool adjust
   const std::string name = numbered("edit", number);
   const Gate all{.constant = 1, .linear = 1, .rectified = 1, .step = 1};
   Script script = script_of(number);
+  script.line(
+      fmt::format("assert x.dim() <= {0}, \"the activation has \" + str(x.dim()) + \" dimensions, "
+                  "expected at most {0}: of more it is not known which one holds the features\"",
+                  kMostDimensions));
   script.line(fmt::format("c = self.{}", kCoefficient));
   const std::string y = edited(script, edit.table(), edit.readout(),
                                adjustable ? all : edit.table().uses, "x", std::string("c"));

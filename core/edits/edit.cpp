@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/edits/edit_kernel.h"
+#include "core/hooks/activation.h"
 #include "core/hooks/script_error.h"
 
 namespace vyx {
@@ -55,6 +56,12 @@ Edit::Edit(std::vector<Term> terms, std::optional<Readout> readout)
       table_(edit_table(terms_, readout_)) {}
 
 void Edit::check(const at::Tensor& x) const {
+  if (x.dim() > kMostDimensions) {
+    fail(
+        "the activation is {}, expected at most {} dimensions: of more it is not known which one "
+        "holds the features",
+        fmt::streamed(x.sizes()), kMostDimensions);
+  }
   if (x.dim() == 0 || x.size(-1) != width()) {
     fail("the activation is {}, expected {} values in its last dimension", fmt::streamed(x.sizes()),
          width());

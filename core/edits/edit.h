@@ -30,11 +30,11 @@ class Edit {
   const EditTable& table() const { return table_; }
   c10::Device device() const { return terms_.front().writer.device(); }
 
-  /// y [.., d] for x [.., d], computed in float32 and returned in x's type. `coefficients` is c:
-  /// undefined (1), a scalar [], one per batch row [batch], or one per row and term [batch, terms]
-  /// (a readout's base belongs to no term: it is added whole then). A scalar 0 returns x itself, as
-  /// does an edit whose terms add nothing. Gradients flow through x. Where x is on another device,
-  /// the edit is copied there for this call: `to` keeps a copy.
+  /// y [.., d] for x [.., d] of at most kMostDimensions, computed in float32 and returned in x's
+  /// type. `coefficients` is c: undefined (1), a scalar [], one per batch row [batch], or one per
+  /// row and term [batch, terms] (a readout's base belongs to no term: it is added whole then). A
+  /// scalar 0 returns x itself, as does an edit whose terms add nothing. Gradients flow through x.
+  /// Where x is on another device, the edit is copied there for this call: `to` keeps a copy.
   at::Tensor apply(const at::Tensor& x, const at::Tensor& coefficients = {}) const;
   /// The same with one coefficient for all, and no tensor to read it from.
   at::Tensor apply_scaled(const at::Tensor& x, double coefficient) const;

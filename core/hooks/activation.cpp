@@ -1,5 +1,7 @@
 #include "core/hooks/activation.h"
 
+#include <fmt/ostream.h>
+
 #include <utility>
 #include <vector>
 
@@ -46,7 +48,33 @@ std::optional<c10::IValue> replace_first(const c10::IValue& value, const at::Ten
   return std::nullopt;
 }
 
+/// Appends the path of each tensor in `value`, depth first.
+void append_places(const c10::IValue& value, const std::string& path,
+                   std::vector<std::string>& places) {
+  if (value.isTensor()) {
+    if (value.toTensor().defined()) places.push_back(path);
+  } else if (value.isTuple() || value.isList()) {
+    const std::vector<c10::IValue> elements =
+        value.isTuple() ? value.toTupleRef().elements().vec() : value.toListRef().vec();
+    for (size_t i = 0; i < elements.size(); ++i)
+      append_places(elements[i], fmt::format("{}[{}]", path, i), places);
+  } else if (value.isGenericDict()) {
+    for (const auto& entry : value.toGenericDict())
+      append_places(entry.value(),
+                    entry.key().isString()
+                        ? fmt::format("{}['{}']", path, entry.key().toStringRef())
+                        : fmt::format("{}[{}]", path, fmt::streamed(entry.key())),
+                    places);
+  }
+}
+
 }  // namespace
+
+std::string place_of_activation(const c10::IValue& value) {
+  std::vector<std::string> places;
+  append_places(value, "", places);
+  return places.size() > 1 ? places.front() : "";
+}
 
 std::optional<at::Tensor> activation_of(const c10::IValue& value) {
   if (value.isTensor())

@@ -18,8 +18,13 @@ namespace {
 std::string description_of(const std::optional<at::Tensor>& found) {
   if (!found) return "no tensor";
   return fmt::format(
-      "shape [{}]{}", fmt::join(found->sizes(), ", "),
-      found->is_floating_point() ? "" : fmt::format(" of {}", c10::toString(found->scalar_type())));
+      "shape [{}]{}{}", fmt::join(found->sizes(), ", "),
+      found->is_floating_point() ? "" : fmt::format(" of {}", c10::toString(found->scalar_type())),
+      found->layout() == at::kStrided ? "" : " in a sparse layout");
+}
+
+bool is_dense(const at::Tensor& x) {
+  return x.is_floating_point() && x.layout() == at::kStrided;
 }
 
 }  // namespace
@@ -98,16 +103,20 @@ at::Tensor tensor_at(const Site& site, const c10::IValue& value) {
 
 at::Tensor activation_at(const Site& site, const c10::IValue& value) {
   auto found = activation_of(value);
-  if (!found || found->dim() < 1 || !found->is_floating_point())
-    fail("{}: found {}, expected an activation [.., d]; choose another site", site.name(),
-         description_of(found));
+  if (!found || found->dim() < 1 || !is_dense(*found))
+    fail("{}: found {}, expected an activation [.., d] of floating point; choose another site",
+         site.name(), description_of(found));
+  if (found->dim() > kMostDimensions)
+    fail(
+        "{}: found {}, expected at most {} dimensions, [.., d]: of more it is not known which one "
+        "holds the features; choose another site",
+        site.name(), description_of(found), kMostDimensions);
   return std::move(*found);
 }
 
 at::Tensor activation_at(const Site& site, const c10::IValue& value, at::IntArrayRef tokens) {
   auto found = activation_of(value);
-  if (!found || found->dim() != 3 || found->sizes().slice(0, 2) != tokens ||
-      !found->is_floating_point())
+  if (!found || found->dim() != 3 || found->sizes().slice(0, 2) != tokens || !is_dense(*found))
     fail("{}: found {}, expected an activation [batch, seq, d] = [{}, d]; choose another site",
          site.name(), description_of(found), fmt::join(tokens, ", "));
   return std::move(*found);

@@ -48,7 +48,7 @@ std::map<std::string, std::vector<at::Tensor>> capture(HookedModule& module,
 
 /// A tensor of any shape and type.
 at::Tensor tensor_at(const Site& site, const c10::IValue& value);
-/// An activation [.., d] of floating point.
+/// An activation [.., d] of floating point, of at most kMostDimensions.
 at::Tensor activation_at(const Site& site, const c10::IValue& value);
 /// An activation [batch, seq, d] of floating point, one row per token of `tokens`: [batch, seq].
 at::Tensor activation_at(const Site& site, const c10::IValue& value, at::IntArrayRef tokens);

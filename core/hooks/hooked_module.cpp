@@ -26,6 +26,12 @@ struct HookedModule::Impl {
   torch::jit::Method method(const std::string& name) const;
   c10::IValue run(const std::string& method, Arguments args, const KeywordArguments& kwargs,
                   std::shared_ptr<Run> run);
+  c10::IValue call(const torch::jit::Method& method, Arguments args,
+                   const KeywordArguments& kwargs);
+  bool has_compiled_hooks() const {
+    return !module.type()->getForwardPreHooks().empty() ||
+           !module.type()->getForwardHooks().empty();
+  }
   int calls_at_most(const torch::jit::Function& entry, const torch::jit::Function& callee);
 
   torch::jit::Module original;  // owns the functions and script classes that the copy uses
@@ -56,7 +62,7 @@ HookedModule::Impl::Impl(const torch::jit::Module& to_hook)
   for (const auto& [path, object] : module_paths(module)) {
     auto known = index_of.find(object._ivalue().get());
     if (known == index_of.end()) {
-      auto methods = insert_taps(object);
+      auto methods = insert_taps(object, path.empty());
       if (methods.empty()) continue;  // a container: never called
       known = index_of.emplace(object._ivalue().get(), objects.size()).first;
       objects.push_back(std::move(methods));
@@ -90,11 +96,37 @@ c10::IValue HookedModule::Impl::run(const std::string& name, Arguments args,
   const torch::jit::Method to_run = method(name);
   const RunFrameScope scope(run);
   try {
-    return to_run(std::move(args), kwargs);
+    return call(to_run, std::move(args), kwargs);
   } catch (const std::exception& error) {
     if (const auto thrown = run->kept(error.what())) std::rethrow_exception(thrown);
     fail("{}.{}: {}", class_name(module), name, reason_of(error));
   }
+}
+
+/// Of a root with hooks compiled into its class: as Python's m(x) runs it, whose graph knows only
+/// the hooks of submodules.
+c10::IValue HookedModule::Impl::call(const torch::jit::Method& to_run, Arguments args,
+                                     const KeywordArguments& kwargs) {
+  if (to_run.name() != "forward" || !has_compiled_hooks()) return to_run(std::move(args), kwargs);
+  torch::jit::Stack stack{module._ivalue()};
+  for (c10::IValue& argument : args) stack.push_back(std::move(argument));
+  to_run.function().getSchema().checkAndNormalizeInputs(stack, kwargs);
+  stack.erase(stack.begin());
+  c10::IValue arguments = c10::ivalue::Tuple::create(std::move(stack));
+  for (torch::jit::Function* hook : module.type()->getForwardPreHooks()) {
+    const c10::IValue changed = (*hook)({module._ivalue(), arguments});
+    if (changed.isNone()) continue;
+    arguments = changed.isTuple() ? changed : c10::ivalue::Tuple::create({changed});
+  }
+  c10::IValue value = to_run(arguments.toTupleRef().elements().vec(), {});
+  if (module.type()->getForwardHooks().empty()) return value;
+  for (torch::jit::Function* hook : module.type()->getForwardHooks()) {
+    c10::IValue changed = (*hook)({module._ivalue(), arguments, value});
+    if (!changed.isNone()) value = std::move(changed);
+  }
+  for (const TappedMethod& tapped : objects[object_at.at("")])
+    if (tapped.function == &to_run.function()) run_hooks(*tapped.output, value);
+  return value;
 }
 
 int HookedModule::Impl::calls_at_most(const torch::jit::Function& entry,
@@ -115,21 +147,13 @@ const torch::jit::Module& HookedModule::module() const {
 }
 
 std::vector<Site> HookedModule::match(std::string_view pattern) const {
-  const SitePattern chosen(pattern);
-  std::vector<Site> sites;
+  std::vector<Site> all, sites;
+  for (const std::string& path : impl_->paths)
+    for (const Port port : {Port::input, Port::output}) all.push_back({path, port});
   std::unordered_set<size_t> taken[2];  // objects, by port
-  for (const std::string& path : impl_->paths) {
-    for (const Port port : {Port::input, Port::output}) {
-      Site site{path, port};
-      if (!chosen.matches(site)) continue;
-      if (taken[static_cast<int>(port)].insert(impl_->object_at.at(path)).second)
-        sites.push_back(std::move(site));
-    }
-  }
-  if (sites.empty()) {
-    fail("{}: no site matches '{}'; the nearest are {}", class_name(impl_->module), pattern,
-         join(nearest(Site::parse(pattern).name(), impl_->site_names)));
-  }
+  for (Site& site : SitePattern(pattern).choose(all, class_name(impl_->module)))
+    if (taken[static_cast<int>(site.port)].insert(impl_->object_at.at(site.path)).second)
+      sites.push_back(std::move(site));
   return sites;
 }
 
@@ -167,7 +191,8 @@ void HookedModule::harvest(const std::string& method, Arguments args,
   const torch::jit::Method called = impl_->method(method);
   const torch::jit::Function& entry = called.function();
   std::unordered_set<const HookSlot*> awaited;
-  bool repeated = false;
+  // What compiled hooks call is in no graph.
+  bool repeated = method == "forward" && impl_->has_compiled_hooks();
   for (const auto& methods : impl_->objects) {
     for (const TappedMethod& tapped : methods) {
       for (const Port port : {Port::input, Port::output}) {

@@ -30,7 +30,7 @@ class HookedModule {
   const std::vector<std::string>& sites() const;
 
   /// The sites that `pattern` (site_pattern.h) chooses, in the order of sites(), one name an
-  /// object. Throws Error naming the nearest sites when there is none.
+  /// object. Throws Error naming the nearest sites when one of its alternatives chooses none.
   std::vector<Site> match(std::string_view pattern) const;
 
   /// Throws Error naming the nearest sites for one that the module lacks.
@@ -41,8 +41,9 @@ class HookedModule {
   HookHandle hook(std::string_view pattern, Hook hook);
   HookHandle hook(std::span<const Site> sites, Hook hook);
 
-  /// Runs a method. A hook's exception arrives as it was thrown; TorchScript's own errors as Error
-  /// with the module's path.
+  /// Runs a method; forward as Python's m(x) does, with the hooks that were compiled into the root:
+  /// its sites are what these make of its input and output. A hook's exception arrives as it was
+  /// thrown; TorchScript's own errors as Error with the module's path.
   c10::IValue forward(Arguments args, const KeywordArguments& kwargs = {}) {
     return run("forward", std::move(args), kwargs);
   }

@@ -23,6 +23,11 @@ namespace {
 
 std::atomic<bool> trusted = false;
 
+struct Found {
+  torch::jit::ExtraFilesMap extra_files;
+  bool traced = false;
+};
+
 /// The mapped file as LibTorch reads it, so that what is loaded is what was vetted.
 class MappedReader : public caffe2::serialize::ReadAdapterInterface {
  public:
@@ -52,9 +57,8 @@ void require_zip(const MappedFile& file) {
 
 /// Throws Error for what is recognisably not a TorchScript archive; returns which of `extra_files`
 /// it has.
-torch::jit::ExtraFilesMap inspect(const std::shared_ptr<MappedReader>& reader,
-                                  const std::filesystem::path& path,
-                                  const std::vector<std::string>& extra_files) {
+Found inspect(const std::shared_ptr<MappedReader>& reader, const std::filesystem::path& path,
+              const std::vector<std::string>& extra_files) {
   std::optional<caffe2::serialize::PyTorchStreamReader> archive;
   try {
     archive.emplace(reader);
@@ -70,11 +74,12 @@ torch::jit::ExtraFilesMap inspect(const std::shared_ptr<MappedReader>& reader,
         archive->hasRecord("data.pkl") ? "a pickle of torch.save (weights without code)"
                                        : "a zip file of another kind");
   }
-  torch::jit::ExtraFilesMap present;
+  // Tracing leaves the inputs that it ran on.
+  Found found{.extra_files = {}, .traced = archive->hasRecord("traced_inputs.pkl")};
   for (const std::string& name : extra_files) {
-    if (archive->hasRecord("extra/" + name)) present.emplace(name, "");
+    if (archive->hasRecord("extra/" + name)) found.extra_files.emplace(name, "");
   }
-  return present;
+  return found;
 }
 
 }  // namespace
@@ -86,7 +91,7 @@ ScriptArchive load_script(const std::filesystem::path& path,
   const auto reader = std::make_shared<MappedReader>(file);
   if (!trusted) vet_script(file.bytes(), path.string());
   ScriptArchive archive;
-  torch::jit::ExtraFilesMap extra = inspect(reader, path, extra_files);
+  auto [extra, traced] = inspect(reader, path, extra_files);
   try {
     archive.module = torch::jit::load(reader, device, extra);
   } catch (const std::exception& error) {  // not only c10::Error: its unpickler throws bad_alloc
@@ -94,6 +99,7 @@ ScriptArchive load_script(const std::filesystem::path& path,
     fail("{}: not loadable as TorchScript: {}", path.string(), reason_of(error));
   }
   archive.module.eval();
+  archive.traced = traced;
   archive.extra_files.insert(extra.begin(), extra.end());
   return archive;
 }

@@ -13,6 +13,7 @@ namespace vyx {
 struct ScriptArchive {
   torch::jit::Module module;  // in eval mode
   std::map<std::string, std::string> extra_files;
+  bool traced = false;  // made by torch.jit.trace, at least in part
 };
 
 /// Throws Error naming the file for anything that is not a TorchScript archive, and for one that

@@ -6,7 +6,10 @@
 #include <optional>
 #include <utility>
 
+#include <fmt/ranges.h>
+
 #include "core/base/error.h"
+#include "core/base/nearest.h"
 
 namespace vyx {
 namespace {
@@ -73,6 +76,8 @@ std::vector<std::string> expand(std::string_view text, std::string_view pattern)
 
   std::vector<std::string> choices;
   for (const std::string_view part : parts) {
+    if (part.empty())
+      fail("pattern '{}': found nothing between two commas or braces, expected a name", pattern);
     auto numbers = expand_range(part, pattern);
     for (auto& choice : numbers ? *numbers : expand(part, pattern))
       choices.push_back(std::move(choice));
@@ -149,6 +154,8 @@ std::string Site::name() const {
 }
 
 SitePattern::SitePattern(std::string_view pattern) : text_(pattern) {
+  if (pattern.empty())
+    fail("found an empty pattern, expected a site; the module's own are :input and :output");
   const auto [path, port] = split_port(pattern);
   port_ = port;
   alternatives_ = expand(path, pattern);
@@ -158,6 +165,29 @@ bool SitePattern::matches(const Site& site) const {
   return site.port == port_ &&
          std::any_of(alternatives_.begin(), alternatives_.end(),
                      [&](const std::string& path) { return matches_path(path, site.path); });
+}
+
+std::vector<Site> SitePattern::choose(std::span<const Site> sites, std::string_view owner) const {
+  std::vector<std::string> names, missing;
+  for (const Site& site : sites) names.push_back(site.name());
+  for (const std::string& path : alternatives_) {
+    const auto matched = [&](const Site& site) {
+      return site.port == port_ && matches_path(path, site.path);
+    };
+    if (std::none_of(sites.begin(), sites.end(), matched))
+      missing.push_back(Site{path, port_}.name());
+  }
+  if (!missing.empty()) {
+    const bool all = missing.size() == alternatives_.size();
+    const std::string within =
+        all ? "" : fmt::format(", one of {} that '{}' stands for", alternatives_.size(), text_);
+    fail("{}: no site matches '{}'{}; the nearest are {}", owner, all ? text_ : missing.front(),
+         within, fmt::join(nearest(missing.front(), names), ", "));
+  }
+  std::vector<Site> chosen;
+  for (const Site& site : sites)
+    if (matches(site)) chosen.push_back(site);
+  return chosen;
 }
 
 }  // namespace vyx

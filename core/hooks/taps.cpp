@@ -24,19 +24,6 @@ const c10::Symbol kInputTap = c10::Symbol::fromQualString("vyx::input_tap");
 const c10::Symbol kOutputTap = c10::Symbol::fromQualString("vyx::output_tap");
 const c10::Symbol kSlot = c10::Symbol::attr("slot");
 
-void run_hooks(HookSlot& slot, IValue& value) {
-  const RunFrame* frame = current_frame();
-  // Held here, because a branch that nobody waits for can outlive the call that forked it.
-  const std::shared_ptr<Run> run = frame ? frame->run : nullptr;
-  try {
-    slot.run(value);
-  } catch (...) {
-    if (run) throw run->keep(std::current_exception());
-    throw;
-  }
-  if (run) run->fired(slot);
-}
-
 c10::intrusive_ptr<HookSlot> slot_of(const Node* tap) {
   return c10::static_intrusive_pointer_cast<HookSlot>(tap->ival(kSlot).toCapsule());
 }
@@ -110,7 +97,31 @@ c10::intrusive_ptr<HookSlot> tap_output(Graph& graph) {
   return slot;
 }
 
+/// The slot of a forward whose output goes through the hooks that were compiled into its class: its
+/// hooks see what the last of those returns, and the caller runs them.
+c10::intrusive_ptr<HookSlot> slot_behind_hooks(const torch::jit::Module& object, Graph& graph) {
+  c10::TypePtr type = c10::unshapedType(graph.outputs().at(0)->type());
+  for (const torch::jit::Function* hook : object.type()->getForwardHooks()) {
+    const c10::TypePtr& returned = hook->getSchema().returns().at(0).type();
+    if (returned->kind() != c10::TypeKind::NoneType) type = c10::unshapedType(returned);
+  }
+  return c10::make_intrusive<HookSlot>(std::move(type));
+}
+
 }  // namespace
+
+void run_hooks(HookSlot& slot, IValue& value) {
+  const RunFrame* frame = current_frame();
+  // Held here, because a branch that nobody waits for can outlive the call that forked it.
+  const std::shared_ptr<Run> run = frame ? frame->run : nullptr;
+  try {
+    slot.run(value);
+  } catch (...) {
+    if (run) throw run->keep(std::current_exception());
+    throw;
+  }
+  if (run) run->fired(slot);
+}
 
 bool is_forward(std::string_view method) {
   constexpr std::string_view kName = "forward", kOverload = "__";
@@ -120,13 +131,15 @@ bool is_forward(std::string_view method) {
   return method.find_first_not_of("0123456789") == std::string_view::npos;
 }
 
-std::vector<TappedMethod> insert_taps(const torch::jit::Module& object) {
+std::vector<TappedMethod> insert_taps(const torch::jit::Module& object, bool is_root) {
   std::vector<TappedMethod> tapped;
   for (torch::jit::Function* function : object.type()->methods()) {
     if (!is_forward(function->name())) continue;
     Graph& graph = *torch::jit::toGraphFunction(*function).graph();
     auto input = tap_input(graph);
-    auto output = tap_output(graph);
+    const bool hooks_follow =
+        is_root && function->name() == "forward" && !object.type()->getForwardHooks().empty();
+    auto output = hooks_follow ? slot_behind_hooks(object, graph) : tap_output(graph);
     graph.lint();
     tapped.push_back(
         {.function = function, .input = std::move(input), .output = std::move(output)});

@@ -27,7 +27,12 @@ struct TappedMethod {
 };
 
 /// Puts an input and an output tap into every forward method of `object`, whose class must be its
-/// own (unshare.h) and must not have run: a graph that changes after a run is silently stale.
-std::vector<TappedMethod> insert_taps(const torch::jit::Module& object);
+/// own (unshare.h) and must not have run: a graph that changes after a run is silently stale. Only
+/// the caller of a root runs the hooks that were compiled into its class: where these follow its
+/// forward, the caller has to fire the output's slot behind them.
+std::vector<TappedMethod> insert_taps(const torch::jit::Module& object, bool is_root);
+
+/// Shows `value` to the hooks of a slot, as a tap does.
+void run_hooks(HookSlot& slot, c10::IValue& value);
 
 }  // namespace vyx

@@ -13,8 +13,8 @@ std::vector<std::vector<TokenId>> read_text_rows(const LanguageModel& model,
                                                  const TextRowsOptions& options) {
   const auto& config = model.config();
   if (options.context > config.context_length)
-    throw UsageError(fmt::format("--context {}: expected at most the model's {} tokens",
-                                 options.context, config.context_length));
+    throw UsageError(fmt::format("{}: found a context of {} tokens, expected at most {}",
+                                 config.provenance.name, options.context, config.context_length));
   Packer packer(TextSource({files.begin(), files.end()}), model.tokenizer(),
                 {.context = options.context,
                  .begin_token = begin_token(model),

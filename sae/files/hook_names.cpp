@@ -8,16 +8,19 @@
 namespace vyx::sae {
 namespace {
 
-// What follows the number of the block, and how vyx names its module and port.
+// What follows the number of the block, and how vyx names its module and port. Only places that
+// hold the same numbers in both: TransformerLens's hook_normalized lies before the norm's gain,
+// every site behind it; hook_mlp_in and hook_attn_in lie before the norm. In blocks whose modules
+// are followed by a norm (NormPlacement::after, around), hook_mlp_out and hook_attn_out lie behind
+// that one.
 struct Names {
   std::string_view hook, site;
 };
-constexpr std::array<Names, 6> kNames = {{{"hook_resid_post", ":output"},
+constexpr std::array<Names, 5> kNames = {{{"hook_resid_post", ":output"},
                                           {"hook_resid_pre", ":input"},
                                           {"hook_mlp_out", ".mlp:output"},
                                           {"hook_attn_out", ".self_attn:output"},
-                                          {"attn.hook_z", ".self_attn.o_proj:input"},
-                                          {"ln2.hook_normalized", ".mlp:input"}}};
+                                          {"attn.hook_z", ".self_attn.o_proj:input"}}};
 constexpr std::string_view kBlocks = "blocks.", kLayers = "model.layers.";
 
 // `name` as prefix, digits and the rest; no digits: not of that form.

@@ -105,19 +105,13 @@ std::vector<size_t> ActivationStore::find(std::span<const std::string> sites) co
 }
 
 std::vector<std::string> ActivationStore::match(std::span<const std::string> patterns) const {
-  std::vector<std::string> names, chosen;
-  for (const StoreSite& site : manifest_.sites) names.push_back(site.site);
-  for (const std::string& text : patterns) {
-    const SitePattern pattern(text);
-    const auto matches = [&](const std::string& name) {
-      return pattern.matches(Site::parse(name));
-    };
-    if (std::none_of(names.begin(), names.end(), matches))
-      fail("{}: no site {}; it has {}", folder_.string(), text, fmt::join(names, ", "));
-    for (const std::string& name : names)
-      if (matches(name) && std::find(chosen.begin(), chosen.end(), name) == chosen.end())
-        chosen.push_back(name);
-  }
+  std::vector<Site> sites;
+  for (const StoreSite& site : manifest_.sites) sites.push_back(Site::parse(site.site));
+  std::vector<std::string> chosen;
+  for (const std::string& pattern : patterns)
+    for (const Site& site : SitePattern(pattern).choose(sites, folder_.string()))
+      if (std::find(chosen.begin(), chosen.end(), site.name()) == chosen.end())
+        chosen.push_back(site.name());
   return chosen;
 }
 

@@ -72,15 +72,13 @@ std::vector<SiteDirection> choose(const WeightedVector& weighted) {
   const std::vector<SiteDirection>& all = weighted.vector.directions;
   if (all.empty()) fail("{}: holds no direction; extract it again", name_of_file(weighted.vector));
   if (weighted.sites.empty()) return all;
+  std::vector<Site> sites;
+  for (const SiteDirection& each : all) sites.push_back(each.site);
   const SitePattern pattern(weighted.sites);
+  (void)pattern.choose(sites, name_of_file(weighted.vector));  // each alternative must choose one
   std::vector<SiteDirection> chosen;
-  for (const SiteDirection& each : all) {
+  for (const SiteDirection& each : all)
     if (pattern.matches(each.site)) chosen.push_back(each);
-  }
-  if (chosen.empty()) {
-    fail("{}: {} chooses none of its {} sites, which are {} to {}", name_of_file(weighted.vector),
-         quote(weighted.sites), all.size(), all.front().site.name(), all.back().site.name());
-  }
   return chosen;
 }
 

@@ -12,7 +12,7 @@
 
 #include "core/base/error.h"
 #include "core/base/json_guard.h"
-#include "core/hooks/activation.h"
+#include "core/hooks/activation_reader.h"
 #include "core/io/files.h"
 #include "models/activations/last_token_activations.h"
 #include "models/generation/generate.h"
@@ -41,16 +41,14 @@ Json run(const std::string& path, const Json& request, const std::string& out) {
   LanguageModel model = LanguageModel::load(path);
   const auto rows = request["rows"].get<std::vector<std::vector<TokenId>>>();
   const Padding padding = request["padding"] == "left" ? Padding::left : Padding::right;
+  std::vector<Site> sites;
+  for (const std::string pattern : request["sites"])
+    for (const Site& site : model.module().match(pattern)) sites.push_back(site);
   c10::Dict<std::string, at::Tensor> result;
-  std::vector<HookHandle> handles;
-  for (const std::string pattern : request["sites"]) {
-    handles.push_back(model.module().hook(pattern, [&](const Site& site, const c10::IValue& value) {
-      result.insert(site.name(), *activation_of(value));
-      return std::nullopt;
-    }));
-  }
-  result.insert("logits", model.logits(make_batch(rows, padding, 0)));
-  handles.clear();
+  const auto read = read_once(model.module(), sites, tensor_at, [&] {
+    result.insert("logits", model.logits(make_batch(rows, padding, 0)));
+  });
+  for (size_t i = 0; i < sites.size(); ++i) result.insert(sites[i].name(), read[i]);
   if (const int64_t greedy = request["greedy"]; greedy > 0)
     result.insert(
         "greedy",

@@ -240,6 +240,46 @@ TEST_CASE("[core.bake] shared submodules are edited at every call, traced second
              hooked(module, edits, 1, {kActivations}).toTensor()));
 }
 
+TEST_CASE("[core.bake] images [n, c, h, w] are refused as a hooked edit refuses them") {
+  const at::NoGradGuard no_grad;
+  const std::vector<SiteEdit> edits{{Site::parse("head"), Edit({Term::add(kVector)})}};
+  const at::Tensor images = random({2, 4, 4, 4}, 3);  // [n, c, h, w], c = w
+  const std::string found = error_of([&] { hooked(test::stack(), edits, 1, {images}); });
+  CHECK(contains(found, "head:output: the activation is [2, 4, 4, 4], expected at most 3"));
+  Module baked = bake(test::stack(), edits);
+  CHECK(contains(error_of([&] { HookedModule(baked).forward({images}); }),
+                 "the activation has 4 dimensions, expected at most 3"));
+  CHECK_NOTHROW(HookedModule(baked).forward({images[0]}));
+}
+
+TEST_CASE("[core.bake] what could not be loaded again, or would run before a hook, is refused") {
+  const Edit edit({Term::add(kVector)});
+  Module own = test::linear(1);
+  own.define(
+      "def __getstate__(self) -> Tuple[Tensor, Tensor]:\n    return self.weight, self.bias\n"
+      "def __setstate__(self, state: Tuple[Tensor, Tensor]) -> None:\n"
+      "    self.weight = state[0]\n    self.bias = state[1]\n");
+  const Module root = test::parent("Root", {{"own", own}, {"lin", test::linear(2)}},
+                                   "def forward(self, x: Tensor) -> Tensor:\n"
+                                   "    return self.lin.forward(self.own.forward(x))\n");
+  CHECK(contains(error_of([&] {
+                   bake(root, {{Site::parse("own"), edit}});
+                 }),
+                 "Root: own:output: Linear has a method __setstate__, which would not set"));
+  CHECK_NOTHROW(bake(root, {{Site::parse("lin"), edit}}));
+  Module hooked_root = test::parent("Hooked", {{"lin", test::linear(1)}},
+                                    "def forward(self, x: Tensor) -> Tensor:\n"
+                                    "    return self.lin.forward(x)\n"
+                                    "def after(self, inputs: Tuple[Tensor], output: Tensor) -> "
+                                    "Tensor:\n    return output * 2\n");
+  hooked_root.type()->addForwardHook(test::hook_of(hooked_root, "after"));
+  CHECK(contains(error_of([&] {
+                   bake(hooked_root, {{Site::parse(":output"), edit}});
+                 }),
+                 "would run behind the edit"));
+  CHECK_NOTHROW(bake(hooked_root, {{Site::parse("lin"), edit}}));
+}
+
 TEST_CASE("[core.bake] mistakes name the module, the site and the nearest") {
   const Module module = test::stack();
   const Edit edit({Term::add(kVector)});

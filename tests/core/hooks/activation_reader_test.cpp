@@ -13,13 +13,7 @@ namespace vyx {
 namespace {
 
 using c10::IValue;
-using test::contains;
-using test::error_of;
-using test::linear;
-using test::Module;
-using test::parent;
-using test::random;
-using test::same;
+using namespace test;
 
 const at::Tensor kOurs = random({2, 4}, 7), kTheirs = random({2, 4}, 8);
 const std::array kReadSites = {Site::parse("layers.2"), Site::parse("layers.0:input"),
@@ -160,12 +154,24 @@ TEST_CASE("[core.activation_reader] a value of another shape or type is named") 
   CHECK(error_of([&] { tensor_at(site, 7); }) ==
         "a.b:input: found Int, expected a value that holds a tensor");
   CHECK(error_of([&] { activation_at(site, 7); }) ==
-        "a.b:input: found no tensor, expected an activation [.., d]; choose another site");
+        "a.b:input: found no tensor, expected an activation [.., d] of floating point; choose "
+        "another site");
   CHECK(error_of([&] {
           activation_at(site, at::zeros({2, 3}, at::kLong));
         }) ==
-        "a.b:input: found shape [2, 3] of Long, expected an activation [.., d]; choose another "
-        "site");
+        "a.b:input: found shape [2, 3] of Long, expected an activation [.., d] of floating point; "
+        "choose another site");
+  CHECK(contains(error_of([&] {
+                   activation_at(site, at::zeros({2, 3}, at::kComplexFloat));
+                 }),
+                 "found shape [2, 3] of ComplexFloat, expected an activation"));
+  CHECK(contains(error_of([&] { activation_at(site, at::eye(3).to_sparse()); }),
+                 "found shape [3, 3] in a sparse layout, expected an activation"));
+  CHECK(error_of([&] {
+          activation_at(site, at::zeros({4, 5, 6, 7}));
+        }) ==
+        "a.b:input: found shape [4, 5, 6, 7], expected at most 3 dimensions, [.., d]: of more it "
+        "is not known which one holds the features; choose another site");
   CHECK(contains(error_of([&] { activation_at(site, at::zeros({})); }), "found shape []"));
   for (const at::Tensor& other : {at::zeros({2, 4}), at::zeros({3, 3, 4}), at::zeros({2, 2, 4}),
                                   at::zeros({2, 3, 4, 1}), at::zeros({2, 3, 4}, at::kLong)})

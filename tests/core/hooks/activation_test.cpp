@@ -31,6 +31,17 @@ TEST_CASE("[core.activation] values without a tensor have none") {
   }
 }
 
+TEST_CASE("[core.activation] its place is named where there are other tensors") {
+  c10::Dict<std::string, at::Tensor> dict;
+  dict.insert("mask", kB);
+  dict.insert("hidden", kA);
+  CHECK(place_of_activation(dict) == "['mask']");
+  CHECK(place_of_activation(Tuple::create(IValue(), Tuple::create(kA, kB))) == "[1][0]");
+  CHECK(place_of_activation(c10::List<at::Tensor>({kB, kA})) == "[0]");
+  for (const IValue& alone : {IValue(kA), IValue(Tuple::create(kA, 3)), IValue(), IValue(7)})
+    CHECK(place_of_activation(alone).empty());
+}
+
 TEST_CASE("[core.activation] replacing makes new containers and shares the other members") {
   const IValue tuple = Tuple::create(IValue(), Tuple::create(kA, kB), kB);
   const IValue replaced = with_activation(tuple, kNew);

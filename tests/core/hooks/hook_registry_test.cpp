@@ -37,12 +37,12 @@ TEST_CASE(
   const at::NoGradGuard no_grad;
   HookedModule module(test::linear(1));
   const at::Tensor x = random({2, 4}, 7), plain = module.forward({x}).toTensor();
-  const HookHandle first = module.hook("", adding(1));
+  const HookHandle first = module.hook(":output", adding(1));
   const HookHandle second =
-      module.hook("", [](const Site&, const IValue& value) -> std::optional<IValue> {
+      module.hook(":output", [](const Site&, const IValue& value) -> std::optional<IValue> {
         return value.toTensor() * 3;
       });
-  const HookHandle third = module.hook("", adding(2));
+  const HookHandle third = module.hook(":output", adding(2));
   CHECK(same(module.forward({x}).toTensor(), (plain + 1) * 3 + 2));
 }
 
@@ -77,7 +77,7 @@ TEST_CASE("[core.hook_registry] a handle may outlive the module") {
   std::atomic<int> count{0};
   {
     HookedModule module(test::linear(1));
-    handle = module.hook("", counting(count));
+    handle = module.hook(":output", counting(count));
     module.forward({random({4}, 1)});
   }
   handle.remove();
@@ -90,13 +90,13 @@ TEST_CASE("[core.hook_registry] a hook may remove itself, and others that come a
   int self = 0;
   std::atomic<int> later{0};
   HookHandle after, once;
-  once = module.hook("", [&](const Site&, const IValue&) -> std::optional<IValue> {
+  once = module.hook(":output", [&](const Site&, const IValue&) -> std::optional<IValue> {
     ++self;
     once.remove();
     after.remove();
     return std::nullopt;
   });
-  after = module.hook("", counting(later));
+  after = module.hook(":output", counting(later));
   module.forward({x});
   module.forward({x});
   CHECK(self == 1);
@@ -109,7 +109,7 @@ TEST_CASE("[core.hook_registry] a hook may run the module again, and be removed 
   const at::Tensor x = random({4}, 7), plain = module.forward({x}).toTensor();
   int depth = 0;
   HookHandle handle;
-  handle = module.hook("", [&](const Site&, const IValue& value) -> std::optional<IValue> {
+  handle = module.hook(":output", [&](const Site&, const IValue& value) -> std::optional<IValue> {
     if (++depth == 3) {
       handle.remove();
       return std::nullopt;
@@ -129,7 +129,7 @@ TEST_CASE("[core.hook_registry] remove() returns only when no other thread is in
     auto alive = std::make_shared<int>(1);
     const std::weak_ptr<int> watched = alive;
     HookHandle handle =
-        module.hook("", [&, alive](const Site&, const IValue&) -> std::optional<IValue> {
+        module.hook(":output", [&, alive](const Site&, const IValue&) -> std::optional<IValue> {
           inside = true;
           inside.notify_all();
           std::this_thread::sleep_for(20ms);

@@ -5,18 +5,13 @@
 #include "core/hooks/activation.h"
 #include "core/hooks/activation_reader.h"
 #include "core/hooks/hooked_module.h"
+#include "core/hooks/script_error.h"
 
 namespace vyx {
 namespace {
 
 using c10::IValue;
-using test::contains;
-using test::error_of;
-using test::linear;
-using test::Module;
-using test::parent;
-using test::random;
-using test::same;
+using namespace test;
 
 const at::Tensor kRows = random({2, 4}, 7);
 
@@ -74,6 +69,8 @@ TEST_CASE("[core.hooked_module] patterns choose sites; an unknown one names the 
   CHECK(error_of([&] { module.match("layer.1.up"); }) ==
         "Stack: no site matches 'layer.1.up'; the nearest are layers.1.up:output, "
         "layers.0.up:output, layers.2.up:output");
+  CHECK(contains(error_of([&] { module.match("layers.{1..3}"); }),
+                 "Stack: no site matches 'layers.3:output', one of 3 that"));
   const Site unknown = Site::parse("layers.3:input");
   CHECK(contains(error_of([&] {
                    (void)module.hook(std::span(&unknown, 1),
@@ -257,6 +254,47 @@ TEST_CASE("[core.hooked_module] gradients flow through hooks") {
   }
 }
 
+/// Hooks (self, (x,)) → (x + 1,) and (self, (x,), y) → 2 y + the x that it saw, compiled into the
+/// root as Python compiles them.
+Module with_compiled_hooks() {
+  Module module = parent("Hooked", {{"lin", linear(1)}},
+                         "def before(self, inputs: Tuple[Tensor]) -> Tuple[Tensor]:\n"
+                         "    return (inputs[0] + 1,)\n"
+                         "def after(self, inputs: Tuple[Tensor], output: Tensor) -> Tensor:\n"
+                         "    return output * 2 + inputs[0]\n"
+                         "def forward(self, x: Tensor) -> Tensor:\n"
+                         "    return self.lin.forward(x)\n");
+  module.type()->addForwardPreHook(test::hook_of(module, "before"));
+  module.type()->addForwardHook(test::hook_of(module, "after"));
+  return module;
+}
+
+TEST_CASE("[core.hooked_module] hooks that were compiled into the root run, as in Python's m(x)") {
+  const at::NoGradGuard no_grad;
+  const Module original = with_compiled_hooks();
+  Module lin = original.attr("lin").toModule();
+  const at::Tensor inner = lin.forward({kRows + 1}).toTensor();
+  HookedModule module(original);
+  for (int i = 0; i < 3; ++i) {
+    CHECK(same(module.forward({kRows}).toTensor(), inner * 2 + (kRows + 1)));
+    CHECK(same(module.forward({}, {{"x", kRows}}).toTensor(), inner * 2 + (kRows + 1)));
+  }
+  const auto read = [&](const char* site) {
+    return capture(module, site, {kRows}).begin()->second[0];
+  };
+  CHECK(same(read(":input"), kRows + 1));
+  CHECK(same(read("lin"), inner));
+  CHECK(same(read(":output"), inner * 2 + (kRows + 1)));
+  const HookHandle last =
+      module.hook(":output", [](const Site&, const IValue& value) -> std::optional<IValue> {
+        return value.toTensor() * 3;
+      });
+  CHECK(same(module.forward({kRows}).toTensor(), (inner * 2 + (kRows + 1)) * 3));
+  const HookHandle throws =
+      module.hook(":output", [](const Site&, const IValue&) -> std::optional<IValue> { throw 7; });
+  CHECK_THROWS_AS(module.forward({kRows}), int);
+}
+
 TEST_CASE("[core.hooked_module] a stateful module keeps its state in the copy") {
   const at::NoGradGuard no_grad;
   Module cell("Cell");
@@ -311,7 +349,7 @@ TEST_CASE(
 TEST_CASE("[core.hooked_module] an exception of a nested run passes both") {
   HookedModule outer(test::stack()), inner(linear(1));
   const HookHandle throws =
-      inner.hook("", [](const Site&, const IValue&) -> std::optional<IValue> { throw 7; });
+      inner.hook(":output", [](const Site&, const IValue&) -> std::optional<IValue> { throw 7; });
   int caught_inside = 0;
   const HookHandle runs =
       outer.hook("head", [&](const Site&, const IValue& value) -> std::optional<IValue> {
@@ -370,7 +408,13 @@ TEST_CASE("[core.hooked_module] TorchScript's errors become one line") {
   const std::string raised = error_of([&] { HookedModule(raising).forward({kRows}); });
   CHECK(contains(raised, "Raising.forward: "));
   CHECK(contains(raised, "too small"));
-  CHECK_FALSE(contains(raised, "\n"));
+  // What Python raises has a name of its own, which C++ cannot write.
+  const std::runtime_error named(
+      "The following operation failed in the TorchScript interpreter.\n"
+      "Traceback of TorchScript (most recent call last):\n  File \"net.py\", line 14, in forward\n"
+      "            raise ValueError(\"batch too large: \" + str(n))\n            ~~~~~ <--- HERE\n"
+      "builtins.ValueError: batch too large: 3\n");
+  CHECK(reason_of(named) == "batch too large: 3");
 }
 
 TEST_CASE("[core.hooked_module] keyword arguments reach the method") {

@@ -36,6 +36,13 @@ inline Module linear(uint64_t seed) {
   return module;
 }
 
+/// A method as a compiled hook is: a function that is none of its class's methods.
+inline torch::jit::Function* hook_of(const Module& module, const std::string& name) {
+  torch::jit::Function* hook = &module.get_method(name).function();
+  module.type()->unsafeRemoveMethod(name);
+  return hook;
+}
+
 /// A root with children by name, and a method forward of that source.
 inline Module parent(const std::string& name,
                      const std::vector<std::pair<std::string, Module>>& children,

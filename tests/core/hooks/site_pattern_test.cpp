@@ -30,9 +30,9 @@ TEST_CASE("[core.site_pattern] plain paths match themselves and their port alone
   CHECK_FALSE(matches("model.layers.1", "model.layers.1:input"));
   CHECK_FALSE(matches("model.layers.1", "model.layers.10"));
   CHECK_FALSE(matches("layers.1", "model.layers.1"));
-  CHECK(matches("", ""));
+  CHECK(matches(":output", ""));
   CHECK(matches(":input", ":input"));
-  CHECK_FALSE(matches("", "model"));
+  CHECK_FALSE(matches(":output", "model"));
 }
 
 TEST_CASE("[core.site_pattern] * stays within a segment, ? is one character") {
@@ -71,7 +71,6 @@ TEST_CASE("[core.site_pattern] braces are alternatives and ranges, and nest") {
   CHECK_FALSE(matches("{q,k,v}_proj", "o_proj"));
   CHECK(matches("l.{1..2,7}", "l.7"));
   CHECK(matches("l.{a,b{1..3}}.{x,y}", "l.b2.y"));
-  CHECK(matches("l.{,a}x", "l.x"));
 }
 
 TEST_CASE("[core.site_pattern] malformed braces and ranges are errors") {
@@ -80,6 +79,32 @@ TEST_CASE("[core.site_pattern] malformed braces and ranges are errors") {
   CHECK(contains(error_of([] { SitePattern("a.{20..8}"); }), "write {8..20}"));
   CHECK(contains(error_of([] { SitePattern("a.{0..99999999999}"); }), "more than 4096"));
   CHECK(contains(error_of([] { SitePattern("{0..99}{0..99}"); }), "more than 4096"));
+}
+
+TEST_CASE("[core.site_pattern] an empty pattern, or an empty place in a list, is an error") {
+  CHECK(contains(error_of([] { SitePattern(""); }), "found an empty pattern"));
+  for (const char* pattern : {"l.{a,}", "l.{,a}x", "l.{}", "l.{a,,b}", "l.{a,{b,}}"})
+    CHECK(contains(error_of([&] { SitePattern{pattern}; }), "found nothing between two commas"));
+}
+
+TEST_CASE("[core.site_pattern] each path that the braces stand for must choose a site") {
+  std::vector<Site> sites;
+  for (const char* name : {"l.0:input", "l.0", "l.1", "l.1.up", "head"})
+    sites.push_back(Site::parse(name));
+  const auto names = [&](const char* pattern) {
+    std::vector<std::string> chosen;
+    for (const Site& site : SitePattern(pattern).choose(sites, "m.pt"))
+      chosen.push_back(site.name());
+    return chosen;
+  };
+  using Names = std::vector<std::string>;
+  CHECK(names("{head,l.{1,0}}") == Names{"l.0:output", "l.1:output", "head:output"});
+  CHECK(names("l.*:input") == Names{"l.0:input"});
+  CHECK(error_of([&] { names("l.{0..3}"); }) ==
+        "m.pt: no site matches 'l.2:output', one of 4 that 'l.{0..3}' stands for; the nearest are "
+        "l.0:output, l.1:output, l.0:input");
+  CHECK(contains(error_of([&] { names("{l.*,x.*}"); }), "no site matches 'x.*:output', one of 2"));
+  CHECK(contains(error_of([&] { names("l.{2..3}"); }), "m.pt: no site matches 'l.{2..3}'; the"));
 }
 
 TEST_CASE("[core.site_pattern] many stars cost no more than the product of the lengths") {

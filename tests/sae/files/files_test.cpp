@@ -402,5 +402,11 @@ TEST_CASE("[sae.files] hooks of TransformerLens and sites name the same places")
     CHECK(hook_of_site(site) == hook);
   }
   CHECK(site_of_hook("blocks.x.hook_resid_post").empty());
+  // hook_normalized lies before the norm's gain, hook_mlp_in before the norm: no site has them.
+  for (const char* hook :
+       {"blocks.3.ln2.hook_normalized", "blocks.3.ln1.hook_normalized", "blocks.3.hook_mlp_in",
+        "blocks.3.hook_attn_in", "blocks.3.hook_resid_mid", "ln_final.hook_normalized"})
+    CHECK(site_of_hook(hook).empty());
+  CHECK(hook_of_site("model.layers.3.mlp:input").empty());
   CHECK(hook_of_site("model.norm:output").empty());
 }

@@ -73,10 +73,14 @@ TEST_CASE("[sae.activation_store] patterns choose sites, in the order of the pat
   const auto match = [&](std::vector<std::string> patterns) { return store.match(patterns); };
   using Names = std::vector<std::string>;
   CHECK(match({"m.2"}) == Names{"m.2:output"});
-  CHECK(match({"*.mlp:input", "m.{1..3}"}) == Names{"m.2.mlp:input", "m.1:output", "m.2:output"});
+  CHECK(match({"*.mlp:input", "m.{1..2}"}) == Names{"m.2.mlp:input", "m.1:output", "m.2:output"});
   CHECK(match({"m.2", "m.*"}) == Names{"m.2:output", "m.1:output"});
   CHECK(match({}).empty());
-  CHECK(contains(error_of([&] { match({"m.1", "m.4"}); }), "no site m.4; it has m.1:output"));
+  CHECK(contains(error_of([&] {
+                   match({"m.1", "m.4"});
+                 }),
+                 "store: no site matches 'm.4'; the nearest are m.1:output"));
+  CHECK(contains(error_of([&] { match({"m.{1..3}"}); }), "'m.3:output', one of 3"));
 }
 
 TEST_CASE("[sae.activation_store] the manifest's statistics are those of the stored rows") {

@@ -182,8 +182,9 @@ TEST_CASE("[steering.steer] a vector of another width or for other sites is refu
   CHECK(contains(error, "planted.gguf: is for model.layers.12:output, which the model has not"));
   CHECK(contains(error, "model.layers.1:output"));
   CHECK(contains(steered.error({vector_at(kTwoSites), 1, "model.layers.2"}),
-                 "\"model.layers.2\" chooses none of its 2 sites, which are model.layers.0:output "
-                 "to model.layers.1:output"));
+                 "planted.gguf: no site matches 'model.layers.2'; the nearest are model.layers.0"));
+  CHECK(contains(steered.error({vector_at(kTwoSites), 1, "model.layers.{1..4}"}),
+                 "no site matches 'model.layers.2:output', one of 4 that"));
   CHECK(contains(steered.error({vector_at({}), 1, ""}), "holds no direction"));
   CHECK(contains(steered.error({vector_at(kTwoSites), std::numeric_limits<double>::infinity(), ""}),
                  "coefficient is inf"));
