@@ -19,9 +19,9 @@ Experiment resolve(const Document& document, const std::string& variant,
                    const ExperimentChoice& choice) {
   Document resolved = with_variant(document, variant);
   for (const std::string& setting : choice.settings) set_value(resolved, setting);
-  if (choice.threads > 0) resolved.value["threads"] = choice.threads;
-  if (choice.seed > 0) resolved.value["seed"] = choice.seed;
-  if (!choice.device.empty()) resolved.value["device"] = choice.device;
+  if (choice.threads) resolved.value["threads"] = *choice.threads;
+  if (choice.seed) resolved.value["seed"] = *choice.seed;
+  if (choice.device) resolved.value["device"] = *choice.device;
   return parse_experiment(std::move(resolved));
 }
 
@@ -43,7 +43,7 @@ std::vector<NamedExperiment> read_experiments(const ExperimentChoice& choice) {
   if (variants.empty()) variants.emplace_back();
   std::vector<NamedExperiment> experiments;
   for (const std::string& variant : variants)
-    experiments.push_back({variants.size() > 1 ? variant : "", resolve(document, variant, choice)});
+    experiments.push_back({variant, resolve(document, variant, choice)});
   return experiments;
 }
 

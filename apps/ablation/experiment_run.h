@@ -1,6 +1,8 @@
 // A run from its experiment's file to its folder: what vyx-ablate does.
 #pragma once
+#include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,9 +17,10 @@ struct ExperimentChoice {
   std::filesystem::path file;
   std::vector<std::string> variants;  // "all": each that the file has; none: the file as it is
   std::vector<std::string> settings;  // KEY=VALUE
-  int threads = 0;                    // of each driver; 0, 0 and "": as the file says
-  uint64_t seed = 0;
-  std::string device;
+  // Of each driver; where there is none, as the file says.
+  std::optional<int> threads;
+  std::optional<uint64_t> seed;
+  std::optional<std::string> device;
 };
 
 /// The experiments that are chosen, with includes, variants and settings in. Throws Error.

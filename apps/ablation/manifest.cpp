@@ -32,9 +32,11 @@ Manifest manifest_of(const BuildInfo& build, const std::vector<NamedExperiment>&
                     .drivers = plan.drivers,
                     .cells = plan.cells.size()};
   if (result == nullptr) return manifest;
-  for (const auto& [id, record] : result->records)
+  for (const auto& [id, record] : result->records) {
+    manifest.inputs.insert(record.inputs.begin(), record.inputs.end());
     for (const auto& [name, file] : record.files)
       manifest.outputs["steps/" + id + "/files/" + name] = file.sha256;
+  }
   for (const char* name : {"results.jsonl", "results.csv", "index.html"})
     if (std::filesystem::exists(folder / name)) manifest.outputs[name] = sha256_file(folder / name);
   manifest.failed = result->failed();

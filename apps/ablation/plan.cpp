@@ -29,8 +29,11 @@ class Planner {
   Planner(DriverCatalog& drivers, std::filesystem::path folder)
       : drivers_(drivers), folder_(std::move(folder)) {}
 
-  void add(const NamedExperiment& named) {
-    for (const Point& point : points_of(named.experiment)) add_cell(named, point);
+  void add(const NamedExperiment& named, bool is_one_of_several) {
+    for (const Point& point : points_of(named.experiment)) {
+      add_cell(named, point);
+      if (is_one_of_several) plan_.cells.back().variant = named.variant;
+    }
   }
   Plan take() { return std::move(plan_); }
 
@@ -46,7 +49,7 @@ class Planner {
 
   void add_cell(const NamedExperiment& named, const Point& point) {
     Context context{.experiment = named.experiment, .point = point};
-    Cell cell{.variant = named.variant, .seeds = named.experiment.seeds};
+    Cell cell{.seeds = named.experiment.seeds};
     for (const auto& [key, value] : point) cell.key.emplace_back(key, label_of(value));
     for (const Step& step : named.experiment.steps) cell.steps.push_back(plan_step(context, step));
     for (const Result& result : named.experiment.results) {
@@ -268,7 +271,7 @@ class Planner {
 Plan make_plan(const std::vector<NamedExperiment>& experiments, DriverCatalog& drivers,
                const std::filesystem::path& folder) {
   Planner planner(drivers, folder);
-  for (const NamedExperiment& named : experiments) planner.add(named);
+  for (const NamedExperiment& named : experiments) planner.add(named, experiments.size() > 1);
   return planner.take();
 }
 

@@ -29,7 +29,7 @@ struct CellResult {
 };
 
 struct Cell {
-  std::string variant;
+  std::string variant;                                   // where there are several
   std::vector<std::pair<std::string, OrderedJson>> key;  // grid key → label
   std::vector<std::string> seeds;  // those of the keys that tables average over
   std::vector<std::string> steps;  // ids of all steps
@@ -53,7 +53,7 @@ class DriverCatalog {
 };
 
 struct NamedExperiment {
-  std::string variant;
+  std::string variant;  // "": the file as it is
   Experiment experiment;
 };
 

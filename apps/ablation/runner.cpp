@@ -15,6 +15,7 @@
 #include "core/base/error.h"
 #include "core/base/stopwatch.h"
 #include "core/base/text.h"
+#include "core/io/digest.h"
 #include "core/io/files.h"
 
 namespace vyx::ablation {
@@ -32,10 +33,15 @@ std::vector<std::string> lines_of(const std::string& text) {
   return lines;
 }
 
+using FileTime = std::filesystem::file_time_type;
+
 class Runner {
  public:
   Runner(const Plan& plan, std::filesystem::path folder, const RunOptions& options)
-      : plan_(plan), folder_(std::move(folder)), options_(options) {}
+      : plan_(plan),
+        folder_(std::move(folder)),
+        real_folder_(std::filesystem::weakly_canonical(folder_)),
+        options_(options) {}
   Runner(const Runner&) = delete;
   Runner& operator=(const Runner&) = delete;
   ~Runner() {  // processes are left only after an exception
@@ -66,13 +72,21 @@ class Runner {
     pid_t process;
     const PlannedStep* step;
     Stopwatch stopwatch;
+    FileTime started;
   };
 
   std::filesystem::path folder_of(const std::string& id) const { return folder_ / "steps" / id; }
 
   void find_finished() {
     for (const std::string& id : plan_.order) {
-      if (auto record = read_step(folder_of(id), plan_.steps.at(id))) {
+      const PlannedStep& step = plan_.steps.at(id);
+      auto record = read_step(folder_of(id), step);
+      // What stands on a step that runs again runs again.
+      const bool stands = std::all_of(step.needs.begin(), step.needs.end(),
+                                      [&](const auto& need) { return outputs_.contains(need); });
+      const bool holds = record && stands && reads_the_same(*record);
+      if (record && !holds) stale_.insert(id);
+      if (holds) {
         ++result_.steps_found;
         succeed(id, std::move(*record));
       } else {
@@ -83,6 +97,46 @@ class Runner {
     close_cells();
     started_ = true;
     options_.on_start(plan_.cells.size() - result_.rows.size());
+  }
+
+  // Whether the files that a step's inputs refer to are still those that it read.
+  bool reads_the_same(const StepRecord& record) {
+    return std::all_of(record.inputs.begin(), record.inputs.end(), [&](const auto& input) {
+      std::error_code unknown;
+      return std::filesystem::is_regular_file(input.first, unknown) &&
+             digest(input.first) == input.second;
+    });
+  }
+
+  const std::string& digest(const std::string& path) {
+    auto& [written, sha] = digests_[path];
+    const FileTime now = std::filesystem::last_write_time(path);
+    if (sha.empty() || written != now) {
+      sha = sha256_file(path);
+      written = now;
+    }
+    return sha;
+  }
+
+  // Whether the step's identity says already what the file holds: an input, or of another step.
+  bool is_identified(const std::filesystem::path& file) const {
+    for (std::filesystem::path path = file; path.has_relative_path(); path = path.parent_path())
+      if (path == folder_ || path == real_folder_ || plan_.inputs.contains(path.string()))
+        return true;
+    return false;
+  }
+
+  // Throws Error for a file that changed while the step ran: nobody knows which one it read.
+  std::map<std::string, std::string> inputs_of(const Json& output, FileTime started) {
+    std::map<std::string, std::string> inputs;
+    for (const Json& name : output.value("files_read", Json::array())) {
+      const auto path = name.get<std::string>();
+      if (is_identified(path)) continue;
+      if (std::filesystem::last_write_time(path) > started)
+        fail("{}: it changed while a step read it; run again", path);
+      inputs[path] = digest(path);
+    }
+    return inputs;
   }
 
   void succeed(const std::string& id, StepRecord record) {
@@ -124,7 +178,7 @@ class Runner {
     const auto folder = folder_of(step.id);
     std::error_code error;
     std::filesystem::remove(folder / "step.json", error);
-    if (!step.resumes) std::filesystem::remove_all(folder, error);
+    if (!step.resumes || stale_.contains(step.id)) std::filesystem::remove_all(folder, error);
     if (error)
       fail("{}: cannot remove what an interrupted step left ({})", folder.string(),
            error.message());
@@ -136,7 +190,7 @@ class Runner {
                                          .folder = folder / "files",
                                          .output = folder / "output.json",
                                          .errors = folder / "errors.txt"});
-    running_.push_back({process, &step, Stopwatch()});
+    running_.push_back({process, &step, Stopwatch(), FileTime::clock::now()});
     ++result_.steps_run;
   }
 
@@ -149,12 +203,13 @@ class Runner {
       }
       const Running ended = running_[i];
       running_.erase(running_.begin() + static_cast<std::ptrdiff_t>(i));
-      finish(*ended.step, *exit, ended.stopwatch.seconds());
+      finish(ended, *exit);
     }
     if (settled_) close_cells();
   }
 
-  void finish(const PlannedStep& step, const Exit& exit, double seconds) {
+  void finish(const Running& ended, const Exit& exit) {
+    const PlannedStep& step = *ended.step;
     const auto folder = folder_of(step.id);
     const auto lines = lines_of(without_folder(read_text_file(folder / "errors.txt", kMaxOutput)));
     if (exit.code != 0 && stopping_) return;  // as it was asked to
@@ -167,20 +222,23 @@ class Runner {
                              ? fmt::format("{}: failed with code {}", step.driver->name, exit.code)
                              : lines.back();
     } else {
-      record(step, folder, lines, seconds);
+      record(ended, folder, lines);
     }
   }
 
-  void record(const PlannedStep& step, const std::filesystem::path& folder,
-              const std::vector<std::string>& lines, double seconds) {
+  void record(const Running& ended, const std::filesystem::path& folder,
+              const std::vector<std::string>& lines) {
+    const PlannedStep& step = *ended.step;
     StepRecord record{.identity = Json(step.identity),
                       .driver_sha256 = step.driver->sha256,
                       .warnings = lines,
-                      .seconds = seconds};
+                      .seconds = ended.stopwatch.seconds()};
     try {
       record.output = parse_json(read_text_file(folder / "output.json", kMaxOutput),
                                  step.driver->name + " --json");
-    } catch (const Error& error) {
+      record.inputs = inputs_of(record.output, ended.started);
+      record.output.erase("files_read");
+    } catch (const std::exception& error) {  // of the file system too
       errors_[step.id] = error.what();
       return;
     }
@@ -241,7 +299,7 @@ class Runner {
   }
 
   const Plan& plan_;
-  const std::filesystem::path folder_;
+  const std::filesystem::path folder_, real_folder_;  // real: as drivers that run in it name it
   const RunOptions& options_;
   RunResult result_;
   std::vector<std::string> waiting_;  // ids, in the plan's order
@@ -249,6 +307,8 @@ class Runner {
   std::vector<Running> running_;
   std::map<std::string, Json> outputs_;        // of steps that succeeded
   std::map<std::string, std::string> errors_;  // of those that did not
+  std::set<std::string> stale_;                // finished, from files that have changed since
+  std::map<std::string, std::pair<FileTime, std::string>> digests_;  // of files outside of the run
   Stopwatch since_saved_;
   bool started_ = false, stopping_ = false;
   bool settled_ = false;  // steps ended since cells were closed

@@ -21,6 +21,7 @@ StepRecord parse_record(const Json& json, const std::string& source) {
     record.files[name] = {
         .bytes = static_cast<uint64_t>(json_integer(file, "bytes", source, 0, INT64_MAX)),
         .sha256 = json_string(file, "sha256", source)};
+  json.at("inputs").get_to(record.inputs);
   return record;
 }
 
@@ -52,7 +53,8 @@ void write_step(const std::filesystem::path& folder, const StepRecord& record) {
     files[name] = {{"bytes", file.bytes}, {"sha256", file.sha256}};
   const Json json{{"identity", record.identity}, {"driver_sha256", record.driver_sha256},
                   {"output", record.output},     {"files", files},
-                  {"warnings", record.warnings}, {"seconds", record.seconds}};
+                  {"inputs", record.inputs},     {"warnings", record.warnings},
+                  {"seconds", record.seconds}};
   write_file(folder / "step.json", json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 

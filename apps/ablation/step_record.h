@@ -22,7 +22,10 @@ struct StepRecord {
   std::string driver_sha256;
   Json output;                              // what --json printed
   std::map<std::string, OutputFile> files;  // by their names below the step's files
-  std::vector<std::string> warnings;        // lines of its stderr
+  /// path → SHA-256: what the driver read besides its inputs, since these refer to it (a template's
+  /// beginnings, a store's shards), and besides what other steps wrote.
+  std::map<std::string, std::string> inputs;
+  std::vector<std::string> warnings;  // lines of its stderr
   double seconds = 0;
 };
 

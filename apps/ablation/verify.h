@@ -30,10 +30,17 @@ struct Verification {
   bool stopped = false;
 };
 
+/// What to verify of a run, and with what.
+struct VerifyChoice {
+  std::vector<std::string> variants;  // of the run's; none, or "all": each
+  std::vector<std::string> settings;  // NAME=FILE: where an input in [files] lies now
+};
+
 /// Runs what the manifest of `run` says again, in a folder beside it that is removed at the end,
-/// and compares. Throws Error for a run that did not finish, and when inputs are not what they were
-/// or files of the run are not what it wrote.
+/// and compares. Throws Error for a run that did not finish, and when inputs, or what they refer
+/// to, are not what they were or files of the run are not what it wrote; UsageError for a variant
+/// that the run has not, and a setting that is no input.
 Verification verify(const std::filesystem::path& run, DriverCatalog& drivers,
-                    const RunOptions& options);
+                    const VerifyChoice& choice, const RunOptions& options);
 
 }  // namespace vyx::ablation

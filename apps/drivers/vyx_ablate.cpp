@@ -1,3 +1,5 @@
+#include <ATen/Parallel.h>
+
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -21,15 +23,17 @@ struct Options {
   bool dry_run = false;
 };
 
-void validate(const Options& options) {
+void validate(const Options& options, const CommonOptions& common) {
   if (options.jobs < 1 || options.jobs > 1024)
     throw UsageError(fmt::format("--jobs {}: expected 1 to 1024", options.jobs));
   if (!options.verify.empty()) {
-    if (!options.experiment.empty() || !options.out.empty() || !options.choice.variants.empty() ||
-        !options.choice.settings.empty() || options.dry_run)
+    const bool has_more = !options.experiment.empty() || !options.out.empty() || options.dry_run ||
+                          common.given.contains("threads") || common.given.contains("seed") ||
+                          common.given.contains("device");
+    if (has_more)
       throw UsageError(
           "--verify: takes everything from the run's manifest; expected no experiment and no other "
-          "option but --jobs");
+          "option but --jobs, --variant and --set NAME=FILE");
     return;
   }
   if (options.experiment.empty()) throw UsageError("expected an experiment, a TOML file");
@@ -52,9 +56,10 @@ enum class Outcome { good, bad, stopped };
 
 Json run_experiment(Options& options, const CommonOptions& common, Outcome& outcome) {
   options.choice.file = options.experiment;
-  options.choice.threads = common.threads;
-  options.choice.seed = common.seed;
-  if (common.device != CommonOptions{}.device) options.choice.device = common.device;
+  if (common.given.contains("threads"))
+    options.choice.threads = common.threads > 0 ? common.threads : at::get_num_threads();
+  if (common.given.contains("seed")) options.choice.seed = common.seed;
+  if (common.given.contains("device")) options.choice.device = common.device;
   const auto experiments = ablation::read_experiments(options.choice);
   ablation::InstalledDrivers drivers(ablation::program_folder());
   const auto folder = (std::filesystem::absolute(options.out.empty() ? "run" : options.out) / "")
@@ -102,7 +107,8 @@ Json verify_run(const Options& options, const CommonOptions& common, Outcome& ou
   ablation::InstalledDrivers drivers(ablation::program_folder());
   std::optional<Progress> progress;
   const ablation::Verification result =
-      ablation::verify(options.verify, drivers, run_options(options, common, progress));
+      ablation::verify(options.verify, drivers, {options.choice.variants, options.choice.settings},
+                       run_options(options, common, progress));
   progress.reset();
   if (result.stopped) {
     outcome = Outcome::stopped;
@@ -134,12 +140,14 @@ int main(int argc, char** argv) {
   option("jobs,j", options.jobs, "N", "processes at a time");
   option("variant", options.choice.variants, "NAME",
          "of the experiment; may be given more than once, to run several side by side; all: each "
-         "of them");
+         "of them; with --verify, those of the run to verify");
   option("set", options.choice.settings, "KEY=VALUE",
          "instead of what the file says: a name in [files], [values] or [grid], or a path such as "
-         "steps.sweep.options.max-kl; may be given more than once");
+         "steps.sweep.options.max-kl; may be given more than once; with --verify, where an input "
+         "in [files] lies now");
   option("dry-run", options.dry_run, "show the command of each step, and run none");
-  option("verify", options.verify, "FOLDER", "run that run again and compare, bit by bit");
+  option("verify", options.verify, "FOLDER",
+         "run that run again and compare, bit by bit; inputs must be what they were");
   option.writes("out");
   driver.result({{"out", "the run's folder"},
                  {"cells", "of the grid"},
@@ -163,7 +171,7 @@ int main(int argc, char** argv) {
 
   Outcome outcome = Outcome::good;
   const int code = driver.run(argc, argv, [&](const CommonOptions& common) {
-    validate(options);
+    validate(options, common);
     apps::catch_stop_signals();
     return options.verify.empty() ? run_experiment(options, common, outcome)
                                   : verify_run(options, common, outcome);

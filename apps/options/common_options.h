@@ -3,6 +3,7 @@
 #include <c10/core/Device.h>
 
 #include <cstdint>
+#include <set>
 #include <string>
 
 #include "apps/options/option_table.h"
@@ -16,6 +17,9 @@ struct CommonOptions {
   int threads = 0;  // 0: as many as there are cores
   std::string device = "cpu";
   bool trust = false;  // load TorchScript that vetting refuses
+  /// The names of the options, of this program's too, that were typed: what is typed goes over what
+  /// a file says, also where it is the default.
+  std::set<std::string> given;
 
   void add_to(OptionTable& option);
   void apply() const;  // sets the number of threads, and trust; throws UsageError

@@ -4,12 +4,14 @@
 #include <torch/version.h>
 #include <boost/program_options.hpp>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <exception>
 #include <new>
 #include <stdexcept>
 #include <utility>
+#include <vector>
 
 #include "apps/options/stop_signal.h"
 #include "apps/options/terminal.h"
@@ -17,6 +19,7 @@
 #include "core/base/nearest.h"
 #include "core/base/text.h"
 #include "core/base/version.h"
+#include "core/io/files_read.h"
 #include "core/io/overwriting.h"
 #include "core/io/temporary_files.h"
 
@@ -37,6 +40,21 @@ std::string first_line(std::string text) {
 void flush_stdout() {
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
     fail("stdout: cannot write; the output is not complete");
+}
+
+/// An empty name of a file or a site was never meant: a shell's variable is not set.
+void refuse_empty_names(const po::variables_map& values, const std::vector<OptionRow>& rows) {
+  for (const OptionRow& row : rows) {
+    const bool is_name = row.unit.starts_with("FILE") || row.unit.starts_with("FOLDER") ||
+                         row.unit.starts_with("PATTERN") || row.unit.starts_with("SITE");
+    if (!is_name || !values.contains(row.name) || values[row.name].defaulted()) continue;
+    const boost::any& value = values[row.name].value();
+    const auto* one = boost::any_cast<std::string>(&value);
+    const auto* many = boost::any_cast<std::vector<std::string>>(&value);
+    if ((one != nullptr && one->empty()) ||
+        (many != nullptr && std::find(many->begin(), many->end(), "") != many->end()))
+      throw UsageError(fmt::format("--{}: found an empty text, expected {}", row.name, row.unit));
+  }
 }
 
 // LibTorch's allocator throws an error like any other.
@@ -82,6 +100,7 @@ void guard_paths(const OptionTable& options, const po::variables_map& values,
 
 Json with_version(Json result) {
   result["version"] = kResultVersion;
+  result["files_read"] = files_read();
   return result;
 }
 
@@ -128,7 +147,10 @@ int Driver::parse_and_work(int argc, char** argv,
   } else if (values.at("version").as<bool>()) {
     fmt::print("{} {} (LibTorch {})\n", program_.name, kVersion, TORCH_VERSION);
   } else {
+    for (const OptionGroup& group : groups()) refuse_empty_names(values, group.rows);
     po::notify(values);
+    for (const auto& [name, value] : values)
+      if (!value.defaulted()) common_.given.insert(name);
     common_.apply();
     guard_paths(own_, values, common_);
     const Json result = work(common_);

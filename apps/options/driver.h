@@ -35,8 +35,8 @@ class Driver {
   }
 
   /// Parses, works, reports. `work` prints its own text on stdout unless `json`, and returns what
-  /// --json prints, to which "version" is added. Returns main's exit code: 0; 1 with one line on
-  /// stderr for an error; 2 for wrong usage.
+  /// --json prints, to which "version" and "files_read" are added. Returns main's exit code: 0; 1
+  /// with one line on stderr for an error; 2 for wrong usage.
   int run(int argc, char** argv, const std::function<Json(const CommonOptions&)>& work);
 
  private:
@@ -51,7 +51,7 @@ class Driver {
   std::vector<std::string> positional_;
 };
 
-/// A result with its "version", as --json prints it.
+/// A result with its "version" and the "files_read" (core/io/files_read.h), as --json prints it.
 Json with_version(Json result);
 
 }  // namespace vyx::apps

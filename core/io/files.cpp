@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/io/files_read.h"
 #include "core/io/temporary_files.h"
 
 namespace vyx {
@@ -59,6 +60,7 @@ struct Input {
     const int result = ::fstat(fd, &status);
     if (result == 0 && S_ISREG(status.st_mode)) {
       size = static_cast<uint64_t>(status.st_size);
+      note_read(path);
       return;
     }
     const int error = errno;
@@ -240,6 +242,7 @@ void AtomicFile::commit() {
   if (fs_.rename(temporary_.c_str(), target_.c_str()) != 0) fail_and_discard();
   forget_temporary(temporary_);
   temporary_.clear();
+  note_written(target_);
   // Some file systems cannot sync a folder (EINVAL); nothing more can be done there.
   const std::filesystem::path folder = folder_of(target_);
   if (retry([&] { return fs_.fsync_directory(folder.c_str()); }) != 0 && errno != EINVAL)

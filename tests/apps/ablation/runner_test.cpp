@@ -3,7 +3,9 @@
 #include <fstream>
 
 #include "apps/ablation/machine.h"
+#include "apps/ablation/manifest.h"
 #include "apps/ablation/process.h"
+#include "core/io/digest.h"
 #include "core/io/files.h"
 #include "tests/apps/ablation/fake_drivers.h"
 #include "tests/test_support.h"
@@ -95,6 +97,80 @@ TEST_CASE_FIXTURE(Fixture,
   const RunResult third = run(plan, run_folder, {});
   CHECK(runs() == 13);
   CHECK(to_jsonl(third.rows) == to_jsonl(first.rows));
+}
+
+// A driver whose input names another file, which it copies to what it writes: "make" reads `list`
+// outside of the run, "use" what "make" wrote.
+constexpr const char* kReader = R"(#!/bin/sh
+here=$(dirname "$0")
+echo run >> "$here/count"
+out=v
+for word; do case $word in --out=*) out=${word#--out=};; esac; done
+cat "$here/named" > "$out"
+echo "{\"k\": 1, \"files_read\": [\"$here/named\", \"$here/list\", \"$(pwd)/$out\"]}"
+)";
+constexpr const char* kReading = R"([files]
+list = "list"
+[grid]
+k = [1]
+[steps.make]
+driver = "make"
+options = {k = "{k}", text = "{list}", out = "v"}
+[steps.use]
+driver = "use"
+options = {vector = "{steps.make.out}"}
+[results]
+k = "use.k"
+)";
+
+TEST_CASE_FIXTURE(Fixture,
+                  "[ablation.runner] a file that an input names counts: a step whose file changed "
+                  "runs again, and what needs it") {
+  write_file(folder / "driver", kReader);
+  std::filesystem::permissions(folder / "driver", std::filesystem::perms::owner_all);
+  write_file(folder / "named", "one");
+  write_file(folder / "list", "named");
+  const auto planned = [&] {
+    Document document = parse_toml(kReading, "e.toml");
+    document.value["files"]["list"] = (folder / "list").string();
+    return make_plan({{"", parse_experiment(document)}}, drivers, run_folder);
+  };
+  const Plan reading = planned();
+  const RunResult first = run(reading, run_folder, {});
+  REQUIRE(first.failed() == 0);
+  CHECK(first.steps_run == 2);
+  using Inputs = std::map<std::string, std::string>;
+  for (const auto& [id, record] : first.records) {  // neither the input itself nor outputs
+    CHECK(record.inputs == Inputs{{(folder / "named").string(), sha256("one")}});
+    CHECK_FALSE(record.output.contains("files_read"));
+  }
+  CHECK(manifest_of({}, {}, reading, run_folder, &first).inputs ==
+        Inputs{{(folder / "list").string(), sha256("named")},
+               {(folder / "named").string(), sha256("one")}});
+  CHECK(run(reading, run_folder, {}).steps_found == 2);
+  write_file(folder / "named", "two");
+  CHECK(planned().order == reading.order);  // the plan cannot know
+  const RunResult second = run(reading, run_folder, {});
+  CHECK(second.steps_run == 2);
+  CHECK(second.steps_found == 0);
+  CHECK(read_text_file(files_folder(run_folder, reading.order[0]) / "v") == "two");
+  std::filesystem::remove(folder / "named");
+  CHECK(run(reading, run_folder, {}).failed() == 1);
+  write_file(folder / "named", "two");
+  CHECK(run(reading, run_folder, {}).failed() == 0);
+}
+
+TEST_CASE_FIXTURE(Fixture, "[ablation.runner] a step runs again when one that it needs does") {
+  write_file(folder / "driver", kReader);
+  std::filesystem::permissions(folder / "driver", std::filesystem::perms::owner_all);
+  write_file(folder / "named", "one");
+  write_file(folder / "list", "named");
+  Document document = parse_toml(kReading, "e.toml");
+  document.value["files"]["list"] = (folder / "list").string();
+  const Plan reading = make_plan({{"", parse_experiment(document)}}, drivers, run_folder);
+  (void)run(reading, run_folder, {});
+  std::filesystem::remove(run_folder / "steps" / reading.order[0] / "step.json");
+  CHECK(run(reading, run_folder, {}).steps_run == 2);
 }
 
 TEST_CASE_FIXTURE(Fixture, "[ablation.runner] asked to stop it starts nothing more, and says so") {

@@ -138,7 +138,8 @@ def key_problems(found, listed):
 def form_problems(form, result):
     """How a result differs from one of the forms that --help lists."""
     problems = key_problems(
-        set(result) - {"version"}, [key["name"] for key in form["keys"] if "." not in key["name"]])
+        set(result) - {"version", "files_read"},
+        [key["name"] for key in form["keys"] if "." not in key["name"]])
     for key in form["keys"]:
         for found in objects_at(result, key["name"].rstrip("?").split(".")):
             if key["members"]:

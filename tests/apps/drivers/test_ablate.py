@@ -311,6 +311,87 @@ def test_verify_finds_files_that_changed_since(drivers, finished, experiment, tm
     assert "neutral.txt: found SHA-256" in drivers.error("vyx-ablate", "--verify", own)
 
 
+def templated(experiment, tmp_path):
+    """The experiment with a template in the pairs' place, which names another file."""
+    path = changed(experiment, tmp_path, ("[grid]", 'concept = "mood.json"\n[grid]'),
+                   ('contrast = "{pairs}"', 'template = "{concept}"'),
+                   ('seed = [0, 1]', 'seed = [0]'), ("coefficient = [1, 2]", "coefficient = [1]"),
+                   ('["pca-center", "mean"]', '["mean"]'))
+    (tmp_path / "mood.json").write_text(
+        json.dumps({
+            "prompt": "Act like a {persona} person.",
+            "positive": ["glad"],
+            "negative": ["sad"],
+            "beginnings": "beginnings.txt"
+        }))
+    (tmp_path / "beginnings.txt").write_text("".join(f"Word {n}\n" for n in range(8)))
+    return path
+
+
+def test_a_file_that_an_input_names_counts_as_one(drivers, experiment, tmp_path):
+    path, run = templated(experiment, tmp_path), tmp_path / "run"
+    first = drivers.json("vyx-ablate", path, "--out", run)
+    assert (first["steps_run"], first["failed"]) == (2, 0)
+    inputs = json.loads((run / "manifest.json").read_text())["inputs"]
+    assert str(tmp_path / "beginnings.txt") in inputs
+    assert drivers.json("vyx-ablate", "--verify", run)["identical"]
+    before = rows(run)
+    (tmp_path / "beginnings.txt").write_text("".join(f"Over {n} hills\n" for n in range(8)))
+    assert "beginnings.txt: found SHA-256" in drivers.error("vyx-ablate", "--verify", run)
+    again = drivers.json("vyx-ablate", path, "--out", run)
+    assert (again["steps_run"], again["steps_found"]) == (2, 0)
+    assert rows(run) != before
+    assert drivers.json("vyx-ablate", "--verify", run)["identical"]
+
+
+def test_every_driver_says_which_files_it_read(drivers, experiment, tmp_path, tiny_model):
+    templated(experiment, tmp_path)
+    result = drivers.json("vyx-vector", "--model", tiny_model, "--template", tmp_path / "mood.json",
+                          "--out", tmp_path / "v.gguf")
+    read = {tmp_path / "mood.json", tmp_path / "beginnings.txt", tiny_model}
+    assert result["files_read"] == sorted(map(str, read))
+
+
+def test_verify_takes_where_inputs_lie_now_and_a_variant(drivers, experiment, tmp_path):
+    (tmp_path / "then").mkdir()
+    path = changed(
+        experiment, tmp_path / "then",
+        ("[variants.small.grid]",
+         "[variants.other.grid]\nmethod = ['mean']\ncoefficient = [2]\n[variants.small.grid]"))
+    run = tmp_path / "run"
+    drivers.json("vyx-ablate", path, "--variant", "all", "--out", run)
+    (tmp_path / "then").rename(tmp_path / "now")
+    assert "no such file" in drivers.error("vyx-ablate", "--verify", run)
+    at = [f"heldout={tmp_path}/now/heldout.jsonl", "--set", "neutral=now/neutral.txt"]
+    command = ["--verify", run.name, "--set", *at]
+    result = subprocess.run([str(drivers.folder / "vyx-ablate"), *command, "--json"],
+                            capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["identical"] and json.loads(result.stdout)["cells"] == 4
+    at = at[:2] + [f"neutral={tmp_path}/now/neutral.txt"]
+    small = drivers.json("vyx-ablate", "--verify", run, "--set", *at, "--variant", "small")
+    assert small["identical"] and small["cells"] == 2
+    assert "has none of that name; did you mean small" in drivers.error(
+        "vyx-ablate", "--verify", run, "--set", *at, "--variant", "smal", code=2)
+    assert "a name in the run's [files]" in drivers.error("vyx-ablate", "--verify", run, "--set",
+                                                          "coefficient=3", code=2)
+    (tmp_path / "now" / "neutral.txt").write_text("other text\n")
+    assert "neutral.txt: found SHA-256" in drivers.error("vyx-ablate", "--verify", run, "--set",
+                                                         *at)
+    assert "no other option" in drivers.error("vyx-ablate", "--verify", run, "--seed", 0, code=2)
+
+
+def test_what_is_typed_goes_over_the_file(drivers, experiment, tmp_path):
+    path = changed(experiment, tmp_path, ("[files]", 'seed = 7\ndevice = "cuda"\n[files]'),
+                   (', seed = "{seed}"', ""), ("seed = [0, 1]", ""))
+    commands = lambda *more: drivers.json("vyx-ablate", path, "--out", tmp_path / "run",
+                                          "--dry-run", *more)["steps"]
+    assert {"--seed=7", "--device=cuda", "--threads=1"} <= set(commands()[0]["arguments"])
+    typed = commands("--seed", 0, "--device", "cpu", "--threads", 2)
+    for step in typed:
+        assert {"--seed=0", "--device=cpu", "--threads=2"} <= set(step["arguments"])
+
+
 def test_variants_and_settings(drivers, experiment, tmp_path):
     small = drivers.json("vyx-ablate", experiment, "--variant", "small", "--set", "coefficient=3",
                          "--out", tmp_path / "one")

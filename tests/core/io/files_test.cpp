@@ -2,6 +2,7 @@
 #include "tests/test_support.h"
 
 #include "core/io/files.h"
+#include "core/io/files_read.h"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -375,6 +376,29 @@ TEST_CASE(
   CHECK(outcome == small +
                        "/file: cannot write (No space left on device); nothing was changed "
                        "intact=true more=300000");
+}
+
+TEST_CASE(
+    "[core.io] what was read is known, by whatever way, and what was written is not among it") {
+  const TemporaryFolder folder;
+  write_file(folder / "made", "mine");
+  std::ofstream(folder / "mapped") << "a";
+  std::ofstream(folder / "text") << "b";
+  const auto listed = [&](const char* name) {
+    const auto files = files_read();
+    return std::binary_search(files.begin(), files.end(), (folder / name).string());
+  };
+  CHECK_FALSE(listed("mapped"));
+  const MappedFile mapped(folder.path() / "." / "mapped");
+  (void)read_text_file(folder / "text");
+  (void)read_text_file(folder / "made");
+  (void)error_of([&] { read_text_file(folder / "nowhere"); });
+  (void)read_text_file("/proc/self/status");
+  CHECK(listed("mapped"));
+  CHECK(listed("text"));
+  CHECK_FALSE(listed("made"));
+  CHECK_FALSE(listed("nowhere"));
+  for (const std::string& file : files_read()) CHECK_FALSE(file.starts_with("/proc"));
 }
 
 TEST_CASE("[core.io] a limit on the size of files is an error like any other") {
