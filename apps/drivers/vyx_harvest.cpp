@@ -1,3 +1,5 @@
+#include <ATen/TensorOperators.h>
+#include <c10/util/accumulate.h>
 #include <fmt/ranges.h>
 
 #include <filesystem>
@@ -28,25 +30,67 @@ models::TextFormat format_from_name(const std::string& name) {
   throw UsageError(fmt::format("--text-format {}: expected auto, plain or jsonl", name));
 }
 
-/// The tensors of a file in the order of the module's arguments, which they are named after.
-std::vector<at::Tensor> arguments_from(const std::string& path, const torch::jit::Module& module) {
-  const TensorMap tensors = read_safetensors(path).tensors;
-  std::vector<at::Tensor> inputs;
-  std::vector<std::string> names;
-  for (const c10::Argument& argument :
-       module.get_method("forward").function().getSchema().arguments()) {
-    if (argument.name() == "self") continue;
-    names.push_back(argument.name());
-    const auto found = tensors.find(argument.name());
-    if (found != tensors.end()) inputs.push_back(found->second);
-    if (found == tensors.end() && !argument.default_value())
-      fail("{}: found no tensor {}, expected one per parameter of the module's forward ({})", path,
-           argument.name(), fmt::join(names, ", "));
+constexpr const char *kUsualMask = "attention_mask", *kNoMask = "none";
+
+/// The input that is the mask of padding: the one that was named, else the usual one if it has
+/// padding, which a line says.
+std::string mask_of(const apps::CommonOptions& common, const TensorMap& inputs,
+                    const std::string& named) {
+  if (named == kNoMask) return "";
+  if (!named.empty()) return named;
+  const auto usual = inputs.find(kUsualMask);
+  if (usual == inputs.end() || usual->second.dim() != 2) return "";
+  const at::Tensor is_padding = usual->second == 0;  // [n, seq]
+  const int64_t padding = is_padding.sum().item<int64_t>();
+  if (padding == 0) return "";
+  if (!(is_padding | (usual->second == 1)).all().item<bool>()) {
+    common.warn(
+        fmt::format("{} holds more than 0 and 1, and is not taken for a mask of padding: every row "
+                    "is kept",
+                    kUsualMask));
+    return "";
   }
-  if (inputs.size() != tensors.size())
-    fail("{}: found {} tensors, expected those that the module's forward takes: {}", path,
-         tensors.size(), fmt::join(names, ", "));
-  return inputs;
+  common.warn(
+      fmt::format("{} is taken for the mask of padding: {} of {} places are left out; --mask {} "
+                  "keeps them",
+                  kUsualMask, padding, usual->second.numel(), kNoMask));
+  return kUsualMask;
+}
+
+/// How values were read that may be meant in another way: which dimension, which of several
+/// tensors, and what a trace made of them.
+void warn_about_readings(const apps::CommonOptions& common, const models::Harvest& harvest,
+                         bool traced) {
+  for (size_t i = 0; i < harvest.readings().size(); ++i) {
+    const auto& [shape, place] = harvest.readings()[i];
+    std::vector<std::string> remarks;
+    if (shape.size() > 2)
+      remarks.push_back(fmt::format("read as {} rows of {} values along the last dimension",
+                                    c10::multiply_integers(shape.begin(), shape.end() - 1),
+                                    shape.back()));
+    if (!place.empty()) remarks.push_back(fmt::format("{} is the first of several tensors", place));
+    if (traced)
+      remarks.emplace_back(
+          "the module was traced, and a trace keeps of a submodule's value what is used of it");
+    if (!remarks.empty())
+      common.warn(fmt::format("{}: found [{}]: {}", harvest.sites()[i].name(),
+                              fmt::join(shape, ", "), fmt::join(remarks, "; ")));
+  }
+}
+
+/// Why there is not all that was asked for, or only of a part of the inputs.
+void warn_about_extent(const apps::CommonOptions& common, const sae::StoreManifest& manifest,
+                       uint64_t asked) {
+  const int64_t examples = manifest.input.value("examples", int64_t{0}),
+                of = manifest.input.value("of", int64_t{0});
+  if (manifest.rows < asked)
+    common.warn(fmt::format("the {} ended before the {} rows that were asked for",
+                            of > 0 ? "inputs" : "text", asked));
+  else if (examples < of)
+    common.warn(fmt::format(
+        "the rows are of the first {} of {} examples of the inputs; ask for more --tokens, "
+        "or give an order that mixes them",
+        examples, of));
 }
 
 /// What was not as it should be, as warnings.
@@ -86,6 +130,10 @@ void print_summary(const std::string& out, const sae::HarvestToStoreResult& resu
   fmt::print("  left out: {} attention sinks, {} special tokens\n",
              manifest.left_out.value("sinks", uint64_t{0}),
              manifest.left_out.value("special", uint64_t{0}));
+  const Json sinks_at = manifest.left_out.value("sinks_at", Json::object());
+  for (const auto& [site, sinks] : sinks_at.items())
+    if (const auto count = sinks.get<uint64_t>(); count > 0)
+      fmt::print("    {} are sinks at {}, and are left out at every site\n", count, site);
   for (const auto& site : manifest.sites)
     fmt::print(
         "  {:<32} width {}, norm: mean {:.4g}, median {:.4g}, largest {:.4g}, left out beyond "
@@ -100,12 +148,14 @@ void print_summary(const std::string& out, const sae::HarvestToStoreResult& resu
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string model_path, inputs, out, dtype = "bfloat16", format = "auto";
+  std::string model_path, inputs, mask, out, dtype = "bfloat16", format = "auto";
   std::vector<std::string> text, patterns;
   uint64_t tokens = 0, shard_megabytes = 64;
   models::TextOptions text_options;
   models::TextInputOptions input_options;
   models::HarvestOptions options;
+  std::optional<double> sink_threshold;
+  bool traced = false;
 
   apps::Driver driver(
       "vyx-harvest",
@@ -117,14 +167,17 @@ int main(int argc, char** argv) {
       "              --tokens 1000000 --out store\n"
       "  vyx-harvest --model smollm2.pt --text fortunes --separator % \\\n"
       "              --sites 'model.layers.{8..10}' --tokens 100000 --out store\n"
-      "  vyx-harvest --model resnet.pt --inputs images.safetensors --batch-tokens 16 \\\n"
-      "              --sites layer3 --tokens 100000 --out store");
+      "  vyx-harvest --model vit.pt --inputs images.safetensors --batch-tokens 16 \\\n"
+      "              --sites 'encoder.layers.*' --tokens 100000 --out store");
   auto& option = driver.options();
   option("model,m", model_path, "FILE", "the archive of vyx-import", apps::kRequired);
   option("text,t", text, "FILE…", apps::kTextHelp);
   option("inputs", inputs, "FILE",
          "safetensors: the arguments of the module's forward by name, many stacked along the first "
          "dimension (apps/data/README.md)");
+  option("mask", mask, "NAME",
+         "of --inputs: the one [n, seq] that is 0 at padding, whose rows are left out; none: no "
+         "such. Without it attention_mask is taken, if it has padding");
   option("sites,s", patterns, "PATTERN…", "where: model.layers.14, '*.mlp:output'",
          apps::kRequired);
   option("tokens,n", tokens, "N", "how many to keep, one row per token", apps::kRequired);
@@ -136,8 +189,10 @@ int main(int argc, char** argv) {
   option("keep-special", options.keep_special, "keep the rows of special tokens");
   option("special-in-text", input_options.special_in_text,
          "the text \"<|im_end|>\" is that token, not its characters");
-  option("sink-threshold", options.sink_threshold, "X",
-         "leave out attention sinks: rows of more than X times the median norm; 0: none");
+  option("sink-threshold", sink_threshold, "X",
+         fmt::format("leave out attention sinks: rows of more than X times the median norm at any "
+                     "of the sites; 0: none (default: {} with --text, 0 with --inputs)",
+                     models::kSinkThreshold));
   option("calibration-tokens", options.calibration_rows, "N",
          "the first ones, which the median norm is taken of");
   option("text-format", format, "NAME", "of the text: plain, jsonl, or auto: by name");
@@ -150,7 +205,7 @@ int main(int argc, char** argv) {
       {{"store", "the folder"},
        {"rows", "that are in it"},
        {"tokens", "that were read"},
-       {"left_out", "rows by reason"},
+       {"left_out", "rows by reason; sinks_at: those that are sinks at each of several sites"},
        {"input", "what was read, and what in it was not as it should be"},
        {"sites", "one per site", "site, width, norm_mean, norm_median, norm_max, norm_threshold"},
        {"shards", "how many"},
@@ -166,7 +221,9 @@ int main(int argc, char** argv) {
     if (shard_megabytes == 0 || shard_megabytes > 1u << 20)
       throw UsageError(fmt::format("--shard-megabytes {}: expected 1 to 1048576", shard_megabytes));
     if (text.empty() == inputs.empty()) throw UsageError("expected either --text or --inputs");
+    if (!mask.empty() && inputs.empty()) throw UsageError("--mask: expected --inputs with it");
     text_options.format = format_from_name(format);
+    options.sink_threshold = sink_threshold.value_or(inputs.empty() ? models::kSinkThreshold : 0);
     std::optional<models::LanguageModel> model;  // outlives its input
     std::unique_ptr<models::HarvestInput> input;
     if (inputs.empty()) {
@@ -174,15 +231,20 @@ int main(int argc, char** argv) {
       model = models::LanguageModel::load(model_path, common.torch_device());
       input = models::text_input(*model, std::move(source), input_options);
     } else {
-      const auto module = load_script(model_path, {}, common.torch_device()).module;
+      const ScriptArchive archive = load_script(model_path, {}, common.torch_device());
+      traced = archive.traced;
+      TensorMap tensors = read_safetensors(inputs).tensors;
+      const models::TensorInputOptions tensor_options{.batch = input_options.batch_tokens,
+                                                      .mask = mask_of(common, tensors, mask),
+                                                      .seed = common.seed,
+                                                      .source = inputs};
       Json provenance = {
           {"model", valid_utf8(std::filesystem::path(model_path).filename().string())},
           {"model_sha256", sha256_file(model_path)},
           {"inputs_sha256", sha256_file(inputs)},
-          {"batch_tokens", input_options.batch_tokens},
           {"device", common.device}};
-      input = models::tensor_input(HookedModule(module), arguments_from(inputs, module),
-                                   input_options.batch_tokens, std::move(provenance));
+      input = models::tensor_input(HookedModule(archive.module), std::move(tensors), tensor_options,
+                                   std::move(provenance));
     }
     options.sites = apps::sites_of(input->module(), patterns);
     models::Harvest harvest(std::move(input), options);
@@ -196,8 +258,8 @@ int main(int argc, char** argv) {
     const double seconds = stopwatch.seconds();
     const sae::StoreManifest& manifest = result.manifest;
     warn_about_input(common, manifest.input);
-    if (manifest.rows < tokens)
-      common.warn(fmt::format("the text ended before the {} tokens that were asked for", tokens));
+    if (!inputs.empty()) warn_about_readings(common, harvest, traced);
+    warn_about_extent(common, manifest, tokens);
     if (!common.json) print_summary(out, result, seconds);
     Json sites = Json::array();
     for (const auto& site : manifest.sites)

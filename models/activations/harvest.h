@@ -22,7 +22,15 @@ namespace vyx::models {
 struct HarvestForward {
   ForwardCall call;
   KeywordArguments keywords;
-  RowFacts facts;  // of the rows of its activations
+  RowFacts facts;           // of the rows of its activations
+  bool to_the_end = false;  // runs on behind the last site: what follows changes its state
+  std::optional<uint64_t> seed = {};  // of the module's own random operators
+};
+
+/// How a site's value was read, in the first forward.
+struct SiteReading {
+  std::vector<int64_t> shape;  // of its activation
+  std::string place;           // place_of_activation()
 };
 
 /// What a module runs on, forward by forward (harvest_inputs.h). It runs nothing itself.
@@ -44,10 +52,12 @@ class HarvestInput {
 };
 
 struct HarvestOptions {
-  std::vector<Site> sites;    // whose activations are [.., d]; all give a row for the same tokens
+  /// Their activations are [.., d] of at most three dimensions; all but the last agree, so that a
+  /// row of each belongs to the same token.
+  std::vector<Site> sites;
   bool keep_special = false;  // rows of special tokens
   /// Attention sinks are left out (row_filter.h): rows whose norm, at any of the sites, is beyond
-  /// this many times the site's median norm. 0: none is.
+  /// this many times the site's median norm (HarvestCounts says at which). 0: none is.
   double sink_threshold = kSinkThreshold;
   int64_t calibration_rows = 4096;  // the first ones, whose norms' median it is: fixed from then
                                     // on, so that a resumed harvest gives the same
@@ -55,9 +65,10 @@ struct HarvestOptions {
 void validate(const HarvestOptions& options);  // throws UsageError
 
 struct HarvestCounts {
-  uint64_t tokens = 0;   // rows that were run, without padding
-  uint64_t special = 0;  // left out: special tokens
-  uint64_t sinks = 0;    // left out: attention sinks
+  uint64_t tokens = 0;                  // rows that were run, without padding
+  uint64_t special = 0;                 // left out: special tokens
+  uint64_t sinks = 0;                   // left out: attention sinks
+  std::vector<uint64_t> sinks_at = {};  // per site: that are sinks there, and so at no site
 };
 
 class Harvest {
@@ -66,8 +77,9 @@ class Harvest {
 
   /// The kept rows of the next forward, perhaps none: float32 [rows, d] per site, row r of each
   /// being the same token's. nullopt at the end. Throws Error for a site that is not reached
-  /// exactly once a forward, or whose activations are not [.., d], one row per token; and for an
-  /// activation that is NaN or infinite (naming site and input).
+  /// exactly once a forward, or whose activations are not [.., d], one row per token, with the
+  /// positions of the other sites; and for an activation that is NaN or infinite (naming site and
+  /// input).
   std::optional<std::vector<at::Tensor>> next();
 
   /// Of the rows that next() gave last.
@@ -96,6 +108,8 @@ class Harvest {
   void seek(const Json& cursor);
 
   const HarvestCounts& counts() const { return counts_; }
+  /// One per site; empty before the first forward.
+  std::span<const SiteReading> readings() const { return readings_; }
   std::span<const Site> sites() const { return options_.sites; }
   Json provenance() const;
   Json input_cursor() const { return input_->cursor(); }
@@ -103,13 +117,17 @@ class Harvest {
  private:
   struct Kept;
   std::optional<Kept> run();
-  void keep_below_thresholds(Kept& kept) const;
+  [[noreturn]] void fail_not_finite(size_t site, const at::Tensor& rows) const;
+  void require_same_positions(const std::vector<SiteReading>& readings,
+                              const RowFacts& facts) const;
+  std::vector<uint64_t> keep_below_thresholds(Kept& kept) const;
 
   std::unique_ptr<HarvestInput> input_;
   HarvestOptions options_;
   std::vector<double> medians_, means_;
   double joint_mean_ = 0;
   HarvestCounts counts_;
+  std::vector<SiteReading> readings_;
   int64_t rows_run_ = 0;        // by next()
   at::Tensor tokens_, places_;  // [rows] int64
 };

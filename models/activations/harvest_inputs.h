@@ -4,9 +4,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
-#include <vector>
+#include <string>
 
 #include "models/activations/harvest.h"
 #include "models/activations/packing.h"
@@ -26,14 +27,27 @@ std::unique_ptr<HarvestInput> text_input(LanguageModel& model, TextSource source
                                          const TextInputOptions& options = {});
 
 /// The forwards of any module: `arguments(i)` are those of forward i; nullopt: there is none. Every
-/// row of an activation is real. `provenance` says what they are.
+/// row of an activation is real. `provenance` says what they are, `seed` is of the module's random
+/// operators. A module that keeps state begins each pass fresh; it is told by its first forward.
 std::unique_ptr<HarvestInput> argument_input(
     HookedModule module, std::function<std::optional<Arguments>(uint64_t forward)> arguments,
-    Json provenance);
+    Json provenance, uint64_t seed = 0);
 
-/// The module's arguments [n, ..], in its order, `batch` of the n at a time. Throws Error unless
-/// all have the same n, at least 1.
-std::unique_ptr<HarvestInput> tensor_input(HookedModule module, std::vector<at::Tensor> inputs,
-                                           int64_t batch, Json provenance);
+using NamedTensors = std::map<std::string, at::Tensor>;
+
+struct TensorInputOptions {
+  int64_t batch = 16;  // examples per forward
+  /// The input [n, seq] that is 1 where an example has a real row and 0 where it has padding; ""
+  /// when every row is real. The module's forward need not take it.
+  std::string mask;
+  uint64_t seed = 0;                  // of the module's own random operators
+  std::string source = "the inputs";  // begins the messages: the file
+};
+
+/// A module's arguments by their names, each [n, ..], a batch of the n at a time; parameters that
+/// have a default may be left out. Throws Error for names that forward does not take, for one that
+/// it needs, for a mask of another shape, and unless all have the same n, at least 1.
+std::unique_ptr<HarvestInput> tensor_input(HookedModule module, NamedTensors inputs,
+                                           const TensorInputOptions& options, Json provenance);
 
 }  // namespace vyx::models

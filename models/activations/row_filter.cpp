@@ -31,7 +31,8 @@ at::Tensor row_norms(const at::Tensor& x) {
 }
 
 double sink_limit(double median_norm, double threshold) {
-  return threshold > 0 ? threshold * median_norm : kAnyNorm;
+  // Where most rows are zero, the others are no sinks but the data.
+  return threshold > 0 && median_norm > 0 ? threshold * median_norm : kAnyNorm;
 }
 
 at::Tensor are_within(const at::Tensor& norms, double limit) {

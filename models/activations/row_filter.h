@@ -31,7 +31,7 @@ at::Tensor text_rows(const RowFacts& facts, bool keep_special = false);
 
 /// Norms of rows [.., d]: [..].
 at::Tensor row_norms(const at::Tensor& x);
-/// The norm beyond which a row is an attention sink.
+/// The norm beyond which a row is an attention sink; kAnyNorm for a threshold or a median of 0.
 double sink_limit(double median_norm, double threshold = kSinkThreshold);
 /// Of norms [..], which are within the limit: [..] bool.
 at::Tensor are_within(const at::Tensor& norms, double limit);

@@ -36,6 +36,12 @@ StoreManifest describe(const models::Harvest& harvest) {
   StoreManifest manifest{.left_out = {{"special", counts.special}, {"sinks", counts.sinks}},
                          .input = harvest.input_cursor(),
                          .tokens = counts.tokens};
+  if (harvest.sites().size() > 1) {
+    Json at = Json::object();
+    for (size_t i = 0; i < harvest.sites().size(); ++i)
+      at[harvest.sites()[i].name()] = counts.sinks_at[i];
+    manifest.left_out["sinks_at"] = at;
+  }
   const double times = harvest.provenance()["sink_threshold"].get<double>();
   for (const double median : harvest.median_norms())
     manifest.sites.push_back({.norm_median = median, .norm_threshold = times * median});
@@ -85,8 +91,7 @@ HarvestToStoreResult harvest_to_store(models::Harvest& harvest, const std::files
     }
     if (options.on_rows) options.on_rows(writer.rows() - had);
   }
-  if (writer.rows() == 0)
-    fail("{}: the text has no token to keep; give more of it", folder.string());
+  if (writer.rows() == 0) fail("{}: found no row to keep; give more of it", folder.string());
   result.manifest = writer.finish(describe(harvest));
   return result;
 }

@@ -8,6 +8,7 @@ import resource
 import shutil
 import subprocess
 import time
+from typing import Dict, Optional
 
 import pytest
 import torch
@@ -162,7 +163,7 @@ def test_what_was_left_out_is_shown(drivers, tiny_model, tmp_path):
     assert sinks > 0 and manifest["tokens"] == manifest["rows"] + sinks
     assert f"{sinks} attention sinks" in result.stdout
     for words in ("30 sequences that are not UTF-8", "30 NUL bytes", "60 carriage returns",
-                  "1 byte order marks", "ended before the 1000000 tokens"):
+                  "1 byte order marks", "ended before the 1000000 rows"):
         assert words in result.stderr
 
 
@@ -284,6 +285,179 @@ def test_any_module_harvests_from_tensors(drivers, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+class Net(torch.nn.Module):
+    """Values of several shapes and kinds."""
+    def __init__(self):
+        super().__init__()
+        self.embed, self.members = torch.nn.Embedding(10, 6), Members()
+        self.conv, self.noise = torch.nn.Conv2d(6, 4, 1), Noise()
+
+    def forward(self, ids, attention_mask: Optional[torch.Tensor] = None,
+                shift: Optional[torch.Tensor] = None):
+        x = self.embed(ids)  # [n, seq, 6]
+        if attention_mask is not None:
+            x = x * attention_mask[:, :, None]
+        if shift is not None:
+            x = x + shift[:, :, None]
+        hidden = self.noise(self.members(x)["hidden"])
+        return self.conv(hidden.transpose(1, 2)[:, :, :, None])
+
+
+class Members(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> Dict[str, torch.Tensor]:
+        return {"half": x / 2, "hidden": x}
+
+
+class Noise(torch.nn.Module):
+    def forward(self, x):
+        return x + torch.randn_like(x)
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory):
+    """A folder with net.pt, and inputs of three sequences, two of which are padded."""
+    folder = tmp_path_factory.mktemp("net")
+    torch.manual_seed(0)
+    torch.jit.script(Net()).save(str(folder / "net.pt"))
+    ids = torch.tensor([[1, 2, 3, 4, 5], [6, 7, 0, 0, 0], [8, 0, 0, 0, 0]])
+    inputs = {"ids": ids, "attention_mask": (ids > 0).long()}
+    save_file(inputs, folder / "padded.safetensors")
+    save_file({"ids": ids, "shift": torch.full((3, 5), 100.0)}, folder / "shift.safetensors")
+    return folder
+
+
+def net_options(net, inputs, site, out, *more):
+    return [
+        "--model", net / "net.pt", "--inputs", net / f"{inputs}.safetensors", "--sites", site,
+        "--tokens", 15, "--dtype", "float32", "--out", out, "--batch-tokens", 2, *more
+    ]
+
+
+def test_arguments_go_by_name_and_absent_ones_are_absent(drivers, net, tmp_path):
+    drivers.json("vyx-harvest", *net_options(net, "shift", "members:input", tmp_path / "store"))
+    weight = dict(torch.jit.load(net / "net.pt").named_parameters())["embed.weight"].detach()
+    ids = load_file(net / "shift.safetensors")["ids"]
+    assert torch.equal(rows_of(tmp_path / "store", "members:input"),
+                       (weight[ids] + 100).reshape(-1, 6))
+
+
+def test_padding_is_never_kept_in_silence(drivers, net, tmp_path):
+    run = lambda out, *more: drivers.run(
+        "vyx-harvest", *net_options(net, "padded", "embed", tmp_path / out, *more))
+    weight = dict(torch.jit.load(net / "net.pt").named_parameters())["embed.weight"].detach()
+    ids = load_file(net / "padded.safetensors")["ids"]
+    taken, named, kept = run("a"), run("b", "--mask", "attention_mask"), run("c", "--mask", "none")
+    assert "attention_mask is taken for the mask of padding: 7 of 15 places" in taken.stderr
+    assert "attention_mask" not in named.stderr + kept.stderr
+    for store in ("a", "b"):
+        assert torch.equal(rows_of(tmp_path / store, "embed:output"), weight[ids[ids > 0]])
+    assert torch.equal(rows_of(tmp_path / "c", "embed:output"), weight[ids].reshape(-1, 6))
+    error = lambda *more, **kwargs: drivers.error(
+        "vyx-harvest", *net_options(net, "padded", "embed", tmp_path / "d", *more), **kwargs)
+    assert "found no tensor real to be the mask" in error("--mask", "real")
+    assert not (tmp_path / "d").exists()
+
+
+def test_how_values_were_read_is_said(drivers, net, tmp_path):
+    run = lambda site: drivers.run("vyx-harvest", *net_options(net, "shift", site, tmp_path / site)
+                                   ).stderr
+    assert ("warning: members:output: found [2, 5, 6]: read as 10 rows of 6 values along the last "
+            "dimension; ['half'] is the first of several tensors\n") in run("members")
+    conv = drivers.error("vyx-harvest", *net_options(net, "shift", "conv", tmp_path / "conv"))
+    assert "conv:output: found shape [2, 4, 5, 1], expected at most 3 dimensions" in conv
+    assert not (tmp_path / "conv").exists()
+    few = net_options(net, "shift", "embed", tmp_path / "few")
+    few[few.index(15)] = 9
+    assert "of the first 2 of 3 examples" in drivers.run("vyx-harvest", *few).stderr
+
+
+def test_a_traced_module_is_named_as_one(drivers, tmp_path):
+    class Last(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm, self.head = torch.nn.LSTM(5, 8, 3, batch_first=True), torch.nn.Linear(8, 2)
+
+        def forward(self, x):
+            _, (h, _) = self.lstm(x)
+            return self.head(h[-1])
+
+    x = torch.randn(2, 7, 5)
+    torch.jit.trace(Last(), (x, )).save(str(tmp_path / "net.pt"))
+    save_file({"x": x}, tmp_path / "x.safetensors")
+    result = drivers.run("vyx-harvest", "--model", tmp_path / "net.pt", "--inputs",
+                         tmp_path / "x.safetensors", "--sites", "lstm", "--tokens", 6, "--out",
+                         tmp_path / "store")
+    assert result.returncode == 0, result.stderr
+    assert "lstm:output: found [3, 2, 8]: read as 6 rows" in result.stderr
+    assert "the module was traced" in result.stderr
+
+
+def test_the_seed_is_also_the_module_s(drivers, net, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        drivers.json("vyx-harvest",
+                     *net_options(net, "shift", "noise", tmp_path / name, "--seed", seed))
+    same = [rows_of(tmp_path / name, "noise:output") for name in "abc"]
+    assert torch.equal(same[0], same[1]) and not torch.equal(same[0], same[2])
+    assert "was begun with seed = 1, found 2 now" in drivers.error(
+        "vyx-harvest", *net_options(net, "shift", "noise", tmp_path / "a", "--seed", 2))
+
+
+def test_rows_that_are_mostly_zero_are_all_kept(drivers, tmp_path):
+    module = torch.nn.Sequential(torch.nn.ReLU())
+    torch.jit.script(module).save(str(tmp_path / "relu.pt"))
+    x = torch.full((50, 4), -1.0)
+    x[:9] = 3
+    x[0] = 1000
+    save_file({"input": x}, tmp_path / "x.safetensors")
+    command = [
+        "--model", tmp_path / "relu.pt", "--inputs", tmp_path / "x.safetensors", "--sites", "0",
+        "--tokens", 50, "--dtype", "float32"
+    ]
+    for name, more in (("store", []), ("asked", ["--sink-threshold", 10])):
+        drivers.json("vyx-harvest", *command, "--out", tmp_path / name, *more)
+        assert torch.equal(rows_of(tmp_path / name, "0:output"), x.relu())
+
+
+def test_a_stateful_module_goes_on_with_the_same_bytes(drivers, tmp_path):
+    class Stream(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up, self.down = torch.nn.Linear(4, 1024), torch.nn.Linear(1024, 4)
+            self.state: torch.Tensor = torch.zeros(1, 4)
+
+        def forward(self, x):
+            y = self.up(x + self.state)
+            self.state = torch.tanh(self.down(y).mean(0, keepdim=True))
+            return y
+
+    torch.manual_seed(0)
+    x = torch.randn(2000, 4)
+    torch.jit.script(Stream()).save(str(tmp_path / "net.pt"))
+    save_file({"x": x}, tmp_path / "x.safetensors")
+    module, expected = torch.jit.load(tmp_path / "net.pt"), []
+    with torch.no_grad():
+        for row in range(0, 2000, 2):
+            expected.append(module(x[row:row + 2]))
+    command = lambda out: list(
+        map(str, [
+            drivers.folder / "vyx-harvest", "--model", tmp_path / "net.pt", "--inputs", tmp_path /
+            "x.safetensors", "--sites", ":output", "--tokens", 2000, "--dtype", "float32",
+            "--batch-tokens", 2, "--shard-megabytes", 1, "--threads", 1, "--out", tmp_path / out
+        ]))
+    subprocess.run(command("straight"), check=True, capture_output=True)
+    assert torch.allclose(rows_of(tmp_path / "straight", ":output"), torch.cat(expected), atol=1e-5)
+    process = subprocess.Popen(command("store"), stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    while not (tmp_path / "store" / "shard-00002.safetensors").exists():
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    resumed = subprocess.run(command("store"), capture_output=True, text=True)
+    assert resumed.returncode == 0 and "went on after" in resumed.stdout, resumed.stderr
+    assert contents(tmp_path / "store") == contents(tmp_path / "straight")
+
+
 # --- Bad input
 
 
@@ -292,6 +466,14 @@ def test_bad_options_and_texts_are_refused(drivers, tiny_model, text, tmp_path):
     out = tmp_path / "store"
     assert "--tokens 0" in error(*options(tiny_model, text, out, tokens=0), code=2)
     assert "model.layers.9" in error(*options(tiny_model, text, out, site="model.layers.9"))
+    some = options(tiny_model, text, out, site="model.layers.{1..4}")
+    assert "no site matches 'model.layers.3:output', one of 4 that" in error(*some)
+    assert "found nothing between two commas" in error(
+        *options(tiny_model, text, out, site="model.layers.{1,}"))
+    assert "--sites: found an empty text, expected PATTERN" in error(
+        *options(tiny_model, text, out, site=""), code=2)
+    assert "--mask: expected --inputs" in error(*options(tiny_model, text, out, "--mask", "m"),
+                                                code=2)
     assert "no.txt" in error(*options(tiny_model, tmp_path / "no.txt", out))
     assert "regular file" in error(*options(tiny_model, tmp_path, out))
     assert "context of 4096" in error(*options(tiny_model, text, out, context=4096))

@@ -1,6 +1,7 @@
 #include "tests/torch_support.h"
 
 #include <cmath>
+#include <limits>
 
 #include "core/hooks/activation_reader.h"
 #include "core/hooks/token_mask.h"
@@ -110,7 +111,8 @@ TEST_CASE("[models.harvest] each row says its token and its place among the rows
         harvest.counts().tokens - harvest.counts().sinks);
 
   Harvest numbers(
-      tensor_input(HookedModule(doubling_module()), {at::ones({5, 2}), at::ones({5, 2})}, 2, {}),
+      tensor_input(HookedModule(doubling_module()),
+                   {{"x", at::ones({5, 2})}, {"y", at::ones({5, 1})}}, {.batch = 2}, {}),
       {.sites = {Site::parse("double")}, .sink_threshold = 0});
   REQUIRE(numbers.next());
   REQUIRE(numbers.next());
@@ -215,7 +217,9 @@ TEST_CASE("[models.harvest] any module harvests from tensors or from a callback"
   const at::Tensor x = at::arange(1, 21, at::kFloat).reshape({10, 2}), y = at::ones({10, 2});
   const HarvestOptions options{.sites = {Site::parse("double:output")}, .sink_threshold = 0};
   for (const int64_t batch : {1, 3, 10, 99}) {
-    Harvest harvest(tensor_input(module, {x, y}, batch, {{"module", "double"}}), options);
+    Harvest harvest(
+        tensor_input(module, {{"x", x}, {"y", y}}, {.batch = batch}, {{"module", "double"}}),
+        options);
     CHECK(at::equal(all(harvest)[0], x * 2));
     CHECK(harvest.provenance()["module"] == "double");
   }
@@ -228,10 +232,14 @@ TEST_CASE("[models.harvest] any module harvests from tensors or from a callback"
                   options);
   CHECK(at::equal(all(harvest)[0], at::cat({at::zeros_like(x), x * 2})));
   CHECK(contains(error_of([&] {
-                   tensor_input(module, {x, y.narrow(0, 0, 3)}, 2, {});
+                   tensor_input(module, {{"x", x}, {"y", y.narrow(0, 0, 3)}}, {.source = "in"}, {});
                  }),
-                 "input 2: found 3 rows, expected 10"));
-  CHECK(contains(error_of([&] { tensor_input(module, {}, 2, {}); }), "no inputs"));
+                 "in: y: found 3 rows, expected 10, as many as x"));
+  CHECK(contains(error_of([&] { tensor_input(module, {}, {}, {}); }), "found no tensor"));
+  CHECK(contains(error_of([&] {
+                   tensor_input(module, {{"x", x}, {"y", at::zeros({})}}, {}, {});
+                 }),
+                 "y: found shape [], expected [n, ..] of n examples, at least 1"));
 }
 
 TEST_CASE(
@@ -275,6 +283,7 @@ TEST_CASE(
                 {"tokens", 0},
                 {"special", 0},
                 {"sinks", 0},
+                {"sinks_at", {0}},
                 {"median_norms", {1.0}},
                 {"mean_norms", {1.0}},
                 {"joint_mean_norm", 1.0}});
@@ -292,11 +301,215 @@ TEST_CASE("[models.harvest] activations that are not finite are refused, naming 
   const HookedModule module(doubling_module());
   at::Tensor x = at::ones({4, 2});
   x[2][1] = std::nan("");
-  Harvest harvest(tensor_input(module, {x, x}, 2, {}),
+  Harvest harvest(tensor_input(module, {{"x", x}, {"y", x}}, {.batch = 2}, {}),
                   {.sites = {Site::parse("double:output")}, .calibration_rows = 1});
   CHECK(harvest.next());
   const std::string error = error_of([&] { harvest.next(); });
   CHECK(contains(error, "double:output: found NaN or infinity in the activations of forward 2"));
+  x[2][1] = -std::numeric_limits<double>::infinity();
+  Harvest masked(tensor_input(module, {{"x", x}, {"y", x}}, {.batch = 4}, {}),
+                 {.sites = {Site::parse("double:output")}, .calibration_rows = 1});
+  CHECK(contains(error_of([&] { masked.next(); }),
+                 "found −infinity in the activations of forward 1"));
+}
+
+// ------------------------------------------------------------------------------------------------
+// modules that are no language models
+
+namespace {
+
+/// A module of that source alone, with what its source needs.
+torch::jit::Module module_of(const std::string& forward) {
+  torch::jit::Module module("Net");
+  module.register_attribute("state", c10::TensorType::get(), at::zeros({1, 2}));
+  module.register_buffer("seen", at::zeros({1}));
+  module.define(forward);
+  return module;
+}
+
+Harvest harvest_of(const torch::jit::Module& module, const NamedTensors& inputs,
+                   const TensorInputOptions& options = {}, const char* site = ":output") {
+  return Harvest(tensor_input(HookedModule(module), inputs, options, {}),
+                 {.sites = {Site::parse(site)}, .sink_threshold = 0, .calibration_rows = 4});
+}
+
+}  // namespace
+
+TEST_CASE("[models.harvest] arguments go by name, and those left out are their defaults") {
+  const torch::jit::Module module = module_of(
+      "def forward(this, x: Tensor, mask: Optional[Tensor] = None, bias: Optional[Tensor] = None) "
+      "-> Tensor:\n"
+      "    if mask is not None:\n        x = x * mask\n"
+      "    if bias is not None:\n        x = x + bias\n    return x\n");
+  const at::Tensor x = at::rand({5, 2}), bias = at::rand({5, 2});
+  Harvest harvest = harvest_of(module, {{"x", x}, {"bias", bias}});
+  CHECK(at::equal(all(harvest)[0], x + bias));
+  CHECK(error_of([&] {
+          harvest_of(module, {{"bias", bias}}, {.source = "in.st"});
+        }) ==
+        "in.st: found no tensor x, expected one per parameter of the module's forward: x, mask?, "
+        "bias?");
+  CHECK(error_of([&] {
+          harvest_of(module, {{"x", x}, {"y", x}});
+        }) ==
+        "the inputs: found a tensor y, expected those that the module's forward takes: x, mask?, "
+        "bias?");
+  torch::jit::Module coder("Coder");
+  coder.define("def encode(self, x: Tensor) -> Tensor:\n    return x\n");
+  CHECK(contains(error_of([&] {
+                   harvest_of(coder, {{"x", x}});
+                 }),
+                 "the module has no method forward, which would take them; it has encode"));
+}
+
+TEST_CASE("[models.harvest] a mask leaves out the rows of padding, also one that is no argument") {
+  const torch::jit::Module module =
+      module_of("def forward(self, x: Tensor) -> Tensor:\n    return x * 2\n");
+  const at::Tensor x = at::rand({3, 4, 2}),
+                   mask = at::tensor({1, 1, 1, 1, 1, 1, 0, 0, 1, 0, 0, 0}, at::kLong).view({3, 4});
+  for (const int64_t batch : {1, 2, 5}) {
+    Harvest harvest = harvest_of(module, {{"x", x}, {"mask", mask}}, {batch, "mask"});
+    CHECK(at::equal(all(harvest)[0], (x * 2).index({mask != 0})));
+    CHECK(harvest.counts().tokens == 7);
+    CHECK(harvest.provenance()["mask"] == "mask");
+  }
+  const auto refused = [&](const at::Tensor& other, const char* name = "mask") {
+    return error_of([&] {
+      Harvest harvest = harvest_of(module, {{"x", x}, {"mask", other}}, {.mask = name});
+      harvest.next();
+    });
+  };
+  CHECK(contains(refused(mask * 2), "mask: found other values than 0, padding, and 1"));
+  CHECK(contains(refused(mask.view({3, 2, 2})), "found shape [3, 2, 2], expected a mask [3, seq]"));
+  CHECK(contains(refused(mask, "real"), "found no tensor real to be the mask"));
+  CHECK(contains(refused(mask.narrow(1, 0, 3)),
+                 "found shape [3, 4, 2], expected positions [3, 3] before the last dimension, "
+                 "those of the input's tokens"));
+}
+
+TEST_CASE("[models.harvest] rows of two sites belong together, and images are refused") {
+  torch::jit::Module a = module_of("def forward(self, x: Tensor) -> Tensor:\n    return x\n");
+  torch::jit::Module b = module_of(
+      "def forward(self, x: Tensor) -> Tensor:\n    return x.transpose(1, 2)[:, :, :4]\n");
+  torch::jit::Module module("Net");
+  module.register_module("a", a);
+  module.register_module("b", b);
+  module.define(
+      "def forward(self, x: Tensor) -> Tensor:\n    return self.b.forward(self.a.forward(x))\n");
+  const auto error = [&](const at::Tensor& x, std::vector<Site> sites) {
+    return error_of([&] {
+      Harvest(tensor_input(HookedModule(module), {{"x", x}}, {}, {}), {.sites = std::move(sites)})
+          .next();
+    });
+  };
+  const Site first = Site::parse("a"), second = Site::parse("b");
+  CHECK(contains(error(at::rand({4, 8, 2}), {first, second}),
+                 "b:output: found shape [4, 2, 4], expected positions [4, 8] before the last "
+                 "dimension, those of a:output"));
+  CHECK(contains(error(at::rand({2, 8, 4, 4}), {first}),
+                 "a:output: found shape [2, 8, 4, 4], expected at most 3 dimensions"));
+  Harvest harvest(tensor_input(HookedModule(module), {{"x", at::rand({4, 8, 2})}}, {}, {}),
+                  {.sites = {first}});
+  CHECK(harvest.readings().empty());
+  harvest.next();
+  REQUIRE(harvest.readings().size() == 1);
+  CHECK(harvest.readings()[0].shape == std::vector<int64_t>{4, 8, 2});
+  CHECK(harvest.readings()[0].place.empty());
+}
+
+TEST_CASE("[models.harvest] a module that keeps state begins fresh, and goes on where it was") {
+  const at::Tensor x = at::rand({7, 2});
+  for (const char* source :
+       {"def forward(self, x: Tensor) -> Tensor:\n    y = x + self.state\n"
+        "    self.state = self.state * 0.5 + x.mean(0, keepdim=True)\n    return y\n",
+        "def forward(self, x: Tensor) -> Tensor:\n    self.seen.add_(x.sum())\n"
+        "    return x + self.seen\n"}) {
+    // What a module does without vyx.
+    torch::jit::Module plain = module_of(source);
+    std::vector<at::Tensor> expected;
+    for (int64_t i = 0; i < 7; ++i)
+      expected.push_back(plain.forward({x.narrow(0, i, 1)}).toTensor().clone());
+
+    const torch::jit::Module module = module_of(source);
+    Harvest harvest = harvest_of(module, {{"x", x}}, {.batch = 1});
+    harvest.calibrate();  // which runs four forwards
+    const Json beginning = harvest.cursor();
+    std::vector<Json> cursors;
+    for (int64_t i = 0; i < 7; ++i) {
+      cursors.push_back(harvest.cursor());
+      CHECK(at::equal((*harvest.next())[0], expected[static_cast<size_t>(i)]));
+    }
+    CHECK(at::equal(module.attr("seen").toTensor(), at::zeros({1})));  // the original's is its own
+    for (const size_t i : {0, 3, 6}) {
+      Harvest again = harvest_of(module_of(source), {{"x", x}}, {.batch = 1});
+      again.seek(parse_json(cursors[i].dump(), "cursor"));
+      CHECK(at::equal((*again.next())[0], expected[i]));
+    }
+    Harvest passing = harvest_of(module_of(source), {{"x", x}}, {.batch = 1});
+    passing.calibrate();
+    CHECK(passing.pass(5) == 5);
+    CHECK(at::equal((*passing.next())[0], expected[5]));
+    harvest.rewind();
+    CHECK(at::equal((*harvest.next())[0], expected[0]));
+  }
+}
+
+TEST_CASE("[models.harvest] state that changes behind the site is kept too") {
+  torch::jit::Module up = module_of("def forward(self, x: Tensor) -> Tensor:\n    return x * 2\n");
+  torch::jit::Module module("Net");
+  module.register_module("up", up);
+  module.register_attribute("state", c10::TensorType::get(), at::zeros({1, 2}));
+  module.define(
+      "def forward(self, x: Tensor) -> Tensor:\n    y = self.up.forward(x + self.state)\n"
+      "    self.state = torch.tanh(y.mean(0, keepdim=True))\n    return y\n");
+  const at::Tensor x = at::rand({3, 2});
+  Harvest harvest = harvest_of(module, {{"x", x}}, {.batch = 1}, "up");
+  const at::Tensor rows = all(harvest)[0];
+  for (int64_t i = 0; i < 3; ++i)
+    CHECK(at::equal(rows[i], module.forward({x.narrow(0, i, 1)}).toTensor()[0]));
+}
+
+TEST_CASE(
+    "[models.harvest] the seed is that of the module's random operators, forward by forward") {
+  const torch::jit::Module module =
+      module_of("def forward(self, x: Tensor) -> Tensor:\n    return x + torch.randn_like(x)\n");
+  const at::Tensor x = at::zeros({6, 2});
+  const auto rows = [&](uint64_t seed) {
+    Harvest harvest = harvest_of(module, {{"x", x}}, {.batch = 2, .seed = seed});
+    return all(harvest)[0];
+  };
+  const at::Tensor once = rows(7);
+  CHECK(at::equal(rows(7), once));
+  CHECK_FALSE(at::equal(rows(8), once));
+  CHECK_FALSE(at::equal(once.narrow(0, 0, 2), once.narrow(0, 2, 2)));
+  Harvest again = harvest_of(module, {{"x", x}}, {.batch = 2, .seed = 7});
+  again.calibrate();
+  again.pass(2);
+  CHECK(at::equal((*again.next())[0], once.narrow(0, 4, 2)));
+}
+
+TEST_CASE("[models.harvest] where most rows are zero nothing is a sink, and sinks count per site") {
+  torch::jit::Module a = module_of("def forward(self, x: Tensor) -> Tensor:\n    return x\n");
+  torch::jit::Module b =
+      module_of("def forward(self, x: Tensor) -> Tensor:\n    return torch.relu(x - 2.5)\n");
+  torch::jit::Module module("Net");
+  module.register_module("a", a);
+  module.register_module("b", b);
+  module.define(
+      "def forward(self, x: Tensor) -> Tensor:\n    return self.b.forward(self.a.forward(x))\n");
+  at::Tensor x = at::ones({50, 2});
+  x.narrow(0, 0, 9).fill_(3);  // at b: nine rows that are not zero
+  const auto harvested = [&](double threshold) {
+    Harvest harvest(tensor_input(HookedModule(module), {{"x", x}}, {}, {}),
+                    {.sites = {Site::parse("a"), Site::parse("b")}, .sink_threshold = threshold});
+    const int64_t rows = all(harvest)[0].size(0);
+    return std::pair(rows, harvest.counts());
+  };
+  CHECK(harvested(10).first == 50);
+  const auto [rows, counts] = harvested(2);  // at a: the nine
+  CHECK(rows == 41);
+  CHECK(counts.sinks == 9);
+  CHECK(counts.sinks_at == std::vector<uint64_t>{9, 0});
 }
 
 TEST_CASE("[models.harvest] nothing to harvest is refused") {

@@ -49,6 +49,7 @@ TEST_CASE("[models.row_filter] sinks are rows of more than 10 times the median n
   CHECK(sink_limit(0.5) == 5);
   CHECK(sink_limit(0.5, 3) == 1.5);
   CHECK(sink_limit(0.5, 0) == kAnyNorm);
+  CHECK(sink_limit(0) == kAnyNorm);
   const at::Tensor x = at::tensor({3., 4., 30., 40., 0., 50.1, NAN, 1.}, at::kFloat).view({4, 2});
   CHECK(at::equal(row_norms(x).slice(0, 0, 2), at::tensor({5., 50.}, at::kFloat)));
   CHECK(is(are_within(row_norms(x), sink_limit(5)), {1, 1, 0, 0}));

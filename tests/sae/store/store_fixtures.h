@@ -44,8 +44,9 @@ inline models::Harvest harvest_of(const at::Tensor& rows, int64_t batch,
   outer.register_module("same", inner);
   outer.define("def forward(self, x: Tensor) -> Tensor:\n    return self.same.forward(x)\n");
   if (options.sites.empty()) options.sites = {Site::parse("same:input")};
-  return models::Harvest(
-      models::tensor_input(HookedModule(outer), {rows}, batch, {{"module", "double"}}), options);
+  return models::Harvest(models::tensor_input(HookedModule(outer), {{"x", rows}}, {.batch = batch},
+                                              {{"module", "double"}}),
+                         options);
 }
 
 /// Contents by name.
