@@ -83,8 +83,11 @@ TEST_CASE("[compare] what is reported is read at exactly the level on the test h
     REQUIRE(method.levels.size() == 3);
     for (const Level& level : method.levels) {
       CAPTURE(level.level);
-      if (!level.reached) continue;
-      CHECK(level.found.kl == doctest::Approx(level.level).epsilon(.26));
+      if (method.family == Family::direction) {
+        REQUIRE(level.reached);
+        CHECK(level.found.kl == doctest::Approx(level.level).epsilon(.035));
+      }
+      if (!level.reached) continue;  // latents may saturate
       CHECK(level.side_effect.kl_p95 == doctest::Approx(level.level).epsilon(1e-9));
       CHECK(level.side_effect.kl_max >= level.side_effect.kl_p95);
       CHECK(level.log_kl_error > 0);
@@ -222,9 +225,15 @@ TEST_CASE(
   CHECK(std::isnan(neighbour.nulls.p_adjusted));
   REQUIRE(latent.gain_over_foreign.size() == 2);
   CHECK(latent.gain_over_foreign[0].over == "mean of the neighbour");
+  // The readout is linear, of gain 0.5: what the vector does is known.
+  const Level& of_neighbour = headline_of(neighbour, comparison.headline);
+  const double by_hand = .5 * of_neighbour.dose * comparison.median_norm *
+                         cosine(neighbour.implicit.mean, subject.features()[0]);
+  CHECK(of_neighbour.effect == doctest::Approx(by_hand).epsilon(.02));
   CHECK(latent.gain_over_foreign[0].difference ==
-        doctest::Approx(headline_of(latent, comparison.headline).effect -
-                        headline_of(neighbour, comparison.headline).effect));
+        doctest::Approx(headline_of(latent, comparison.headline).effect - by_hand).epsilon(.03));
+  CHECK(latent.gain_over_foreign[0].interval.low > 0);
+  CHECK(latent.gain_over_foreign[0].p < .001);  // 24 items
   CHECK(rule(kSingleLatent, "foreign").passed == true);
   CHECK(contains(rule(kSingleLatent, "foreign").detail, "mean of the neighbour"));
   CHECK(std::none_of(comparison.rules.begin(), comparison.rules.end(), [](const PassLine& line) {
