@@ -30,6 +30,28 @@ GgufBuilder one_tensor() {
   return GgufBuilder::header(1, 0);
 }
 
+// A file of every kind of part.
+std::string small_file() {
+  return GgufBuilder::header(2, 4)
+      .key("name", kString)
+      .text("x")
+      .key("words", kArray)
+      .u32(kString)
+      .u64(2)
+      .text("one")
+      .text("two")
+      .key("scores", kArray)
+      .u32(kF32)
+      .u64(3)
+      .raw(std::string(12, '\1'))
+      .key("flag", kBool)
+      .u8(1)
+      .tensor("a", {32, 2}, kTypeQ4_1, 0)
+      .tensor("b", {3}, kTypeF32, 64)
+      .data(64 + 12)
+      .bytes();
+}
+
 double seconds_of(auto&& call) {
   const auto start = std::chrono::steady_clock::now();
   call();
@@ -246,24 +268,7 @@ TEST_CASE("[core.gguf.hostile] G15: tensor names") {
 }
 
 TEST_CASE("[core.gguf.hostile] G16: a file that ends at any byte of its header or data") {
-  const std::string whole = GgufBuilder::header(2, 4)
-                                .key("name", kString)
-                                .text("x")
-                                .key("words", kArray)
-                                .u32(kString)
-                                .u64(2)
-                                .text("one")
-                                .text("two")
-                                .key("scores", kArray)
-                                .u32(kF32)
-                                .u64(3)
-                                .raw(std::string(12, '\1'))
-                                .key("flag", kBool)
-                                .u8(1)
-                                .tensor("a", {32, 2}, kTypeQ4_1, 0)
-                                .tensor("b", {3}, kTypeF32, 64)
-                                .data(64 + 12)
-                                .bytes();
+  const std::string whole = small_file();
   CHECK_NOTHROW(parse(whole));
   for (size_t size = 0; size < whole.size(); ++size) {
     // An exact copy on the heap, so that a sanitizer sees a read past its end.
@@ -273,6 +278,30 @@ TEST_CASE("[core.gguf.hostile] G16: a file that ends at any byte of its header o
     CHECK(contains(message, "x.gguf: at byte "));
     CHECK((contains(message, "end of the file") || contains(message, "bytes left")));
   }
+}
+
+TEST_CASE("[core.gguf.hostile] a file with any byte changed is refused or read within its bounds") {
+  const std::string good = small_file();
+  size_t refused = 0;
+  for (size_t at = 0; at < good.size(); ++at)
+    for (const int flip : {1, 2, 16, 128}) {
+      // An exact copy on the heap, so that a sanitizer sees a read past its end.
+      std::vector<char> bytes(good.begin(), good.end());
+      bytes[at] = static_cast<char>(bytes[at] ^ flip);
+      CAPTURE(at);
+      try {
+        const auto file = parse(std::string_view(bytes.data(), bytes.size()));
+        for (const vyx::GgufTensor& tensor : file.tensors()) {
+          const auto* begin = reinterpret_cast<const char*>(tensor.data.data());
+          CHECK(begin >= bytes.data());
+          CHECK(begin + tensor.data.size() <= bytes.data() + bytes.size());
+        }
+      } catch (const vyx::Error& error) {
+        ++refused;
+        CHECK_FALSE(contains(error.what(), "\n"));
+      }
+    }
+  CHECK(refused > good.size());  // of four times as many
 }
 
 TEST_CASE("[core.gguf.hostile] G19: one part of a split model") {

@@ -80,4 +80,15 @@ TEST_CASE("[core.npy.hostile] what is not such an array is refused") {
   const std::string good = npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }", 8);
   for (size_t size = 0; size < good.size(); ++size)
     CHECK_FALSE(refusal(good.substr(0, size)).empty());
+  for (size_t at = 0; at < good.size(); ++at)
+    for (const int flip : {1, 2, 16, 128}) {
+      std::string bytes = good;
+      bytes[at] = static_cast<char>(bytes[at] ^ flip);
+      const std::string message = error_of([&] {
+        const vyx::NpyArray array = parse(bytes);
+        CHECK(array.data.size() <= bytes.size());
+        CHECK(vyx::byte_count(array.type, array.shape) == array.data.size());
+      });
+      CHECK_FALSE(contains(message, "\n"));
+    }
 }

@@ -423,6 +423,26 @@ TEST_CASE("[models.tokenizer.hostile] damaged files are refused with a reason") 
                  "the added token with id 300 contains a NUL character"));
 }
 
+TEST_CASE("[models.tokenizer.hostile] a file cut or changed at any byte is refused or can encode") {
+  const std::string good = tokenizer_json({{"a", "b"}, {"ab", "c"}}).dump();
+  const auto try_to_load = [&](const std::string& bytes) {
+    const std::string message = error_of([&] {
+      const Tokenizer tokenizer = Tokenizer::from_json(bytes, "t.json");
+      for (const TokenId id : tokenizer.encode("abc a")) CHECK(id >= 0);
+    });
+    CHECK(message.find('\n') == std::string::npos);
+    return message;
+  };
+  CHECK(try_to_load(good).empty());
+  for (size_t size = 0; size < good.size(); size += 7)
+    CHECK_FALSE(try_to_load(good.substr(0, size)).empty());
+  for (size_t at = 0; at < good.size(); at += 3) {
+    std::string bytes = good;
+    bytes[at] = static_cast<char>(bytes[at] ^ (1 << at % 8));
+    try_to_load(bytes);
+  }
+}
+
 TEST_CASE("[models.tokenizer.hostile] split patterns are bounded") {
   const auto with_pattern = [](const std::string& regex) {
     Json json = tokenizer_json();
