@@ -9,21 +9,16 @@
 #include "core/io/digest.h"
 #include "core/io/files.h"
 #include "models/activations/text_source.h"
+#include "sae/latents/model_site.h"
 
 namespace vyx::compare {
 namespace {
 
 Site find_site(models::LanguageModel& model, const sae::Autoencoder& sae,
                const LanguageFiles& files) {
-  const std::vector<std::string>& sites = sae.config.sites;
-  if (files.site.empty() && sites.size() != 1)
-    fail("{}: found {} sites in it, expected one; give --site", files.sae, sites.size());
-  const std::vector<Site> found =
-      model.module().match(files.site.empty() ? sites.front() : files.site);
-  if (found.size() != 1)
-    fail("--site {}: found {} sites, expected one; the comparison is made at one site", files.site,
-         found.size());
-  return found.front();
+  sae::Autoencoder placed = sae;
+  if (!files.site.empty()) placed.config.sites = {files.site};
+  return sae::site_in(model, placed, files.sae, files.allow_other_model);
 }
 
 NamedPairs read_pairs(const std::string& file, std::string name) {

@@ -14,6 +14,7 @@ struct LanguageFiles {
   std::string site;                 // "": the autoencoder's own
   std::string instruction;          // "": the contrast set's
   std::vector<std::string> others;  // other concepts' continuations
+  bool allow_other_model = false;   // take an autoencoder that was trained on another model
 };
 
 /// Reads them; the formats are in apps/data/README.md. Throws Error naming file and line, or the

@@ -152,6 +152,8 @@ int main(int argc, char** argv) {
          "questions with choices, JSON Lines (apps/data/README.md): does the model still know what "
          "it knew?");
   option("site", files.site, "SITE", "where; the autoencoder's own site if not given");
+  option("allow-other-model", files.allow_other_model,
+         "take an autoencoder that was trained on another model");
   option("instruction", files.instruction, "TEXT",
          "a prompt that asks for the concept; the template's if not given");
   option("kl", options.levels, "NATS,…",

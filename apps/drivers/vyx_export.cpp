@@ -56,7 +56,7 @@ Json export_model(const Options& options, const apps::CommonOptions& common) {
   const auto edits = steering::make_edits(model, options.vectors.read(model, common),
                                           options.vectors.steer_options());
   std::optional<apps::LatentIntervention> intervention;
-  if (latents) intervention = options.latents.read(model);
+  if (latents) intervention = options.latents.read(model, options.vectors.allow_other_model);
   // The archive is read once more because the model in memory is instrumented, and what is exported
   // is not.
   const std::vector<std::string> extras{"config.json", "tokenizer.json"};

@@ -83,7 +83,8 @@ int main(int argc, char** argv) {
       steering.emplace(steering::steer(model, vectors, steer_options));
     std::optional<AttachedEdit> latents;
     if (!latent_options.sae.empty()) {
-      const apps::LatentIntervention intervention = latent_options.read(model);
+      const apps::LatentIntervention intervention =
+          latent_options.read(model, vector_options.allow_other_model);
       latents.emplace(attach(model.module(), intervention.site, intervention.edit(),
                              {.positions = steer_options.positions}));
     }

@@ -26,6 +26,7 @@ struct Options {
   int64_t tokens = 8192;
   models::TextInputOptions input;
   apps::LatentOptions latents;
+  bool allow_other_model = false;
 };
 
 struct Vectors {
@@ -103,6 +104,8 @@ int main(int argc, char** argv) {
          "the mean as a control vector, for vyx, llama.cpp and repeng");
   option.writes("out");
   option.writes("gguf");
+  option("allow-other-model", options.allow_other_model,
+         "take an autoencoder that was trained on another model");
   driver.result({{"site", ""},
                  {"latents", "as given"},
                  {"tokens", "that v was measured at"},
@@ -122,7 +125,8 @@ int main(int argc, char** argv) {
     for (const std::string& path : {options.out, options.gguf})
       if (!path.empty()) require_writable(path);
     auto model = models::LanguageModel::load(options.model, common.torch_device());
-    const apps::LatentIntervention intervention = options.latents.read(model);
+    const apps::LatentIntervention intervention =
+        options.latents.read(model, options.allow_other_model);
     const auto [v, tokens, places, counts] = implicit_vectors(model, intervention, options, common);
     const ImplicitStatistics statistics = implicit_statistics(v);
 

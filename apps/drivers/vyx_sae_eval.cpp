@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "apps/options/driver.h"
@@ -9,6 +10,8 @@
 #include "core/io/files.h"
 #include "models/activations/text_rows.h"
 #include "sae/files/autoencoder_file.h"
+#include "sae/latents/model_site.h"
+#include "sae/metrics/degenerate.h"
 #include "sae/metrics/latent_statistics.h"
 #include "sae/metrics/recovered.h"
 #include "sae/metrics/store_metrics.h"
@@ -23,10 +26,10 @@ struct Options {
   std::vector<std::string> text, sites;
   StoreMetricsOptions metrics;
   vyx::models::TextRowsOptions rows{.max_tokens = 16'384};
-  bool replace_all = false;
+  bool replace_all = false, allow_other_model = false;
 };
 
-void validate(const Options& options) {
+void validate(const Options& options, const vyx::apps::CommonOptions& common) {
   if (options.activations.empty() && options.model.empty())
     throw vyx::UsageError(
         "found nothing to measure on, expected --activations, or --model and --text");
@@ -35,6 +38,10 @@ void validate(const Options& options) {
   if (options.activations.empty() && !options.latents.empty())
     throw vyx::UsageError(
         "--latents-out without --activations; expected a store to measure the latents on");
+  if (options.model.empty() && common.device != "cpu")
+    throw vyx::UsageError(fmt::format(
+        "--device {} without --model: rows of a store are measured on the CPU; leave it out",
+        common.device));
   for (const std::string& path : {options.out, options.latents})
     if (!path.empty()) vyx::require_writable(path);
 }
@@ -48,12 +55,16 @@ MetricsAccumulator measure(const Autoencoder& sae, const Options& options,
     if (!progress) progress.emplace("Measuring", total, "rows", common.progress());
     progress->advance(done - progress->done());
   };
-  return measure_store(sae, ActivationStore(options.activations), options.sae, metrics);
+  const ActivationStore store(options.activations);
+  require_own_model(sae, options.sae, identity_of(store.manifest().recipe),
+                    options.allow_other_model);
+  return measure_store(sae, store, options.sae, metrics);
 }
 
 Recovered measure_text(const Autoencoder& sae, const Options& options,
                        const vyx::apps::CommonOptions& common) {
   auto model = vyx::models::LanguageModel::load(options.model, common.torch_device());
+  require_own_model(sae, options.sae, identity_of(model), options.allow_other_model);
   const auto rows = vyx::models::read_text_rows(model, options.text, options.rows);
   uint64_t tokens = 0;
   for (const auto& row : rows) tokens += row.size();
@@ -94,6 +105,8 @@ int main(int argc, char** argv) {
          "the median)");
   option("site", options.sites, "SITE",
          "where the autoencoder belongs, if its file does not say; of a crosscoder one each");
+  option("allow-other-model", options.allow_other_model,
+         "take a model, or its activations, that the autoencoder was not trained on");
   option("latents-out", options.latents, "FILE",
          "safetensors of each latent's firings and largest activation on the rows");
   option("out,o", options.out, "FILE", "what --json prints, as a file");
@@ -105,6 +118,7 @@ int main(int argc, char** argv) {
        {"latents", "size of the dictionary"},
        {"width", "of the activations, d"},
        {"sites", "where the autoencoder belongs"},
+       {"warnings", "what is wrong with these numbers, in sentences; none: nothing was found"},
        {"metrics?", "with --activations, on its rows",
         "tokens, mse, explained_variance, normalized_mse, cosine, l2_ratio, "
         "relative_reconstruction_bias, l0, dead_fraction, density_histogram"},
@@ -118,7 +132,7 @@ int main(int argc, char** argv) {
         "cross_entropy_score, kl_score"}});
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
-    validate(options);
+    validate(options, common);
     Autoencoder sae = load_autoencoder(options.sae);
     if (!options.sites.empty()) sae.config.sites = options.sites;
     if (sae.config.sites.empty())
@@ -138,11 +152,17 @@ int main(int argc, char** argv) {
       metrics = accumulator.metrics();
       report["metrics"] = to_json(*metrics);
     }
+    std::vector<std::string> warnings;
+    if (metrics) warnings = degenerate(*metrics, config);
     std::optional<Recovered> recovered;
     if (!options.model.empty()) {
       recovered = measure_text(sae, options, common);
       report["recovered"] = to_json(*recovered);
+      for (std::string& line : degenerate(*recovered)) warnings.push_back(std::move(line));
     }
+    for (const std::string& warning : warnings)
+      common.warn(fmt::format("{}: {}", options.sae, warning));
+    report["warnings"] = warnings;
     if (!common.json) {
       fmt::print("{}: {}, {} latents of {} at {}\n", options.sae, name_of(config.architecture),
                  config.latents, config.d_in, fmt::join(config.sites, ", "));

@@ -76,6 +76,7 @@ Json result_json(const sae::TrainResult& result, const std::string& out) {
           {"tokens", result.tokens},
           {"seconds", result.seconds},
           {"metrics", result.metrics},
+          {"warnings", result.warnings},
           {"checkpoint", result.checkpoint.string()}};
 }
 
@@ -133,6 +134,9 @@ int main(int argc, char** argv) {
                  {"tokens", "trained on"},
                  {"seconds", ""},
                  {"metrics", "the last line of metrics.jsonl"},
+                 {"warnings",
+                  "what is wrong with these metrics, in sentences; none: nothing was "
+                  "found, or the run is not finished"},
                  {"checkpoint", "the newest one"}});
 
   bool stopped = false;
@@ -142,11 +146,20 @@ int main(int argc, char** argv) {
       throw UsageError("expected one of --activations and --model");
     if (data_options.store.empty() && (data_options.text.empty() || data_options.sites.empty()))
       throw UsageError("--model: expected --text and --sites with it");
+    const c10::Device device = common.torch_device();
+    if (!data_options.store.empty() && !device.is_cpu())
+      throw UsageError(fmt::format(
+          "--device {} with --activations: training runs on the CPU, and there is no model to run; "
+          "leave it out",
+          common.device));
+    if (!data_options.store.empty() && !data_options.text.empty())
+      throw UsageError("--text has no effect with --activations; expected --model with it");
+    if (recipe_options.skip() && data_options.target_sites.empty())
+      throw UsageError("--skip: expected --target-sites, a transcoder's, with it");
     recipe_options.check();
-    const Data data =
-        data_options.model.empty()
-            ? open_store(data_options, recipe_options.batch(), common.seed)
-            : open_stream(data_options, recipe_options.batch(), common.seed, common.torch_device());
+    const Data data = data_options.model.empty()
+                          ? open_store(data_options, recipe_options.batch(), common.seed)
+                          : open_stream(data_options, recipe_options.batch(), common.seed, device);
     sae::TrainOptions options = recipe_options.options(*data.source, common.seed);
     options.autoencoder.sites = data.sites;
     options.autoencoder.target_sites = data.target_sites;
@@ -174,6 +187,8 @@ int main(int argc, char** argv) {
       common.warn(fmt::format("stopped after step {} of {} and saved; --resume goes on",
                               result.step, options.steps));
     if (!common.json) print_result(result, out);
+    for (const std::string& warning : result.warnings)
+      common.warn(fmt::format("{}: {}", out, warning));
     return result_json(result, out);
   });
   return code == 0 && stopped ? 128 + apps::stop_signal() : code;

@@ -12,6 +12,7 @@
 
 #include "core/base/error.h"
 #include "sae/files/autoencoder_file.h"
+#include "sae/latents/model_site.h"
 #include "sae/metrics/latent_statistics.h"
 
 namespace vyx::apps {
@@ -166,19 +167,12 @@ void LatentOptions::check(bool needs_values) const {
   }
 }
 
-LatentIntervention LatentOptions::read(models::LanguageModel& model) const {
+LatentIntervention LatentOptions::read(models::LanguageModel& model, bool allow_other_model) const {
   LatentIntervention result{.autoencoder = sae::load_autoencoder(sae),
                             .options = {.keep_error = !without_error}};
   auto& config = result.autoencoder.config;
   if (!site.empty()) config.sites = {site};
-  if (config.sites.size() != 1)
-    fail("{}: found {} sites in it, expected the one that it was trained on; {}", sae,
-         config.sites.size(),
-         config.sites.empty() ? "give --site" : "a crosscoder's latents are at several");
-  const std::vector<Site> sites = model.module().match(config.sites.front());
-  if (sites.size() != 1)
-    fail("--site {}: found {} sites, expected one", config.sites.front(), sites.size());
-  result.site = sites.front();
+  result.site = sae::site_in(model, result.autoencoder, sae, allow_other_model);
   result.autoencoder = sae::to_device(result.autoencoder, model.device());
 
   Activations activation(sae, config.latents);

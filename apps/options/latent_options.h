@@ -55,8 +55,9 @@ struct LatentOptions {
   /// says too little.
   void check(bool needs_values = true) const;
   /// Reads the autoencoder, and the latents' largest activations if any number is a multiple of
-  /// them. Latents without a value are set to 0.
-  LatentIntervention read(models::LanguageModel& model) const;
+  /// them. Latents without a value are set to 0. Throws Error for an autoencoder that was trained
+  /// on another model, unless `allow_other_model`.
+  LatentIntervention read(models::LanguageModel& model, bool allow_other_model) const;
 };
 
 }  // namespace vyx::apps

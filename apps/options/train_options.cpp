@@ -52,7 +52,8 @@ template <class Field>
 void RecipeOptions::overriding(OptionTable& option, const char* name, Field field, const char* unit,
                                const std::string& help) {
   using T = std::remove_reference_t<decltype(field(std::declval<sae::TrainOptions&>()))>;
-  const auto take = [this, field](const T& value) {
+  const auto take = [this, field, name](const T& value) {
+    given_.emplace_back(name);
     overrides_.push_back([field, value](sae::TrainOptions& options) { field(options) = value; });
   };
   if constexpr (std::is_same_v<T, bool>)
@@ -83,9 +84,15 @@ RecipeOptions::RecipeOptions(Driver& driver) {
   option("architecture,a", architecture_, "NAME", "one of " + sae::architecture_names());
   option("latents", recipe_.latents, "N", "size of the dictionary", kRequired);
   recipe("k", k, "N", with_k + ": latents per token; 32 if not given");
-  option("prefixes", prefixes_, "N,…",
-         sae::architecture_names(&Traits::has_prefixes) +
-             ": Matryoshka's numbers of latents, each of which reconstructs on its own");
+  option.on<std::string>(
+      "prefixes",
+      [this](const std::string& text) {
+        given_.emplace_back("prefixes");
+        prefixes_ = text;
+      },
+      "N,…",
+      sae::architecture_names(&Traits::has_prefixes) +
+          ": Matryoshka's numbers of latents, each of which reconstructs on its own");
   option("tokens,n", tokens_, "N",
          "to train on; one pass over the activations if neither this nor --steps is given");
   option("steps", steps_, "N", "instead of --tokens");
@@ -98,7 +105,13 @@ RecipeOptions::RecipeOptions(Driver& driver) {
   recipe("clip", clip, "X", "largest norm of the gradient; 0: any");
   recipe("sparsity", objective(&Objective::sparsity), "X", with_penalty + ": λ");
   recipe("sparsity-warmup", field(&Train::sparsity_warmup_steps), "STEPS", "λ rises from 0");
-  option("sparsity-form", sparsity_form_, "NAME", with_thresholds + ": l0, l0-target or tanh");
+  option.on<std::string>(
+      "sparsity-form",
+      [this](const std::string& name) {
+        given_.emplace_back("sparsity-form");
+        sparsity_form_ = name;
+      },
+      "NAME", with_thresholds + ": l0 (if not given), l0-target or tanh");
   recipe("l0-target", objective(&Objective::l0_target), "X", "of --sparsity-form l0-target");
   recipe("bandwidth", objective(&Objective::bandwidth), "X",
          with_thresholds + ": of the straight-through estimator");
@@ -154,13 +167,14 @@ sae::TrainOptions RecipeOptions::options(int64_t width, uint64_t rows, uint64_t 
   sae::TrainOptions options = sae::recipe(input);
   options.seed = seed;
   for (const auto& apply : overrides_) apply(options);
-  if (!prefixes_.empty()) {
-    if (!sae::traits_of(input.architecture).has_prefixes)
-      throw UsageError(
-          fmt::format("--prefixes: found architecture {}, expected {}", architecture_,
-                      sae::architecture_names(&sae::ArchitectureTraits::has_prefixes)));
-    options.autoencoder.prefixes = parse_prefixes(prefixes_, input.latents);
-  }
+  for (const std::string& name : given_)
+    if (const std::string needed = sae::needed_for(name, options); !needed.empty())
+      throw UsageError(fmt::format(
+          "--{} has no effect with architecture {}{}; expected {}", name, architecture_,
+          sae::traits_of(input.architecture).has_thresholds ? " and sparsity form " + sparsity_form_
+                                                            : "",
+          needed));
+  if (!prefixes_.empty()) options.autoencoder.prefixes = parse_prefixes(prefixes_, input.latents);
   sae::validate(options);
   return options;
 }

@@ -1,6 +1,7 @@
 // The options of vyx-sae-train: an architecture, its size, and what differs from its published
 // recipe.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -23,6 +24,9 @@ class RecipeOptions {
   /// Throws UsageError for what is wrong whatever the activations are, before they are opened.
   void check() const { (void)options(1, uint64_t{1} << 40, 0); }
   int64_t batch() const { return recipe_.batch; }  // tokens per step
+  bool skip() const {                              // whether --skip was given
+    return std::find(given_.begin(), given_.end(), "skip") != given_.end();
+  }
   /// The run on these activations: one pass over them when neither --tokens nor --steps is given.
   /// Throws UsageError.
   sae::TrainOptions options(const sae::ActivationSource& source, uint64_t seed) const;
@@ -38,6 +42,7 @@ class RecipeOptions {
   std::string architecture_{sae::name_of(recipe_.architecture)},
       sparsity_form_{sae::name_of(recipe_.jump_relu)}, prefixes_;
   std::optional<uint64_t> tokens_, steps_;
+  std::vector<std::string> given_;  // of the options that follow
   // Of the recipe, in the order they were given.
   std::vector<std::function<void(sae::TrainOptions&)>> overrides_;
 };

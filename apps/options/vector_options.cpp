@@ -11,7 +11,7 @@ void VectorOptions::add_to(Driver& driver, bool with_positions) {
          "a control vector and its coefficient (1 if not given); several are summed");
   option("sites,s", sites, "PATTERN",
          "only these of the vectors' sites, such as 'model.layers.{8..21}'");
-  option("allow-other-model", allow_other_model, "take a vector that was made with another model");
+  option("allow-other-model", allow_other_model, "take what was made with another model");
   if (with_positions)
     option("positions", positions, "WHICH", "the tokens that are edited: all, or generated");
 }

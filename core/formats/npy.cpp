@@ -44,12 +44,8 @@ class HeaderReader {
       if (key == "descr") {
         array.type = type(quoted());
       } else if (key == "fortran_order") {
-        if (accept("True"))
-          fail(
-              "{}: found an array in Fortran order, expected C order; write it with "
-              "numpy.ascontiguousarray",
-              source_);
-        expect("False");
+        array.fortran_order = accept("True");
+        if (!array.fortran_order) expect("False");
       } else if (key == "shape") {
         array.shape = shape();
       } else {

@@ -1,5 +1,5 @@
 // NumPy's .npy files (numpy.lib.format, versions 1 to 3): one array of numbers, little-endian, in C
-// order.
+// or in Fortran order.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -16,10 +16,11 @@ struct NpyArray {
   ElementType type = ElementType::f32;
   std::vector<int64_t> shape;
   std::span<const std::byte> data;  // in the bytes that it was parsed from
+  bool fortran_order = false;       // its first index is the one that runs fastest in `data`
 };
 
-/// Throws Error naming `source` for anything else: big-endian numbers, Fortran order, objects, more
-/// or fewer data than the shape says.
+/// Throws Error naming `source` for anything else: big-endian numbers, objects, more or fewer data
+/// than the shape says.
 NpyArray parse_npy(std::span<const std::byte> bytes, std::string_view source);
 
 /// The header of an array, whose data follow: float16, float32, float64, integers or booleans.

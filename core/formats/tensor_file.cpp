@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <iterator>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -156,7 +157,12 @@ TensorMap read_npz(const std::filesystem::path& path) {
     const std::string source = fmt::format("{}: entry {}", path.string(), quote(entry.name));
     const NpyArray array = parse_npy(content.bytes, source);
     const std::string name = entry.name.substr(0, entry.name.size() - kSuffix.size());
-    tensors.emplace(name, copy(array.type, array.shape, array.data, path.string(), name));
+    // Read backwards, an array in Fortran order is one in C order.
+    std::vector<int64_t> shape = array.shape, axes(shape.size());
+    std::iota(axes.rbegin(), axes.rend(), 0);
+    if (array.fortran_order) std::reverse(shape.begin(), shape.end());
+    const at::Tensor stored = copy(array.type, shape, array.data, path.string(), name);
+    tensors.emplace(name, array.fortran_order ? stored.permute(axes).contiguous() : stored);
   }
   return tensors;
 }

@@ -194,12 +194,7 @@ void Harvest::calibrate() {
     medians_.push_back(all.norms[i].median().item<double>());
   }
   keep_below_thresholds(all);
-  at::Tensor joint = at::zeros_like(all.norms[0]);  // [rows]
-  for (const at::Tensor& site_norms : all.norms) {
-    means_.push_back(mean_of(site_norms));
-    joint += site_norms.square();
-  }
-  joint_mean_ = mean_of(joint.sqrt());
+  for (const at::Tensor& site_norms : all.norms) means_.push_back(mean_of(site_norms));
   input_->seek(place);
   counts_ = counts;
 }
@@ -226,7 +221,7 @@ Json Harvest::cursor() const {
   return {{"input", input_->cursor()},    {"tokens", counts_.tokens},
           {"special", counts_.special},   {"sinks", counts_.sinks},
           {"sinks_at", counts_.sinks_at}, {"median_norms", medians_},
-          {"mean_norms", means_},         {"joint_mean_norm", joint_mean_}};
+          {"mean_norms", means_}};
 }
 
 void Harvest::seek(const Json& cursor) {
@@ -239,7 +234,6 @@ void Harvest::seek(const Json& cursor) {
     counts_.sinks_at.push_back(static_cast<uint64_t>(sinks));
   medians_ = numbers(cursor, "median_norms", options_.sites.size());
   means_ = numbers(cursor, "mean_norms", options_.sites.size());
-  joint_mean_ = json_number(cursor, "joint_mean_norm", kCursor);
   input_->seek(cursor.value("input", Json()));
 }
 

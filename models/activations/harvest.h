@@ -95,8 +95,6 @@ class Harvest {
   std::span<const double> median_norms() const { return medians_; }
   /// One per site; of those of these rows that are kept.
   std::span<const double> mean_norms() const { return means_; }
-  /// Of the kept ones, all sites side by side.
-  double joint_mean_norm() const { return joint_mean_; }
 
   /// Passes over forwards without running them; returns how many there were.
   uint64_t pass(uint64_t forwards) { return input_->pass(forwards); }
@@ -125,7 +123,6 @@ class Harvest {
   std::unique_ptr<HarvestInput> input_;
   HarvestOptions options_;
   std::vector<double> medians_, means_;
-  double joint_mean_ = 0;
   HarvestCounts counts_;
   std::vector<SiteReading> readings_;
   int64_t rows_run_ = 0;        // by next()

@@ -43,8 +43,8 @@ std::string architecture_names(bool ArchitectureTraits::*trait = nullptr);
 /// What is done to x before the encoder and undone after the decoder.
 enum class Normalization {
   none,
-  scale,  // x·s with a fixed s, so that E‖x‖ = √d over the training data (can be folded into
-          // the weights)
+  scale,  // x·s with a fixed s for each site, so that E‖x‖ = √d over the training data (can be
+          // folded into the weights)
   token_norm,  // each token to norm √d (SAELens's constant_norm_rescale)
   layer_norm,  // each token to mean 0 and standard deviation 1, eps 1e-5 added to the deviation
                // (OpenAI)

@@ -14,9 +14,30 @@
 namespace vyx::sae {
 namespace {
 
+/// Columns [.., d] of sites of one width, each through change(its columns, its scale).
+template <class Change>
+at::Tensor by_site(const at::Tensor& columns, const std::vector<double>& scales, Change&& change) {
+  if (scales.size() == 1) return change(columns, scales.front());
+  const auto sites = static_cast<int64_t>(scales.size());
+  std::vector<at::Tensor> parts = columns.split(columns.size(-1) / sites, -1);
+  for (size_t s = 0; s < scales.size(); ++s) parts[s] = change(parts[s], scales[s]);
+  return at::cat(parts, -1);
+}
+at::Tensor multiplied(const at::Tensor& columns, const std::vector<double>& scales) {
+  return by_site(columns, scales, [](const at::Tensor& x, double s) { return x * s; });
+}
+at::Tensor divided(const at::Tensor& columns, const std::vector<double>& scales) {
+  return by_site(columns, scales, [](const at::Tensor& x, double s) { return x / s; });
+}
+
+/// Of x̂ [.., d_out].
+const std::vector<double>& output_scales(const AutoencoderConfig& config) {
+  return config.target_scales.empty() ? config.scales : config.target_scales;
+}
+
 /// x·s where the scale is not folded into the weights.
 at::Tensor scaled(const AutoencoderConfig& config, const at::Tensor& x) {
-  return config.normalization == Normalization::scale ? x * config.scale : x;
+  return config.normalization == Normalization::scale ? multiplied(x, config.scales) : x;
 }
 
 /// What normalising a token depends on, for formulas.h.
@@ -56,9 +77,20 @@ void validate(const AutoencoderConfig& config, std::string_view source) {
             "prefixes", fmt::format("[{}]", fmt::join(config.prefixes, ", ")),
             fmt::format("rising numbers that end with the {} latents", config.latents));
   }
-  if (config.normalization == Normalization::scale)
-    require(std::isfinite(config.scale) && config.scale > 0, "scale", config.scale,
-            "a positive number");
+  if (config.normalization == Normalization::scale) {
+    const auto require_scales = [&](const std::vector<double>& scales, int64_t width) {
+      const auto count = static_cast<int64_t>(scales.size());
+      require(count > 0 && width % count == 0, "scales", count,
+              "one for each site, all of one width, or one for all");
+      for (const double scale : scales)
+        require(std::isfinite(scale) && scale > 0, "scale", scale, "a positive number");
+    };
+    require_scales(config.scales, config.d_in);
+    require_scales(output_scales(config), config.d_out);
+    require(!config.subtract_decoder_bias || output_scales(config) == config.scales,
+            "scales of the target", fmt::format("[{}]", fmt::join(config.target_scales, ", ")),
+            "those of x, since b_dec is subtracted from x");
+  }
   if (config.subtract_decoder_bias)
     require(config.d_in == config.d_out, "d_out", config.d_out,
             "d_in, since b_dec is subtracted from x");
@@ -97,10 +129,18 @@ at::Tensor normalized(const AutoencoderConfig& config, const at::Tensor& x) {
   return run_formula(weightless(config, x), "normalize", {x});
 }
 
+at::Tensor normalized_target(const AutoencoderConfig& config, const at::Tensor& target) {
+  if (config.normalization != Normalization::scale) return normalized(config, target);
+  return multiplied(target, output_scales(config));
+}
+
 at::Tensor spread(const AutoencoderConfig& config, const at::Tensor& x) {
   if (config.normalization == Normalization::none) return {};
-  if (config.normalization == Normalization::scale)
-    return at::scalar_tensor(1 / config.scale, x.options());
+  if (config.normalization == Normalization::scale) {
+    const std::vector<double>& scales = output_scales(config);
+    return scales.size() == 1 ? at::scalar_tensor(1 / scales.front(), x.options())
+                              : divided(at::ones({config.d_out}, x.options()), scales);
+  }
   return run_formula(weightless(config, x), "spread", {x});
 }
 
@@ -128,7 +168,7 @@ at::Tensor decode(const Autoencoder& sae, const at::Tensor& f, const at::Tensor&
   const c10::IValue input =
       x.defined() ? c10::IValue(scaled(config, x.to(at::kFloat))) : c10::IValue();
   const at::Tensor y = run_formula(sae, "decode", {f, input});  // x̂ [.., d_out], but for the scale
-  return config.normalization == Normalization::scale ? y * (1 / config.scale) : y;
+  return config.normalization == Normalization::scale ? divided(y, output_scales(config)) : y;
 }
 
 std::vector<at::Tensor> encodable_parts(const Autoencoder& sae, const at::Tensor& x) {
@@ -157,13 +197,16 @@ Autoencoder to_device(const Autoencoder& sae, c10::Device device) {
 
 Autoencoder fold_scale(const Autoencoder& sae) {
   if (sae.config.normalization != Normalization::scale) return sae;
-  const double scale = sae.config.scale;
+  const std::vector<double>&in = sae.config.scales, &out = output_scales(sae.config);
   Autoencoder folded = sae;
   folded.config.normalization = Normalization::none;
-  folded.config.scale = 1;
-  folded.weights.encoder = sae.weights.encoder * scale;
-  folded.weights.decoder = sae.weights.decoder / scale;
-  folded.weights.decoder_bias = sae.weights.decoder_bias / scale;
+  folded.config.scales = {1};
+  folded.config.target_scales.clear();
+  folded.weights.encoder = multiplied(sae.weights.encoder, in);
+  folded.weights.decoder = divided(sae.weights.decoder, out);
+  folded.weights.decoder_bias = divided(sae.weights.decoder_bias, out);
+  if (sae.weights.skip.defined())  // [d_out, d_in]
+    folded.weights.skip = divided(multiplied(sae.weights.skip, in).t(), out).t().contiguous();
   return folded;
 }
 

@@ -31,7 +31,9 @@ struct AutoencoderConfig {
   std::vector<int64_t> prefixes;
   bool subtract_decoder_bias = true;  // the encoder sees x' − b_dec
   Normalization normalization = Normalization::none;
-  double scale = 1;  // s, for Normalization::scale
+  /// s, for Normalization::scale: one for each of the sites, or one for all.
+  std::vector<double> scales = {1};
+  std::vector<double> target_scales;  // likewise, of a transcoder's target; empty: x's
   /// Whose activations x is made of, side by side; several: a crosscoder.
   std::vector<std::string> sites;
   std::vector<std::string> target_sites;  // a transcoder's; empty: x itself is the target
@@ -52,7 +54,10 @@ void validate(const Autoencoder& sae, std::string_view source);
 
 /// x' [.., d]: x [.., d] in the form that the encoder sees.
 at::Tensor normalized(const AutoencoderConfig& config, const at::Tensor& x);
-/// What a unit of x̂' is in x̂, for x [.., d]: [.., 1], or a scalar; undefined: 1.
+/// The same of what x̂' is to be, of target [.., d_out].
+at::Tensor normalized_target(const AutoencoderConfig& config, const at::Tensor& target);
+/// What a unit of x̂' is in x̂, for x [.., d]: [.., 1], a scalar, or [d_out] where sites have scales
+/// of their own; undefined: 1.
 at::Tensor spread(const AutoencoderConfig& config, const at::Tensor& x);
 /// θ [latents] of an autoencoder whose latents fire each above its own or a common threshold, 0 for
 /// one that keeps what is positive (f = z·[z > θ]); undefined where that is not what they do.
@@ -73,7 +78,7 @@ at::Tensor reconstruct(const Autoencoder& sae, const at::Tensor& x);
 /// The same autoencoder on `device`; shares the tensors that are there already.
 Autoencoder to_device(const Autoencoder& sae, c10::Device device);
 /// The same autoencoder with Normalization::scale folded into its weights (W_enc·s, W_dec/s,
-/// b_dec/s; thresholds as they are).
+/// b_dec/s, W_skip·s/s; thresholds as they are).
 Autoencoder fold_scale(const Autoencoder& sae);
 
 }  // namespace vyx::sae

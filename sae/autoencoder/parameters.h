@@ -41,7 +41,7 @@ struct ParameterKind {
   std::optional<Extent> columns = {};                // none: a vector
   bool ArchitectureTraits::*architecture = nullptr;  // that have it; null: all have
   bool optional = false;                             // an autoencoder may be without
-  bool positive = false;                             // training keeps it above 0
+  bool positive = false;                             // trained as its logarithm
 };
 inline constexpr ParameterKind kParameters[] = {
     {"W_enc", &Parameters::encoder, Extent::latents, Extent::d_in},

@@ -28,6 +28,7 @@ struct DictClass {
   std::string_view bias;  // of the decoder
   bool subtract_bias = true;
 };
+constexpr std::string_view kMatryoshkaClass = "MatryoshkaBatchTopKSAE";
 constexpr std::array<DictClass, 7> kClasses{
     {{"AutoEncoder", Architecture::relu, true, "bias"},
      {"AutoEncoderNew", Architecture::relu, true, "decoder.bias", false},
@@ -35,7 +36,7 @@ constexpr std::array<DictClass, 7> kClasses{
      {"JumpReluAutoEncoder", Architecture::jump_relu, false, "b_dec", false},
      {"AutoEncoderTopK", Architecture::topk, true, "b_dec"},
      {"BatchTopKSAE", Architecture::batch_topk, true, "b_dec"},
-     {"MatryoshkaBatchTopKSAE", Architecture::batch_topk, false, "b_dec"}}};
+     {kMatryoshkaClass, Architecture::batch_topk, false, "b_dec"}}};
 
 const DictClass& class_named(std::string_view name, std::string_view source) {
   const auto* found = std::find_if(kClasses.begin(), kClasses.end(),
@@ -47,7 +48,7 @@ const DictClass& class_named(std::string_view name, std::string_view source) {
 }
 
 const DictClass& class_of_tensors(const WeightReader& reader) {
-  if (reader.has("group_sizes")) return class_named("MatryoshkaBatchTopKSAE", reader.source());
+  if (reader.has("group_sizes")) return class_named(kMatryoshkaClass, reader.source());
   if (reader.has("W_enc")) return class_named("JumpReluAutoEncoder", reader.source());
   if (reader.has("gate_bias")) return class_named("GatedAutoEncoder", reader.source());
   if (reader.has("bias")) return class_named("AutoEncoder", reader.source());
@@ -70,7 +71,7 @@ const DictClass& class_to_write(const AutoencoderConfig& config, std::string_vie
   const bool matryoshka = !config.prefixes.empty();
   const auto* found = std::find_if(kClasses.begin(), kClasses.end(), [&](const DictClass& each) {
     return each.architecture == config.architecture &&
-           (each.name == "MatryoshkaBatchTopKSAE") == matryoshka;
+           (each.name == kMatryoshkaClass) == matryoshka;
   });
   if (found == kClasses.end())
     fail("{}: found architecture {}, which dictionary_learning lacks; save it as saelens", source,
@@ -129,11 +130,21 @@ Autoencoder read_dictionary_learning(const std::filesystem::path& path) {
     config.k = reader.has("k")
                    ? static_cast<int64_t>(reader.take_number("k"))
                    : json_integer(trainer, "k", config_path.string(), 1, config.latents);
-    // −1: none yet. AutoEncoderTopK keeps one too, but does not use it.
-    const double threshold = reader.has("threshold") ? reader.take_number("threshold") : -1;
-    if (traits.has_batch_threshold) sae.topk_threshold = std::max(threshold, 0.0);
+    if (traits.has_batch_threshold) {
+      sae.topk_threshold = reader.take_number("threshold");
+      if (sae.topk_threshold < 0)
+        fail(
+            "{}: tensor \"threshold\": found {}, which stands for none yet, expected the one that "
+            "training sets; train it further",
+            weights.string(), sae.topk_threshold);
+    } else {
+      reader.ignore("threshold");  // AutoEncoderTopK keeps one too, but does not use it
+    }
   }
-  if (group_sizes.defined() && traits.has_prefixes) {
+  if (kind.name == kMatryoshkaClass) {
+    if (!group_sizes.defined())
+      fail("{}: tensor \"group_sizes\": found nothing, expected the sizes of the groups of latents",
+           weights.string());
     config.prefixes = rising(group_sizes);
     reader.ignore("group_sizes");
   }

@@ -30,7 +30,8 @@ std::string hook_point_of_site(std::string site) {
   return site;
 }
 
-void read_config(const std::filesystem::path& path, AutoencoderConfig& config) {
+// Returns whether it speaks of an affine skip connection.
+bool read_config(const std::filesystem::path& path, AutoencoderConfig& config) {
   Json cfg = parse_json(read_text_file(path), path.string());
   if (cfg.contains("architecture") &&
       json_string(cfg, "architecture", path.string()) != "jump_relu")
@@ -43,8 +44,13 @@ void read_config(const std::filesystem::path& path, AutoencoderConfig& config) {
   };
   add("hf_hook_point_in", config.sites);
   add("hf_hook_point_out", config.target_sites);
+  // An autoencoder's points are one and the same.
+  if (config.target_sites == config.sites) config.target_sites.clear();
+  const bool affine =
+      cfg.contains("affine_connection") && json_bool(cfg, "affine_connection", path.string());
   if (cfg.contains("model_name")) config.metadata["model_name"] = cfg["model_name"];
   config.metadata["gemma_scope"] = std::move(cfg);
+  return affine;
 }
 
 }  // namespace
@@ -70,11 +76,12 @@ Autoencoder read_gemma_scope(const std::filesystem::path& path) {
   sae.weights.decoder_bias = reader.take("b_dec", {config.d_out});
   sae.weights.threshold =
       reader.take("threshold", {config.latents}).clamp_min(0);  // f = relu(z)·[z > θ]
-  if (reader.has(kGemmaSkip))
+  const std::filesystem::path config_path = file.parent_path() / kGemmaConfig;
+  const bool affine =
+      !npz && std::filesystem::exists(config_path) && read_config(config_path, config);
+  if (affine || reader.has(kGemmaSkip))
     sae.weights.skip = reader.take_transposed(kGemmaSkip, config.d_in, config.d_out);
   reader.require_all_taken();
-  const std::filesystem::path config_path = file.parent_path() / kGemmaConfig;
-  if (!npz && std::filesystem::exists(config_path)) read_config(config_path, config);
   validate(sae, file.string());
   return sae;
 }
@@ -107,8 +114,8 @@ void write_gemma_scope(const Autoencoder& given, const std::filesystem::path& fo
               {"affine_connection", sae.weights.skip.defined()},
               {"model_name", config.metadata.value("model_name", Json(""))}};
   if (config.sites.size() == 1) cfg["hf_hook_point_in"] = hook_point_of_site(config.sites[0]);
-  if (config.target_sites.size() == 1)
-    cfg["hf_hook_point_out"] = hook_point_of_site(config.target_sites[0]);
+  const auto& targets = config.target_sites.empty() ? config.sites : config.target_sites;
+  if (targets.size() == 1) cfg["hf_hook_point_out"] = hook_point_of_site(targets[0]);
   write_safetensors(folder / kSafetensors, tensors);
   write_file(folder / kGemmaConfig, cfg.dump(1) + "\n");
 }

@@ -150,8 +150,8 @@ void read_normalization(const Json& config, const std::filesystem::path& folder,
         "beside it, as {{\"scaling_factor\": 1.0}}; 1 when it has been folded into the weights",
         source, kScaler);
   out.normalization = Normalization::scale;
-  out.scale = json_number(parse_json(read_text_file(scaler), scaler.string()), "scaling_factor",
-                          scaler.string());
+  out.scales = {json_number(parse_json(read_text_file(scaler), scaler.string()), "scaling_factor",
+                            scaler.string())};
 }
 
 // Where the activations come from. vyx writes its own names beside SAELens's.
@@ -344,7 +344,7 @@ Autoencoder read_saelens(const std::filesystem::path& folder) {
   if (traits.has_k &&
       flag(cfg, "rescale_acts_by_decoder_norm", traits.has_batch_threshold, source)) {
     if (config.normalization == Normalization::scale)
-      sae.topk_threshold /= config.scale;  // as W_dec will be
+      sae.topk_threshold /= config.scales.front();  // as W_dec will be
     sae = fold_scale(sae);
     scale_latents(sae.weights, sae.weights.decoder.norm(2, {1}).clamp_min(1e-8));
   }

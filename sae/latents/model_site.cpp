@@ -9,17 +9,29 @@
 #include "core/base/nearest.h"
 
 namespace vyx::sae {
-namespace {
-
-/// What the training's provenance says of the model; "" when it does not.
-std::string provenance(const Json& metadata, const char* key) {
-  const auto activations = metadata.find("activations");
-  if (activations == metadata.end() || !activations->is_object()) return "";
-  const auto found = activations->find(key);
-  return found != activations->end() && found->is_string() ? found->get<std::string>() : "";
+ModelIdentity identity_of(const models::LanguageModel& model) {
+  return {model.config().provenance.name, model.config().provenance.sha256};
 }
 
-}  // namespace
+ModelIdentity identity_of(const Json& recipe) {
+  const auto text = [&](const char* key) -> std::string {
+    const Json value = recipe.is_object() ? recipe.value(key, Json()) : Json();
+    return value.is_string() ? value.get<std::string>() : "";
+  };
+  return {text("model"), text("model_sha256")};
+}
+
+void require_own_model(const Autoencoder& sae, std::string_view source, const ModelIdentity& model,
+                       bool allow_other_model) {
+  const Json& metadata = sae.config.metadata;
+  const auto [name, sha256] =
+      identity_of(metadata.is_object() ? metadata.value("activations", Json()) : Json());
+  if (allow_other_model || sha256.empty() || model.sha256.empty() || sha256 == model.sha256) return;
+  fail(
+      "{}: was trained on model {} (sha256 {}…), this is {} ({}…); take its own model, or pass "
+      "--allow-other-model",
+      source, name, sha256.substr(0, 12), model.name, model.sha256.substr(0, 12));
+}
 
 Site site_in(models::LanguageModel& model, const Autoencoder& sae, std::string_view source,
              bool allow_other_model) {
@@ -29,14 +41,7 @@ Site site_in(models::LanguageModel& model, const Autoencoder& sae, std::string_v
   if (config.sites.size() > 1 || !config.target_sites.empty())
     fail("{}: found {}, expected an autoencoder of one site whose target is its input", source,
          config.target_sites.empty() ? "a crosscoder" : "a transcoder");
-  const std::string trained_on = provenance(config.metadata, "model_sha256"),
-                    own = model.config().provenance.sha256;
-  if (!allow_other_model && !trained_on.empty() && !own.empty() && trained_on != own)
-    fail(
-        "{}: was trained on model {} (sha256 {}…), this is {} ({}…); take its own model, or pass "
-        "--allow-other-model",
-        source, provenance(config.metadata, "model"), trained_on.substr(0, 12),
-        model.config().provenance.name, own.substr(0, 12));
+  require_own_model(sae, source, identity_of(model), allow_other_model);
 
   const Site site = Site::parse(config.sites.front());
   const std::vector<std::string>& sites = model.module().sites();

@@ -22,7 +22,8 @@ enum class JumpReluSparsity {
 /// published recipe of each (recipe.h).
 struct ObjectiveOptions {
   double sparsity = 0;  // λ of relu, gated, jump_relu, at this step (a warm-up is the trainer's)
-  // topk, batch_topk: weight of AuxK, the error's reconstruction by dead latents.
+  // topk, batch_topk: weight α of AuxK, the error's reconstruction by dead latents, both errors
+  // over the variance of what they reconstruct.
   double auxiliary = 1.0 / 32;
   int64_t auxiliary_k = 0;  // its k; 0: d_in / 2
   JumpReluSparsity jump_relu = JumpReluSparsity::l0;

@@ -1,9 +1,11 @@
 // TopK and BatchTopK: what fires is chosen by rank, so that the loss is the reconstruction's alone:
 //
-//     Σ over prefixes of E‖x − x̂‖² + α·E‖e − ê‖² / Var(e)
+//     Σ over prefixes of E‖x − x̂‖² + α·Var(x)·E‖e − ê‖² / Var(e)
 //
 // AuxK: ê is the reconstruction of the error e = x − x̂ by the k_aux largest of the latents that
 // are dead, without b_dec, and e is a constant (Gao et al. 2024, arXiv:2406.04093, appendix A.2).
+// There both errors are over the variance of what they reconstruct; this is Var(x) times that, so
+// that the loss without AuxK is in the units of the other architectures.
 // Matryoshka: each prefix of the dictionary reconstructs on its own, and the losses are summed,
 // not averaged, as in the paper (Bussmann et al. 2025, arXiv:2503.17547) and in SAELens.
 #include <ATen/Functions.h>
@@ -67,7 +69,7 @@ void topk_objective(const AutoencoderConfig& config, const Batch& batch, const a
         main.gradients.select(0, -1) * (-1 / residual_scale(batch));  // e [batch, d_out]
     const double variance = variance_of(error);
     if (variance > 0) {
-      const double weight = options.auxiliary / variance;
+      const double weight = options.auxiliary * result.variance / variance;
       const int64_t k =
           options.auxiliary_k > 0 ? options.auxiliary_k : std::max<int64_t>(1, config.d_in / 2);
       const SparseCode spare = select_dead(batch, dead, k, products);

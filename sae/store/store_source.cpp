@@ -3,6 +3,7 @@
 #include <ATen/Functions.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "core/base/error.h"
@@ -11,8 +12,7 @@
 namespace vyx::sae {
 namespace {
 
-constexpr uint64_t kPassOrderStream = 1, kNormStream = 2;  // of random_bits
-constexpr uint64_t kNormRows = 16384;
+constexpr uint64_t kPassOrderStream = 1;  // of random_bits
 
 }  // namespace
 
@@ -28,7 +28,6 @@ StoreSource::StoreSource(std::shared_ptr<const ActivationStore> store,
           },
           std::max<size_t>(options.prefetch, 1)) {
   if (options.batch < 1) fail("a batch of {} rows; expected at least 1", options.batch);
-  mean_norm_ = find_mean_norm();
 }
 
 std::vector<uint64_t> StoreSource::rows_of(uint64_t step) const {
@@ -44,13 +43,20 @@ std::vector<uint64_t> StoreSource::rows_of(uint64_t step) const {
   return rows;
 }
 
-double StoreSource::find_mean_norm() const {
-  if (sites_.size() == 1) return store_->manifest().sites[sites_[0]].norm_mean;
-  const Permutation order(store_->rows(), random_bits(options_.seed, kNormStream, 0));
-  std::vector<uint64_t> rows;
-  for (uint64_t i = 0; i < std::min(kNormRows, store_->rows()); ++i) rows.push_back(order(i));
-  const at::Tensor x = store_->gather(rows, sites_);  // [rows, width]
-  return at::linalg_vector_norm(x, 2, at::IntArrayRef{1}).to(at::kDouble).mean().item<double>();
+std::vector<SiteNorms> StoreSource::norms() const {
+  std::vector<SiteNorms> result;
+  for (const size_t index : sites_) {
+    const StoreSite& site = store_->manifest().sites[index];
+    double center = 0;  // ‖E x‖²
+    for (const double mean : site.mean) center += mean * mean;
+    result.push_back(
+        {.site = site.site,
+         .width = site.width,
+         .mean_norm = site.norm_mean,
+         .center = std::sqrt(center),
+         .deviation = std::sqrt(std::max(0.0, site.norm_rms * site.norm_rms - center))});
+  }
+  return result;
 }
 
 Json StoreSource::provenance() const {

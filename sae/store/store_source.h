@@ -29,20 +29,16 @@ class StoreSource : public ActivationSource {
   at::Tensor batch(uint64_t step) override { return prefetcher_.take(step); }
   int64_t width() const override { return store_->width(sites_); }
   uint64_t rows() const override { return store_->rows(); }
-  /// Of several sites: of 16,384 rows, since the manifest has it for each alone.
-  double mean_norm() const override { return mean_norm_; }
+  std::vector<SiteNorms> norms() const override;  // as the manifest has them
   Json provenance() const override;
 
   /// The numbers of the rows in a batch, in order.
   std::vector<uint64_t> rows_of(uint64_t step) const;
 
  private:
-  double find_mean_norm() const;
-
   std::shared_ptr<const ActivationStore> store_;
   StoreSourceOptions options_;
   std::vector<size_t> sites_;
-  double mean_norm_ = 0;
   Prefetcher prefetcher_;  // last: its thread uses the others
 };
 

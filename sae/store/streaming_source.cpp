@@ -12,6 +12,7 @@ namespace vyx::sae {
 namespace {
 
 constexpr uint64_t kGroupOrderStream = 3;  // of random_bits
+constexpr int64_t kNormRows = 4096;
 
 }  // namespace
 
@@ -21,8 +22,16 @@ StreamingSource::StreamingSource(std::unique_ptr<models::Harvest> harvest,
   if (options.batch < 1 || options.refill_forwards < 1 || options.refill_batches < 1)
     fail("batches of {} rows, {} of them from {} forwards; expected at least 1 each", options.batch,
          options.refill_batches, options.refill_forwards);
-  harvest_->calibrate();
-  for (const at::Tensor& rows : next()) width_ += rows.size(1);
+  std::vector<std::vector<at::Tensor>> first(harvest_->sites().size());  // [rows, d] per forward
+  for (int64_t i = 0, count = 0; i < options.refill_forwards && count < kNormRows; ++i) {
+    const std::vector<at::Tensor> rows = next();
+    for (size_t s = 0; s < rows.size(); ++s) first[s].push_back(rows[s]);
+    count += rows.front().size(0);
+  }
+  for (size_t s = 0; s < first.size(); ++s) {
+    norms_.push_back(norms_of(at::cat(first[s]), harvest_->sites()[s].name()));
+    width_ += norms_.back().width;
+  }
   harvest_->rewind();
   forwards_ = 0;
 }

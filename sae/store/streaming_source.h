@@ -34,9 +34,7 @@ class StreamingSource : public ActivationSource {
   int64_t width() const override { return width_; }
   uint64_t rows() const override;  // of the batches in a pass; counted by passing over the input,
                                    // which costs its tokens
-  double mean_norm() const override {
-    return harvest_->joint_mean_norm();
-  }  // of the calibration's rows
+  std::vector<SiteNorms> norms() const override { return norms_; }  // of the first rows
   Json provenance() const override;
 
  private:
@@ -47,6 +45,7 @@ class StreamingSource : public ActivationSource {
   std::unique_ptr<models::Harvest> harvest_;
   StreamingSourceOptions options_;
   int64_t width_ = 0;
+  std::vector<SiteNorms> norms_;
   std::optional<uint64_t> group_;          // in the buffer
   uint64_t forwards_ = 0;                  // that the harvest is behind
   at::Tensor buffer_;                      // [rows, d] float32

@@ -14,8 +14,7 @@
 namespace vyx::sae {
 namespace {
 
-constexpr int64_t kChunk = 1 << 14;       // elements of a tile
-constexpr float kLowestPositive = 1e-6f;  // of a parameter that stays positive
+constexpr int64_t kChunk = 1 << 14;  // elements of a tile
 
 struct Part {
   const ParameterKind& kind;
@@ -80,6 +79,23 @@ void step_rows_to_unit_norm(const Part& part, const std::vector<float>& along,
   });
 }
 
+/// The gradient of a parameter's logarithm, in the place of its own.
+void take_logarithm(const Part& part) {
+  const float* w = part.weight.const_data_ptr<float>();
+  auto* g = part.gradient.mutable_data_ptr<float>();
+  for (int64_t i = 0; i < part.weight.numel(); ++i) g[i] *= w[i];
+}
+
+void step_logarithms(const Part& part, const AdamStep& step) {
+  const int64_t count = part.weight.numel();
+  std::vector<float> moved(count);  // how far each logarithm goes
+  adam_step(moved.data(), part.gradient.const_data_ptr<float>(),
+            part.first.mutable_data_ptr<float>(), part.second.mutable_data_ptr<float>(), count, 0,
+            step);
+  auto* w = part.weight.mutable_data_ptr<float>();
+  for (int64_t i = 0; i < count; ++i) w[i] = float(w[i] * std::exp(double(moved[i])));
+}
+
 }  // namespace
 
 Adam make_adam(const Parameters& weights) {
@@ -98,6 +114,7 @@ double update(Adam& adam, Parameters& weights, Parameters& gradients, double lea
   std::vector<float> along;  // [latents]
   double squares = 0;
   for (const Part& part : parts) {
+    if (part.kind.positive) take_logarithm(part);
     const float* g = part.gradient.const_data_ptr<float>();
     squares += is_unit(part)
                    ? remove_along(part, along)
@@ -120,13 +137,17 @@ double update(Adam& adam, Parameters& weights, Parameters& gradients, double lea
       step_rows_to_unit_norm(part, along, step);
       continue;
     }
+    if (part.kind.positive) {
+      AdamStep logarithms = step;
+      logarithms.rate *= float(options.logarithm_rate);
+      step_logarithms(part, logarithms);
+      continue;
+    }
     auto *w = part.weight.mutable_data_ptr<float>(), *m = part.first.mutable_data_ptr<float>(),
          *v = part.second.mutable_data_ptr<float>();
     const float* g = part.gradient.const_data_ptr<float>();
     parallel_ranges(part.weight.numel(), kChunk, [&](int64_t begin, int64_t end) {
       adam_step(w + begin, g + begin, m + begin, v + begin, end - begin, 0, step);
-      if (part.kind.positive)
-        for (int64_t i = begin; i < end; ++i) w[i] = std::max(w[i], kLowestPositive);
     });
   }
   return norm;

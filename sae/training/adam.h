@@ -13,6 +13,7 @@ struct AdamOptions {
   /// Decoder rows of unit norm: the part of the gradient along a row is taken out before the step,
   /// rows are normalised after it.
   bool unit_norm_decoder = false;
+  double logarithm_rate = 1;  // times the learning rate, for parameters trained as logarithms
 };
 
 struct Adam {

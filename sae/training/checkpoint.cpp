@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kFormat = 1;
+constexpr int64_t kFormat = 2;
 constexpr size_t kKept = 2;
 constexpr const char* kLatest = "LATEST";
 
@@ -58,7 +58,8 @@ Json json_of(const TrainState& state) {
   const IntervalSums& sums = state.sums;
   return {{"step", state.step},
           {"adam_steps", state.adam.steps},
-          {"scale", state.sae.config.scale},
+          {"scales", state.sae.config.scales},
+          {"target_scales", state.sae.config.target_scales},
           {"topk_threshold", state.sae.topk_threshold},
           {"sums",
            {{"steps", sums.steps},
@@ -71,12 +72,22 @@ Json json_of(const TrainState& state) {
             {"gradient_norm", sums.gradient_norm}}}};
 }
 
+std::vector<double> scales_in(const Json& json, const char* key, const std::string& source) {
+  const Json list = json.value(key, Json());
+  std::vector<double> scales;
+  if (!list.is_array())
+    fail("{}: \"{}\": found {}, expected a list of numbers", source, key, list.type_name());
+  for (const Json& number : list) scales.push_back(json_number({{key, number}}, key, source));
+  return scales;
+}
+
 TrainState state_from_json(const Json& json, const std::string& source) {
   constexpr int64_t kMax = int64_t{1} << 53;
   TrainState state;
   state.step = static_cast<uint64_t>(json_integer(json, "step", source, 0, kMax));
   state.adam.steps = json_integer(json, "adam_steps", source, 0, kMax);
-  state.sae.config.scale = json_number(json, "scale", source);
+  state.sae.config.scales = scales_in(json, "scales", source);
+  state.sae.config.target_scales = scales_in(json, "target_scales", source);
   state.sae.topk_threshold = json_number(json, "topk_threshold", source);
   const Json sums = json.value("sums", Json());
   state.sums = {json_integer(sums, "steps", source, 0, kMax),
@@ -207,7 +218,12 @@ std::optional<std::vector<CheckpointEntry>> list_checkpoints(const fs::path& fol
   }
   const std::string source = latest.string();
   const Json json = parse_json(read_text_file(latest), source);
-  json_integer(json, "format", source, kFormat, kFormat);
+  const int64_t format = json_integer(json, "format", source, 1, kFormat);
+  if (format != kFormat)
+    fail(
+        "{}: found checkpoints of format {}, expected {}: an earlier vyx trained otherwise, and "
+        "cannot be gone on from; start again with --overwrite",
+        source, format, kFormat);
   const Json list = json.value("checkpoints", Json());
   if (!list.is_array())
     fail("{}: \"checkpoints\": found {}, expected a list", source, list.type_name());

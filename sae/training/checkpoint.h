@@ -41,7 +41,7 @@ void save_checkpoint(const std::filesystem::path& folder, const TrainState& stat
                      FileSystem& fs = FileSystem::real());
 
 struct LoadedCheckpoint {
-  TrainState state;  // sae.config: only its scale
+  TrainState state;  // sae.config: only its scales
   Json run;
   std::filesystem::path file;
   std::vector<std::string> skipped;  // newer ones, a line each: why it was not used

@@ -14,11 +14,25 @@ namespace {
 
 constexpr uint64_t kMaxSteps = uint64_t{1} << 40;
 constexpr uint64_t kDeadAfter = 10'000'000;  // tokens; Gao et al. 2024
+constexpr double kThresholdReach = 8;        // of θ's logarithm, over a run
 
 constexpr std::array<std::pair<JumpReluSparsity, std::string_view>, 3> kForms{
     {{JumpReluSparsity::l0, "l0"},
      {JumpReluSparsity::l0_target, "l0-target"},
      {JumpReluSparsity::tanh, "tanh"}}};
+
+using Traits = ArchitectureTraits;
+constexpr ConditionalOption kConditional[] = {
+    {"k", &Traits::has_k},
+    {"auxiliary", &Traits::has_k},
+    {"auxiliary-k", &Traits::has_k},
+    {"prefixes", &Traits::has_prefixes},
+    {"threshold-decay", &Traits::has_batch_threshold},
+    {"sparsity", &Traits::has_penalty},
+    {"sparsity-warmup", &Traits::has_penalty},
+    {"sparsity-form", &Traits::has_thresholds},
+    {"bandwidth", &Traits::has_thresholds},
+    {"l0-target", &Traits::has_thresholds, JumpReluSparsity::l0_target}};
 
 void set_unit_norm_decoder(TrainOptions& options) {
   options.adam.unit_norm_decoder = true;
@@ -43,14 +57,12 @@ void set_gated(TrainOptions& options) {
 void set_topk(TrainOptions& options, int64_t latents) {
   options.learning_rate = 2e-4 / std::sqrt(static_cast<double>(latents) / 16384);
   options.adam.epsilon = 6.25e-10;
-  options.median_bias = true;
   options.objective.auxiliary = 1.0 / 32;
   set_unit_norm_decoder(options);
 }
 
 // The published numbers are for E‖x‖² = 1; ours for E‖x‖ = √width.
 void set_jump_relu(TrainOptions& options, JumpReluSparsity form, int64_t width) {
-  const double length = std::sqrt(static_cast<double>(width));
   options.objective.jump_relu = form;
   if (form == JumpReluSparsity::tanh) {
     options.learning_rate = 2e-4;
@@ -62,9 +74,10 @@ void set_jump_relu(TrainOptions& options, JumpReluSparsity form, int64_t width) 
   }
   options.learning_rate = 7e-5;
   options.adam.beta1 = 0;
-  options.objective.sparsity = (form == JumpReluSparsity::l0 ? 6e-4 : 1.0) * length * length;
-  options.objective.bandwidth = 0.001 * length;
-  options.initialize.threshold = 0.001 * length;
+  options.objective.sparsity =
+      (form == JumpReluSparsity::l0 ? 6e-4 : 3.0) * static_cast<double>(width);
+  options.objective.bandwidth = 0.05;
+  options.initialize.threshold = 0.05;
   set_unit_norm_decoder(options);
 }
 
@@ -93,6 +106,7 @@ TrainOptions recipe(const RecipeInput& input) {
   options.autoencoder.architecture = input.architecture;
   options.autoencoder.normalization = Normalization::scale;
   options.autoencoder.latents = input.latents;
+  options.median_bias = true;
   options.batch = input.batch;
   const auto batch = static_cast<uint64_t>(std::max<int64_t>(1, input.batch));
   options.steps = (input.tokens + batch - 1) / batch;
@@ -168,6 +182,21 @@ void validate(const TrainOptions& options) {
           "at least 1 step");
 }
 
+std::span<const ConditionalOption> conditional_options() {
+  return kConditional;
+}
+
+std::string needed_for(std::string_view name, const TrainOptions& options) {
+  for (const ConditionalOption& each : kConditional) {
+    if (each.name != name) continue;
+    if (!(traits_of(options.autoencoder.architecture).*each.trait))
+      return fmt::format("--architecture {}", architecture_names(each.trait));
+    if (each.form && *each.form != options.objective.jump_relu)
+      return fmt::format("--sparsity-form {}", name_of(*each.form));
+  }
+  return "";
+}
+
 Json to_json(const TrainOptions& options) {
   const AutoencoderConfig& config = options.autoencoder;
   const ObjectiveOptions& objective = options.objective;
@@ -223,6 +252,19 @@ bool is_option(std::string_view key) {
       "adam-beta1",  "adam-beta2", "adam-epsilon",   "decoder-norm", "initial-threshold",
       "median-bias", "tanh-scale", "pre-activation", "tied",         "unit-norm-decoder"};
   return std::find(kOfRecipe.begin(), kOfRecipe.end(), key) == kOfRecipe.end();
+}
+
+double scale_of(const SiteNorms& norms) {
+  constexpr double kConstant = 1e-4;  // of the mean: what rounding leaves of rows that are equal
+  const double scale = std::sqrt(static_cast<double>(norms.width)) / norms.mean_norm;
+  const double mean = norms.center, rest = norms.deviation;
+  if (mean <= rest || rest <= kConstant * mean) return scale;
+  return scale * std::sqrt((mean * mean + rest * rest) / (2 * rest * rest));
+}
+
+double threshold_rate(const TrainOptions& options) {
+  return std::max(1.0,
+                  kThresholdReach / (options.learning_rate * static_cast<double>(options.steps)));
 }
 
 double learning_rate_at(const TrainOptions& options, uint64_t step) {

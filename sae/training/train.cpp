@@ -21,6 +21,7 @@
 #include "sae/training/metrics_log.h"
 #include "sae/training/trainer.h"
 #include "sae/training/training_page.h"
+#include "sae/training/training_warnings.h"
 
 namespace vyx::sae {
 namespace {
@@ -32,17 +33,47 @@ constexpr const char* kLogFile = "metrics.jsonl";
 constexpr uint64_t kStatisticsTokens = 65'536;  // on which the finished latents are measured, or an
                                                 // eighth of the run's if that is less
 
-// What the data say of the autoencoder: widths and scale.
+constexpr double kMeanDominates = 3;  // times the deviation
+
+// Of the sites of a source; throws Error where they are no crosscoder's.
+std::vector<SiteNorms> checked_norms(const ActivationSource& source) {
+  std::vector<SiteNorms> sites = source.norms();
+  for (const SiteNorms& site : sites) {
+    if (site.width != sites.front().width)
+      fail("{}: found width {}, {} has {}; expected sites of one width in one autoencoder",
+           site.site, site.width, sites.front().site, sites.front().width);
+    if (!std::isfinite(site.mean_norm) || !(site.mean_norm > 0))
+      fail(
+          "{}: the activations' mean norm: found {}, expected a positive number; are they all "
+          "zero?",
+          site.site, site.mean_norm);
+  }
+  return sites;
+}
+
+std::vector<double> scales_of(const std::vector<SiteNorms>& sites) {
+  std::vector<double> scales;
+  for (const SiteNorms& site : sites) scales.push_back(scale_of(site));
+  return scales;
+}
+
+// What the data say of the autoencoder: widths and scales.
 void complete(AutoencoderConfig& config, const ActivationSource& source,
-              const ActivationSource* target) {
+              const ActivationSource* target, const TrainCallbacks& callbacks) {
   config.d_in = source.width();
   config.d_out = target ? target->width() : source.width();
+  const std::vector<SiteNorms> sites = checked_norms(source),
+                               targets = target ? checked_norms(*target) : std::vector<SiteNorms>();
+  for (const auto* side : {&sites, &targets})
+    for (const SiteNorms& site : *side)
+      if (callbacks.on_note && site.center > kMeanDominates * site.deviation)
+        callbacks.on_note(fmt::format(
+            "{}: the mean is {:.1f} times as long as rows deviate from it; b_dec begins at the "
+            "median, and explained variance is of the deviation alone",
+            site.site, site.center / site.deviation));
   if (config.normalization != Normalization::scale) return;
-  const double norm = source.mean_norm();
-  if (!std::isfinite(norm) || !(norm > 0))
-    fail("the activations' mean norm: found {}, expected a positive number; are they all zero?",
-         norm);
-  config.scale = std::sqrt(static_cast<double>(config.d_in)) / norm;
+  config.scales = scales_of(sites);
+  config.target_scales = scales_of(targets);
 }
 
 // What must be the same when a run resumes.
@@ -148,9 +179,10 @@ TrainState Run::resumed(LoadedCheckpoint loaded) const {
   for (const std::string& skipped : loaded.skipped)
     note(fmt::format("{}; going on from {}", skipped, loaded.file.string()));
   require_same(record_, loaded.run, loaded.file);
-  const double scale = loaded.state.sae.config.scale;
+  const AutoencoderConfig saved = loaded.state.sae.config;
   loaded.state.sae.config = options_.autoencoder;
-  loaded.state.sae.config.scale = scale;
+  loaded.state.sae.config.scales = saved.scales;
+  loaded.state.sae.config.target_scales = saved.target_scales;
   validate(loaded.state.sae, loaded.file.string());
   return std::move(loaded.state);
 }
@@ -255,6 +287,7 @@ TrainResult Run::run(ExistingRun existing) {
   result.seconds = stopwatch.seconds();
   const auto lines = read_metrics(folder_ / kLogFile);
   if (!lines.empty()) result.metrics = lines.back();
+  if (result.finished) result.warnings = training_warnings(result.metrics, record_["options"]);
   result.checkpoint = checkpoints_ / list_checkpoints(checkpoints_)->front().file;
   return result;
 }
@@ -263,7 +296,7 @@ TrainResult Run::run(ExistingRun existing) {
 
 TrainResult train(ActivationSource& source, ActivationSource* target, TrainOptions options,
                   const fs::path& folder, ExistingRun existing, const TrainCallbacks& callbacks) {
-  complete(options.autoencoder, source, target);
+  complete(options.autoencoder, source, target, callbacks);
   validate(options);
   return Run(source, target, std::move(options), folder, callbacks).run(existing);
 }

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "core/base/json_guard.h"
 #include "sae/store/activation_source.h"
@@ -33,9 +34,11 @@ struct TrainResult {
   bool finished = false;  // false: stopped by should_stop, to be resumed
   uint64_t step = 0;      // steps done
   uint64_t tokens = 0;
-  double seconds = 0;                // of this process
-  Json metrics;                      // the last line of the log; null when there is none
-  std::filesystem::path checkpoint;  // the newest
+  double seconds = 0;                 // of this process
+  Json metrics;                       // the last line of the log; null when there is none
+  std::vector<std::string> warnings;  // what is wrong with these (training_warnings.h); of a run
+                                      // that is finished
+  std::filesystem::path checkpoint;   // the newest
 };
 
 /// Throws Error when the folder is locked, holds a run (ExistingRun::refuse), is another run's than

@@ -20,6 +20,20 @@ constexpr double kHopeless =
 constexpr uint64_t kResampleStream =
     0x5265'7361'6d70'6c65;  // keeps its randomness apart from the data's
 
+/// b_dec is the median of what is reconstructed; an encoder that does not subtract it takes the
+/// median of x away by its biases.
+void begin_at_median(Autoencoder& sae, const at::Tensor& x, const at::Tensor& target) {
+  const AutoencoderConfig& config = sae.config;
+  Parameters& w = sae.weights;
+  const at::Tensor median = geometric_median(normalized(config, x));  // [d_in]
+  w.decoder_bias.copy_(target.defined() ? geometric_median(normalized_target(config, target))
+                                        : median);
+  if (config.subtract_decoder_bias) return;
+  const at::Tensor product = at::mv(w.encoder, median);  // [latents]
+  w.encoder_bias -= product;
+  if (w.magnitude_bias.defined()) w.magnitude_bias -= product * w.magnitude_scale.exp();
+}
+
 }  // namespace
 
 uint64_t steps_counted(const TrainOptions& options) {
@@ -33,9 +47,7 @@ TrainState initial_state(const TrainOptions& options, const at::Tensor& x,
   initial.seed = options.seed;
   TrainState state;
   state.sae = initialize(config, initial);
-  if (options.median_bias)
-    state.sae.weights.decoder_bias.copy_(
-        geometric_median(normalized(config, target.defined() ? target : x)));
+  if (options.median_bias) begin_at_median(state.sae, x, target);
   state.adam = make_adam(state.sae.weights);
   state.idle = at::zeros({config.latents}, at::kLong);
   state.firings = at::zeros({config.latents}, at::kLong);
@@ -45,13 +57,14 @@ TrainState initial_state(const TrainOptions& options, const at::Tensor& x,
 Trainer::Trainer(TrainOptions options, TrainState state)
     : options_(std::move(options)), state_(std::move(state)) {
   validate(options_);
+  options_.adam.logarithm_rate = threshold_rate(options_);
 }
 
 void Trainer::step(const at::Tensor& x, const at::Tensor& target) {
   const AutoencoderConfig& config = state_.sae.config;
   const uint64_t number = state_.step;
   ObjectiveInput input{normalized(config, x), {}, {}};
-  if (target.defined()) input.target = normalized(config, target);
+  if (target.defined()) input.target = normalized_target(config, target);
   const at::Tensor dead = state_.idle >= static_cast<int64_t>(options_.dead_after);  // [latents]
   if (dead.any().item<bool>()) input.dead = dead;
   ObjectiveOptions objective = options_.objective;
@@ -101,7 +114,7 @@ void Trainer::resample(const at::Tensor& x, const at::Tensor& target) {
   if (!dead.any().item<bool>()) return;
   const AutoencoderConfig& config = state_.sae.config;
   const at::Tensor wanted =
-      target.defined() ? normalized(config, target) : at::Tensor();  // [batch, d_out]
+      target.defined() ? normalized_target(config, target) : at::Tensor();  // [batch, d_out]
   const int64_t count =
       resample_dead(state_.sae, state_.adam, normalized(config, x), wanted, dead,
                     {.seed = random_bits(options_.seed, kResampleStream, state_.step),

@@ -7,6 +7,7 @@
 
 #include "core/base/text.h"
 #include "core/report/page.h"
+#include "sae/training/training_warnings.h"
 
 namespace vyx::sae {
 namespace {
@@ -52,6 +53,8 @@ std::string training_page(const std::vector<Json>& metrics, const Json& options,
         "log.",
         with_commas(last.value("tokens", uint64_t{0})), 100 * number(last, "explained_variance"),
         number(last, "l0"), 100 * number(last, "dead_fraction")));
+    for (const std::string& warning : training_warnings(last, options))
+      page.paragraph("Warning: " + warning + ".");
   }
   const std::string tokens = "tokens";
   page.chart({"Explained variance",

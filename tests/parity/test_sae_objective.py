@@ -1,8 +1,7 @@
-"""Losses and gradients against SAELens's own, on the same weights and batch. Where SAELens means
-something else, the test says so:
+"""Losses and gradients against SAELens's own, on the same weights and batch, and AuxK against the
+formula of Gao et al. Where SAELens means something else, the test says so:
 - AuxK: SAELens scales by dead/k_aux instead of 1/Var(e), and lets latents below zero take part.
-  Compared without dead latents, where neither has a term; vyx's AuxK is held to autograd in
-  tests/sae.
+  Compared without dead latents, where neither has a term; vyx's AuxK is held to OpenAI's formula.
 - Its quadratic L0 loss is of each token's L0, vyx's of the batch's mean: not compared.
 - TopK rescales activations by decoder norms by default: turned off."""
 
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 SAELENS = Path(os.environ.get("VYX_SAELENS_PYTHON", ROOT / ".deps/saelens/bin/python"))
@@ -134,3 +134,67 @@ def test_loss_and_gradients_are_saelens_own(name, folder, run):
         theirs = np.fromfile(path, "<f4")
         assert np.linalg.norm(theirs) > 0, path.name
         assert relative(ours, theirs) < 1e-5, path.name
+
+
+def gao_loss(w, x, dead, k, auxiliary, auxiliary_k):
+    """As in OpenAI's sparse_autoencoder: normalised mean squared errors, and a loss for the latents
+    that are dead."""
+    def top(z, count):
+        values, indices = z.topk(count, dim=-1)
+        return torch.zeros_like(z).scatter(-1, indices, values.relu())
+
+    def normalized_mse(reconstruction, target):
+        mean = target.mean(dim=0, keepdim=True)
+        return ((reconstruction - target)**2).mean() / ((mean - target)**2).mean()
+
+    z = (x - w["b_dec"]) @ w["W_enc"].T + w["b_enc"]
+    reconstruction = top(z, k) @ w["W_dec"] + w["b_dec"]
+    error = (x - reconstruction).detach()
+    spare = top(z.masked_fill(~dead, -torch.inf), auxiliary_k) @ w["W_dec"]
+    term = normalized_mse(spare, error).nan_to_num(0)
+    return normalized_mse(reconstruction, x) + auxiliary * term, float(auxiliary * term.detach())
+
+
+@pytest.mark.parametrize("auxiliary", [1 / 32, 3.0])
+def test_auxk_is_openais(auxiliary, tmp_path, run):
+    """Loss and gradients are the variance of x times those of Gao et al."""
+    d, latents, rows = 24, 90, 150
+    random = np.random.default_rng(3)
+    w = {
+        "W_enc": random.normal(size=(latents, d)) * 0.4,
+        "b_enc": random.normal(size=latents) * 0.1,
+        "W_dec": random.normal(size=(latents, d)) * 0.4,
+        "b_dec": random.normal(size=d) * 0.2
+    }
+    arrays = w | {
+        "x": random.normal(size=(rows, d)) * 5 + 1,
+        "dead": (np.arange(latents) % 4 == 1).astype(float)
+    }
+    arrays = {name: array.astype("<f4") for name, array in arrays.items()}
+    for name, array in arrays.items():
+        array.tofile(tmp_path / f"{name}.f32")
+    (tmp_path / "case.json").write_text(
+        json.dumps({
+            "architecture": "topk",
+            "d": d,
+            "latents": latents,
+            "rows": rows,
+            "k": 5,
+            "auxiliary": auxiliary,
+            "auxiliary_k": 8
+        }))
+    result = run("parity-sae-objective", tmp_path)
+    assert result.returncode == 0, result.stderr.decode()
+    found = json.loads(result.stdout)
+
+    x, dead = torch.tensor(arrays["x"]).double(), torch.tensor(arrays["dead"]).bool()
+    weights = {name: torch.tensor(arrays[name]).double().requires_grad_() for name in w}
+    loss, term = gao_loss(weights, x, dead, 5, auxiliary, 8)
+    loss.backward()
+    variance = float(((x - x.mean(0))**2).sum(-1).mean())
+    assert term > 0.1 * auxiliary
+    assert found["auxiliary"] == pytest.approx(variance * term, rel=1e-5)
+    assert found["loss"] == pytest.approx(variance * float(loss.detach()), rel=1e-5)
+    for name, weight in weights.items():
+        ours = np.fromfile(tmp_path / f"grad_{name}.f32", "<f4").reshape(w[name].shape)
+        assert relative(ours, variance * weight.grad.numpy()) < 1e-5, name

@@ -41,7 +41,7 @@ Synthetic::Synthetic(const SyntheticOptions& options) : options_(options) {
   magnitudes_ = at::linspace(options.first_magnitude, options.last_magnitude, n, at::kFloat);
   magnitude_deviations_ = (options.magnitude_deviation * (1 + normal({n}))).abs();
   plant_trees();
-  mean_norm_ = rows(0).x.norm(2, {1}).mean().item<double>();
+  norms_ = sae::norms_of(rows(0).x, "synthetic");
 }
 
 void Synthetic::plant_trees() {

@@ -52,7 +52,7 @@ class Synthetic : public sae::ActivationSource {
   uint64_t rows() const override {
     return options_.batches * static_cast<uint64_t>(options_.batch);
   }
-  double mean_norm() const override { return mean_norm_; }
+  std::vector<sae::SiteNorms> norms() const override { return {norms_}; }
   Json provenance() const override { return {{"synthetic", options_.seed}}; }
 
  private:
@@ -71,7 +71,7 @@ class Synthetic : public sae::ActivationSource {
   at::Tensor magnitudes_, magnitude_deviations_;  // [features]
   at::Tensor parents_;                            // [features] int64
   std::vector<Level> levels_;                     // from the roots down
-  double mean_norm_ = 0;
+  sae::SiteNorms norms_;
 };
 
 }  // namespace vyx::test

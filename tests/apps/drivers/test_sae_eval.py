@@ -113,3 +113,23 @@ def test_bad_input_is_one_line(drivers, tiny_model, text, sae, store, tmp_path):
 
 def test_usage(drivers):
     assert "--latents-out" in drivers.run("vyx-sae-eval", "--help").stdout
+
+
+def test_what_is_wrong_with_the_figures_stands_beside_them(drivers, tiny_model, text, sae, store,
+                                                           tmp_path):
+    upside_down = write_sae(tmp_path / "upside_down", scale=-1.0)
+    result = drivers.run("vyx-sae-eval", "--sae", upside_down, "--activations", store, "--model",
+                         tiny_model, "--text", text, "--tokens", 200, "--json")
+    assert result.returncode == 0, result.stderr
+    warnings = json.loads(result.stdout)["warnings"]
+    assert any("explained variance" in warning and "below 0" in warning for warning in warnings)
+    for warning in warnings:
+        assert f"warning: {upside_down}: {warning}" in result.stderr
+    perfect = write_sae(tmp_path / "perfect")
+    assert drivers.json("vyx-sae-eval", "--sae", perfect, "--activations", store)["warnings"] == []
+
+
+def test_a_device_that_nothing_would_run_on_is_refused(drivers, sae, store):
+    line = drivers.error("vyx-sae-eval", "--sae", sae, "--activations", store, "--device", "cuda",
+                         code=2)
+    assert "--device cuda without --model" in line

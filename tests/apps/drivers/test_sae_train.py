@@ -278,6 +278,30 @@ def test_damaged_checkpoints(drivers, store, unbroken, tmp_path, damage):
         "prefixes": "5,3"
     }, 2, "--prefixes"),
     ({
+        "architecture": "relu"
+    }, 2, "--k has no effect with architecture relu; expected --architecture topk, batch-topk"),
+    ({
+        "sparsity": 1
+    }, 2, "--sparsity has no effect"),
+    ({
+        "bandwidth": 1
+    }, 2, "expected --architecture jump-relu"),
+    ({
+        "architecture": "jump-relu",
+        "k": None,
+        "l0_target": 4
+    }, 2, "--l0-target has no effect with architecture jump-relu and sparsity form l0; expected "
+     "--sparsity-form l0-target"),
+    ({
+        "text": "text.txt"
+    }, 2, "--text has no effect"),
+    ({
+        "device": "nonsense"
+    }, 2, "no such device"),
+    ({
+        "device": "meta"
+    }, 2, "--device meta with --activations"),
+    ({
         "activations": "missing"
     }, 1, "missing"),
     ({
@@ -289,6 +313,32 @@ def test_bad_input_is_one_line_and_leaves_nothing(drivers, store, tmp_path, chan
     assert expected in drivers.error("vyx-sae-train", *options(store, tmp_path / "sae", **changed),
                                      code=code)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_wrong_with_a_result_stands_beside_it(drivers, store, tmp_path):
+    given = options(store, tmp_path / "sae", "--json", architecture="relu", k=None, sparsity=1000)
+    result = drivers.run("vyx-sae-train", *given)
+    assert result.returncode == 0, result.stderr
+    warnings = json.loads(result.stdout)["warnings"]
+    assert warnings
+    for warning in warnings:
+        assert f"warning: {tmp_path / 'sae'}: {warning}" in result.stderr
+        assert f"Warning: {warning}." in (tmp_path / "sae/training.html").read_text()
+
+
+def test_a_good_result_has_no_warning(drivers, store, tmp_path):
+    result = drivers.run("vyx-sae-train", *options(store, tmp_path / "sae", "--json", k=16))
+    assert result.returncode == 0 and "warning" not in result.stderr, result.stderr
+    assert json.loads(result.stdout)["warnings"] == []
+
+
+def test_a_run_of_an_earlier_version_is_not_gone_on_from(drivers, store, unbroken, tmp_path):
+    out = tmp_path / "sae"
+    shutil.copytree(unbroken, out)
+    latest = json.loads((out / "checkpoints/LATEST").read_text())
+    (out / "checkpoints/LATEST").write_text(json.dumps(latest | {"format": 1}))
+    line = drivers.error("vyx-sae-train", *options(store, out, "--resume"))
+    assert "found checkpoints of format 1, expected 2" in line and "--overwrite" in line
 
 
 def test_resume_and_overwrite_contradict_each_other(drivers, store, tmp_path):

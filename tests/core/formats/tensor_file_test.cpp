@@ -1,6 +1,7 @@
 #include "core/formats/tensor_file.h"
 
 #include "core/formats/torch_archive.h"
+#include "core/formats/zip.h"
 #include "core/io/files.h"
 #include "tests/torch_support.h"
 
@@ -34,6 +35,22 @@ void check_same(const TensorMap& actual, const TensorMap& expected) {
 }
 
 }  // namespace
+
+TEST_CASE("[core.tensor_file] an array in Fortran order is read as the same array") {
+  const TemporaryFolder folder;
+  // What numpy.savez writes of numpy.arange(6).reshape(3, 2).T: [[0, 2, 4], [1, 3, 5]].
+  const std::string header =
+      "{'descr': '<i4', 'fortran_order': True, 'shape': (2, 3), }" + std::string(59, ' ') + "\n";
+  std::string array = std::string("\x93NUMPY\1\0", 8) + static_cast<char>(header.size()) + '\0';
+  array += header;
+  for (const char number : {0, 1, 2, 3, 4, 5}) array += {number, '\0', '\0', '\0'};
+  vyx::ZipWriter zip(folder / "x.npz");
+  zip.add("a.npy", array);
+  zip.commit();
+  const at::Tensor read = vyx::read_npz(folder / "x.npz").at("a");
+  CHECK(read.is_contiguous());
+  CHECK(at::equal(read, at::arange(6, at::kInt).reshape({3, 2}).t()));
+}
 
 TEST_CASE("[core.tensor_file] safetensors, npz and torch archives give back the tensors") {
   const TemporaryFolder folder;

@@ -147,8 +147,6 @@ TEST_CASE("[models.harvest] attention sinks are left out at all sites together, 
   CHECK(harvest.counts().sinks ==
         static_cast<uint64_t>(rows[0].size(0) - keep.sum().item<int64_t>()));
   CHECK(harvest.mean_norms()[0] == doctest::Approx(kept[0].norm(2, 1).mean().item<double>()));
-  CHECK(harvest.joint_mean_norm() ==
-        doctest::Approx(at::cat(kept, 1).norm(2, 1).mean().item<double>()));
 }
 
 TEST_CASE("[models.harvest] the calibration looks at the first rows only") {
@@ -285,8 +283,7 @@ TEST_CASE(
                 {"sinks", 0},
                 {"sinks_at", {0}},
                 {"median_norms", {1.0}},
-                {"mean_norms", {1.0}},
-                {"joint_mean_norm", 1.0}});
+                {"mean_norms", {1.0}}});
   const at::Tensor expected = 6 * x.detach()[0].index_select(0, at::tensor({0, 2}, at::kLong));
   CHECK(at::equal((*harvest.next())[0], expected));
   CHECK(masked);

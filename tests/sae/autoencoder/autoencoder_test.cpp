@@ -90,7 +90,7 @@ TEST_CASE("[sae.autoencoder] normalisation is undone by the decoder, whatever it
     sae.weights.encoder_bias.zero_();
     sae.weights.decoder_bias.zero_();
     sae.config.normalization = normalization;
-    sae.config.scale = 0.03;
+    sae.config.scales = {0.03};
     const at::Tensor x = 50 * inputs() + 3;
     CHECK(at::allclose(reconstruct(sae, x), x, 1e-4, 1e-4));
     const at::Tensor f = encode(sae, x);
@@ -105,13 +105,50 @@ TEST_CASE("[sae.autoencoder] a folded scale changes no latent and no reconstruct
   for (const Architecture architecture : all_architectures()) {
     Autoencoder sae = random_autoencoder(architecture, kWidth, kLatents);
     sae.config.normalization = Normalization::scale;
-    sae.config.scale = 0.25;
+    sae.config.scales = {0.25};
     const Autoencoder folded = fold_scale(sae);
     CHECK(folded.config.normalization == Normalization::none);
     const at::Tensor x = 4 * inputs();
     CHECK(at::allclose(encode(folded, x), encode(sae, x), 1e-4, 1e-5));
     CHECK(at::allclose(reconstruct(folded, x), reconstruct(sae, x), 1e-4, 1e-4));
   }
+}
+
+TEST_CASE("[sae.autoencoder] sites and targets have scales of their own, folded or not") {
+  Autoencoder sae = random_autoencoder(Architecture::relu, kWidth, kLatents);
+  sae.config.normalization = Normalization::scale;
+  sae.config.scales = {0.25, 2};
+  const at::Tensor x = inputs();
+  constexpr int64_t kHalf = kWidth / 2;
+  static_assert(kWidth % 2 == 0);
+  const at::Tensor factors = at::cat({at::full({kHalf}, 0.25), at::full({kHalf}, 2.0)});  // [d]
+  Autoencoder plain = sae;
+  plain.config.normalization = Normalization::none;
+  const auto check = [&](const Autoencoder& scaled, const at::Tensor& expected) {
+    validate(scaled, "scaled");
+    const Autoencoder folded = fold_scale(scaled);
+    CHECK(at::allclose(encode(scaled, x), encode(plain, x * factors), 1e-4, 1e-5));
+    CHECK(at::allclose(reconstruct(scaled, x), expected, 1e-4, 1e-4));
+    CHECK(at::allclose(encode(folded, x), encode(scaled, x), 1e-4, 1e-5));
+    CHECK(at::allclose(reconstruct(folded, x), expected, 1e-4, 1e-4));
+    CHECK(at::allclose(reconstruct(plain, x * factors) * spread(scaled.config, x), expected, 1e-4,
+                       1e-4));
+  };
+  check(sae, reconstruct(plain, x * factors) / factors);
+  CHECK(at::allclose(normalized_target(sae.config, x), x * factors));
+
+  for (Autoencoder* each : {&sae, &plain}) {
+    each->config.subtract_decoder_bias = false;
+    each->weights.skip = vyx::test::normal({kWidth, kWidth}, 3);
+  }
+  sae.config.target_scales = {10};
+  check(sae, reconstruct(plain, x * factors) / 10);
+  CHECK(at::allclose(normalized_target(sae.config, x), x * 10));
+
+  sae.config.subtract_decoder_bias = true;
+  CHECK(contains(error_of([&] { validate(sae, "scaled"); }), "scales of the target: found [10]"));
+  sae.config.scales = {1, 0};
+  CHECK(contains(error_of([&] { validate(sae, "scaled"); }), "scale: found 0"));
 }
 
 TEST_CASE(

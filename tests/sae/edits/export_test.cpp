@@ -34,7 +34,7 @@ TEST_CASE(
         Autoencoder sae = random_autoencoder(architecture, kWidth, kLatents);
         sae.topk_threshold = 0.3;
         sae.config.normalization = normalization;
-        sae.config.scale = 0.5;
+        sae.config.scales = {0.5};
         sae.config.subtract_decoder_bias = subtract;
         vyx::save_script(export_script(sae), folder / "sae.pt");
         torch::jit::Module module = vyx::load_script(folder / "sae.pt").module;

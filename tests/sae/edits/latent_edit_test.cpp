@@ -32,7 +32,7 @@ Autoencoder autoencoder(Architecture architecture,
   sae.topk_threshold = 0.3;
   sae.config.k = 12;
   sae.config.normalization = normalization;
-  sae.config.scale = 0.5;
+  sae.config.scales = {0.5};
   sae.config.subtract_decoder_bias = subtract;
   return sae;
 }

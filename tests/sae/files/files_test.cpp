@@ -1,5 +1,6 @@
 #include "sae/files/autoencoder_file.h"
 
+#include <algorithm>
 #include <functional>
 
 #include "core/formats/tensor_file.h"
@@ -117,7 +118,7 @@ TEST_CASE(
        {Normalization::scale, Normalization::token_norm, Normalization::layer_norm}) {
     Autoencoder sae = sample(Architecture::jump_relu);
     sae.config.normalization = normalization;
-    sae.config.scale = 0.5;
+    sae.config.scales = {0.5};
     check_same(round_trip(sae), sae);
     CHECK(round_trip(sae).config.normalization ==
           (normalization == Normalization::scale ? Normalization::none : normalization));
@@ -283,7 +284,7 @@ TEST_CASE("[sae.files] SAELens: what it does in addition is folded into the weig
   vyx::write_file(folder / "scaled" / "activation_scaler.json", R"({"scaling_factor": 0.5})");
   Autoencoder scaled = sample(Architecture::relu);
   scaled.config.normalization = Normalization::scale;
-  scaled.config.scale = 0.5;
+  scaled.config.scales = {0.5};
   check_same(load_autoencoder(folder / "scaled"), scaled);
 
   save_autoencoder(sample(Architecture::jump_relu), folder / "logarithm");
@@ -335,6 +336,92 @@ TEST_CASE(
                  "found NaN or infinity in W_dec"));
   CHECK(contains(with([](TensorMap& tensors) { tensors["scaling_factor"] = at::full({20}, 2.0); }),
                  "found factors that are not 1"));
+}
+
+TEST_CASE("[sae.files.hostile] in every format, a tensor that is not there is named") {
+  struct Case {
+    FileFormat format;
+    Autoencoder sae;
+    const char* file;
+    std::vector<std::string> spare = {};  // its result is the same without
+  };
+  Autoencoder layer_norm = sample(Architecture::topk),
+              matryoshka = sample(Architecture::batch_topk), skip = sample(Architecture::topk);
+  layer_norm.config.normalization = Normalization::layer_norm;
+  matryoshka.config.prefixes = {5, kLatents};
+  skip.weights.skip = vyx::test::normal({kWidth, kWidth}, 3);
+  const std::vector<std::string> counters{"stats_last_nonzero", "latents_activation_frequency",
+                                          "latents_mean_square"};
+  using enum FileFormat;
+  const Case cases[] = {
+      {saelens, sample(Architecture::gated), "sae_weights.safetensors"},
+      {saelens, sample(Architecture::batch_topk), "sae_weights.safetensors"},
+      {saelens, transcoder(Architecture::relu, true), "sae_weights.safetensors"},
+      {sparsify, skip, "sae.safetensors"},
+      {dictionary_learning, sample(Architecture::gated), "ae.pt"},
+      {dictionary_learning, sample(Architecture::jump_relu), "ae.pt"},
+      {dictionary_learning, sample(Architecture::topk), "ae.pt", {"k", "threshold"}},
+      {dictionary_learning, sample(Architecture::batch_topk), "ae.pt", {"k"}},
+      {dictionary_learning, matryoshka, "ae.pt", {"k"}},
+      {openai, layer_norm, "sae.pt", counters},
+      {gemma_scope, sample(Architecture::jump_relu), "params.npz"},
+      {gemma_scope_2, transcoder(Architecture::jump_relu, true), "params.safetensors"}};
+  for (const auto& [format, sae, name, spare] : cases) {
+    CAPTURE(name_of(format));
+    const TemporaryFolder folder;
+    const auto file = folder / name, path = format == openai ? file : folder.path();
+    save_autoencoder(sae, path, format);
+    const bool torch = file.extension() == ".pt";
+    const vyx::TorchContent whole =
+        torch ? vyx::read_torch(file)
+              : vyx::TorchContent{file.extension() == ".npz" ? vyx::read_npz(file)
+                                                             : vyx::read_safetensors(file).tensors};
+    for (const auto& [missing, tensor] : whole.tensors) {
+      CAPTURE(missing);
+      vyx::TorchContent rest = whole;
+      rest.tensors.erase(missing);
+      if (torch)
+        vyx::write_torch(file, rest);
+      else if (file.extension() == ".npz")
+        vyx::write_npz(file, rest.tensors);
+      else
+        vyx::write_safetensors(file, rest.tensors);
+      const bool is_spare = std::find(spare.begin(), spare.end(), missing) != spare.end();
+      const std::string message = error_of([&] { load_autoencoder(path); });
+      if (is_spare)
+        CHECK(message.empty());
+      else
+        CHECK(contains(message, "tensor \"" + missing + "\": found nothing"));
+    }
+  }
+}
+
+TEST_CASE("[sae.files.hostile] a BatchTopK autoencoder whose threshold is not set yet is refused") {
+  const TemporaryFolder folder;
+  save_autoencoder(sample(Architecture::batch_topk), folder / "dl",
+                   FileFormat::dictionary_learning);
+  vyx::TorchContent content = vyx::read_torch(folder / "dl" / "ae.pt");
+  content.tensors["threshold"].fill_(-1);
+  vyx::write_torch(folder / "dl" / "ae.pt", content);
+  CHECK(contains(error_of([&] { load_autoencoder(folder / "dl"); }),
+                 "tensor \"threshold\": found -1, which stands for none yet"));
+}
+
+TEST_CASE("[sae.files] Gemma Scope 2: one hook point in and out is an autoencoder's") {
+  const TemporaryFolder folder;
+  const Autoencoder sae = sample(Architecture::jump_relu);
+  save_autoencoder(sae, folder / "gemma", FileFormat::gemma_scope_2);
+  const Json config =
+      vyx::parse_json(vyx::read_text_file(folder / "gemma" / "config.json"), "config.json");
+  CHECK(config["hf_hook_point_in"] == "model.layers.3.output");
+  CHECK(config["hf_hook_point_out"] == "model.layers.3.output");
+  const Autoencoder read = load_autoencoder(folder / "gemma");
+  CHECK(read.config.sites == sae.config.sites);
+  CHECK(read.config.target_sites.empty());
+  check_same(read, sae);
+  save_autoencoder(read, folder / "saelens");
+  CHECK(contains(vyx::read_text_file(folder / "saelens" / "cfg.json"),
+                 "\"architecture\": \"jumprelu\""));
 }
 
 TEST_CASE("[sae.files.hostile] configs that are missing, damaged or speak of something else") {

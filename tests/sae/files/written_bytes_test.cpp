@@ -65,7 +65,7 @@ Autoencoder exact_transcoder(Architecture architecture, bool skip) {
 Autoencoder normalised(Architecture architecture, Normalization normalization) {
   Autoencoder sae = exact_autoencoder(architecture);
   sae.config.normalization = normalization;
-  sae.config.scale = 0.25;
+  sae.config.scales = {0.25};
   return sae;
 }
 

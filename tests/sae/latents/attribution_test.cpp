@@ -28,7 +28,7 @@ TEST_CASE(
       CAPTURE(name_of(normalization));
       Autoencoder sae = random_autoencoder(architecture, kWidth, kLatents);
       sae.config.normalization = normalization;
-      sae.config.scale = 0.7;
+      sae.config.scales = {0.7};
       at::manual_seed(5);
       const at::Tensor x = at::randn({kTokens, kWidth}), weights = at::randn({kWidth}, at::kDouble);
       const at::Tensor gradient = ((x.to(at::kDouble) * weights).cos() * weights).to(at::kFloat);

@@ -35,4 +35,10 @@ TEST_CASE("[sae.latents.model_site] an autoencoder's own site, and one line for 
                                           {"model_sha256", std::string(64, 'a')}};
   CHECK(contains(error(wrong), "was trained on model Other (sha256 aaaaaaaaaaaa…)"));
   CHECK(site_in(model, wrong, "sae", /*allow_other_model=*/true).name() == "model.layers.1:output");
+
+  const vyx::Json recipe{{"model", "Third"}, {"model_sha256", std::string(64, 'b')}};
+  CHECK(contains(error_of([&] { require_own_model(wrong, "sae", identity_of(recipe)); }),
+                 "this is Third (bbbbbbbbbbbb…)"));
+  require_own_model(wrong, "sae", identity_of(vyx::Json::object()));  // says nothing
+  require_own_model(wrong, "sae", identity_of(wrong.config.metadata["activations"]));
 }

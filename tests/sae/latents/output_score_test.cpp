@@ -33,7 +33,7 @@ TEST_CASE("[sae.latents.output_score] is that of each latent raised alone, by ha
     CAPTURE(name_of(normalization));
     Autoencoder sae = random_autoencoder(Architecture::relu, 32, 40);
     sae.config.normalization = normalization;
-    sae.config.scale = 0.5;
+    sae.config.scales = {0.5};
     const std::vector<int64_t> latents = {3, 39, 0, 17, 21};
     const at::Tensor promoted = vyx::models::logit_lens(
         model, sae.weights.decoder.index_select(0, at::tensor(latents, at::kLong)));

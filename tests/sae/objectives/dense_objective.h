@@ -132,7 +132,10 @@ inline DenseObjective dense_objective(const sae::Autoencoder& sae, const sae::Ob
     const int64_t k = options.auxiliary_k > 0 ? options.auxiliary_k : config.d_in / 2;
     const at::Tensor ids = input.dead.nonzero().view(-1), spare = z.index_select(1, ids);
     const at::Tensor f = (spare * keep_topk(spare, std::min(k, ids.size(0)))).relu();
-    const at::Tensor variance = (error - error.mean(0)).square().sum(-1).mean();
+    const auto variance_of = [](const at::Tensor& rows) {
+      return (rows - rows.mean(0)).square().sum(-1).mean();
+    };
+    const at::Tensor variance = variance_of(error) / variance_of(target);
     result.auxiliary = options.auxiliary *
                        squared_error(error, at::mm(f, w.decoder.index_select(0, ids))) / variance;
   }

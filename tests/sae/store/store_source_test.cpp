@@ -77,9 +77,15 @@ TEST_CASE(
   const auto store = numbered_store(folder);
   const StoreSource one(store, {.sites = {"b"}}), both(store, {});
   const at::Tensor numbers = at::arange(kRows, at::kDouble);
-  CHECK(one.mean_norm() == doctest::Approx(numbers.mean().item<double>()));
-  CHECK(both.mean_norm() ==
-        doctest::Approx((2 * numbers.square() + 1).sqrt().mean().item<double>()));
+  REQUIRE(one.norms().size() == 1);
+  const SiteNorms b = one.norms().front();
+  CHECK(b.site == "b");
+  CHECK(b.mean_norm == doctest::Approx(numbers.mean().item<double>()));
+  CHECK(b.center == doctest::Approx(numbers.mean().item<double>()));
+  CHECK(b.deviation == doctest::Approx(numbers.std(/*unbiased=*/false).item<double>()));
+  REQUIRE(both.norms().size() == 2);
+  CHECK(both.norms()[0].width + both.norms()[1].width == both.width());
+  CHECK(both.norms()[1].mean_norm == b.mean_norm);
   CHECK(one.provenance()["sites"] == Json{"b"});
   CHECK(one.provenance()["store_sha256"] == store->digest());
   CHECK(one.provenance()["model"] == "none");

@@ -90,14 +90,20 @@ TEST_CASE(
   CHECK(at::allclose(weights.decoder, stepped / stepped.norm(2, {-1}, true), 1e-4, 1e-5));
 }
 
-TEST_CASE("[sae.adam] a threshold stays positive") {
+TEST_CASE("[sae.adam] thresholds are trained as their logarithms, at a rate of their own") {
   Parameters weights = random_autoencoder(Architecture::jump_relu, kWidth, kLatents).weights;
   Adam adam = make_adam(weights);
-  for (int step = 0; step < 3; ++step) {
-    Parameters gradients = random_gradients(weights, 5, 0);
-    gradients.threshold.fill_(1);
-    update(adam, weights, gradients, 1.0, {});
+  at::Tensor logarithm = weights.threshold.to(at::kDouble).log(), first = at::zeros_like(logarithm),
+             second = at::zeros_like(logarithm);
+  for (int step = 1; step <= 5; ++step) {
+    Parameters gradients = random_gradients(weights, 5 + step, 0);
+    const at::Tensor gradient = gradients.threshold.to(at::kDouble) * logarithm.exp();  // of log θ
+    first = 0.9 * first + 0.1 * gradient;
+    second = 0.999 * second + 0.001 * gradient.square();
+    logarithm = logarithm - 0.1 * 3 * first / (1 - std::pow(0.9, step)) /
+                                ((second / (1 - std::pow(0.999, step))).sqrt() + 1e-8);
+    update(adam, weights, gradients, 0.1, {.clip_norm = 0, .logarithm_rate = 3});
+    CHECK(at::allclose(weights.threshold.to(at::kDouble), logarithm.exp(), 1e-4, 1e-6));
   }
   CHECK((weights.threshold > 0).all().item<bool>());
-  CHECK((weights.threshold < 1e-3).all().item<bool>());
 }

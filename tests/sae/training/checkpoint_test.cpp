@@ -30,7 +30,8 @@ TrainState state_at(uint64_t step) {
   };
   TrainState state;
   state.sae.weights = parameters();
-  state.sae.config.scale = 0.1 + static_cast<double>(step) / 7;
+  state.sae.config.scales = {0.1 + static_cast<double>(step) / 7, 3};
+  state.sae.config.target_scales = {1.0 / 7};
   state.sae.topk_threshold = 1.0 / 3;
   state.adam = {parameters(), parameters(), static_cast<int64_t>(step)};
   state.step = step;
@@ -57,7 +58,8 @@ void require_equal(const TrainState& a, const TrainState& b) {
   CHECK(a.step == b.step);
   CHECK(a.idle.equal(b.idle));
   CHECK(a.firings.equal(b.firings));
-  CHECK(a.sae.config.scale == b.sae.config.scale);
+  CHECK(a.sae.config.scales == b.sae.config.scales);
+  CHECK(a.sae.config.target_scales == b.sae.config.target_scales);
   CHECK(a.sae.topk_threshold == b.sae.topk_threshold);
   CHECK(a.sums.steps == b.sums.steps);
   CHECK(a.sums.loss == b.sums.loss);

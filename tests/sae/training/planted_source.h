@@ -29,7 +29,7 @@ class PlantedSource final : public ActivationSource {
     const at::Tensor directions =
         at::randn({options.features, options.width}, generator(1));  // [features, width]
     directions_ = directions / directions.norm(2, {1}, true);
-    mean_norm_ = make(2).norm(2, {1}).mean().item<double>();
+    norms_ = norms_of(make(2), "planted");
   }
 
   at::Tensor batch(uint64_t step) override {
@@ -40,7 +40,8 @@ class PlantedSource final : public ActivationSource {
   }
   int64_t width() const override { return options_.width; }
   uint64_t rows() const override { return 1000; }
-  double mean_norm() const override { return mean_norm_; }
+  double mean_norm() const { return norms_.mean_norm; }
+  std::vector<SiteNorms> norms() const override { return {norms_}; }
   Json provenance() const override { return {{"model", "planted"}, {"seed", options_.seed}}; }
 
   const at::Tensor& directions() const { return directions_; }  // [features, width], of norm 1
@@ -60,7 +61,7 @@ class PlantedSource final : public ActivationSource {
 
   Options options_;
   at::Tensor directions_;
-  double mean_norm_ = 0;
+  SiteNorms norms_;
   int asked_ = 0;
 };
 

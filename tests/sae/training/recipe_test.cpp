@@ -51,8 +51,8 @@ TEST_CASE("[sae.recipe] the published numbers of each architecture") {
   const TrainOptions jump = recipe_of(Architecture::jump_relu);
   CHECK(jump.learning_rate == 7e-5);
   CHECK(jump.objective.sparsity == doctest::Approx(6e-4 * 400));  // for E‖x‖² = 1, times the width
-  CHECK(jump.objective.bandwidth == doctest::Approx(0.001 * 20));  // times its root
-  CHECK(jump.initialize.threshold == doctest::Approx(0.001 * 20));
+  CHECK(jump.objective.bandwidth == 0.05);
+  CHECK(jump.initialize.threshold == 0.05);
   CHECK(jump.sparsity_warmup_steps == 10'000);
   const TrainOptions anthropic = recipe_of(Architecture::jump_relu, JumpReluSparsity::tanh);
   CHECK(anthropic.objective.bandwidth == 2);
@@ -68,6 +68,50 @@ TEST_CASE("[sae.recipe] every recipe is valid, for short runs too, and scales it
       CHECK_NOTHROW(validate(options));
       CHECK(options.autoencoder.normalization == Normalization::scale);
       CHECK(options.warmup_steps <= options.steps / 20);
+      CHECK(options.median_bias);
+    }
+}
+
+TEST_CASE(
+    "[sae.recipe] the scale is √d / E‖x‖, and of a mean beyond the deviation what is left counts") {
+  const auto scale = [](double center, double deviation) {
+    return scale_of({.width = 16,
+                     .mean_norm = std::hypot(center, deviation),
+                     .center = center,
+                     .deviation = deviation});
+  };
+  CHECK(scale(0, 2) == doctest::Approx(4 / 2.0));
+  CHECK(scale(2, 2) == doctest::Approx(4 / std::sqrt(8)));
+  CHECK(scale(200, 2) == doctest::Approx(4 / std::sqrt(8)));  // as if the mean were 2
+  CHECK(scale(3, 0) == doctest::Approx(4 / 3.0));             // rows that are all the same
+}
+
+TEST_CASE("[sae.recipe] θ may go as far in a short run as in a published one") {
+  TrainOptions options = recipe_of(Architecture::jump_relu);
+  CHECK(threshold_rate(options) == 1);  // 1,000,000 steps of 7e-5
+  options.steps = 1000;
+  CHECK(threshold_rate(options) * options.learning_rate * 1000 == doctest::Approx(8));
+}
+
+TEST_CASE("[sae.recipe] an option that a run would not read says what it needs") {
+  const auto needed = [](const char* name, Architecture architecture,
+                         JumpReluSparsity form = JumpReluSparsity::l0) {
+    return needed_for(name, recipe_of(architecture, form));
+  };
+  CHECK(needed("k", Architecture::relu) == "--architecture topk, batch-topk");
+  CHECK(needed("sparsity", Architecture::topk) == "--architecture relu, gated, jump-relu");
+  CHECK(needed("l0-target", Architecture::relu) == "--architecture jump-relu");
+  CHECK(needed("l0-target", Architecture::jump_relu) == "--sparsity-form l0-target");
+  CHECK(needed("l0-target", Architecture::jump_relu, JumpReluSparsity::l0_target).empty());
+  CHECK(needed("lr", Architecture::relu).empty());
+  // What a run reads is in its record, and nothing else.
+  for (const auto architecture : vyx::test::all_architectures())
+    for (const auto form : {JumpReluSparsity::l0, JumpReluSparsity::l0_target}) {
+      const TrainOptions options = recipe_of(architecture, form);
+      for (const ConditionalOption& option : conditional_options()) {
+        INFO(name_of(architecture), " ", option.name);
+        CHECK(to_json(options).contains(option.name) == needed_for(option.name, options).empty());
+      }
     }
 }
 

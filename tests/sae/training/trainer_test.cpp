@@ -19,7 +19,7 @@ TrainOptions options_of(Architecture architecture, PlantedSource& source, uint64
                                  .tokens = steps * 64,
                                  .batch = 64});
   options.autoencoder.d_in = options.autoencoder.d_out = 16;
-  options.autoencoder.scale = 4 / source.mean_norm();
+  options.autoencoder.scales = {4 / source.mean_norm()};
   options.autoencoder.k = 4;
   options.learning_rate = 3e-3;
   options.dead_after = 640;
@@ -116,7 +116,7 @@ TEST_CASE("[sae.trainer] dead latents begin anew along tokens of the batch, with
   const TrainState& after = trainer.state();
   CHECK(after.idle[3].item<int64_t>() == 0);
   CHECK(after.sae.weights.encoder_bias[3].item<float>() == 0);
-  const at::Tensor tokens = unit_rows(source.batch(11) * options.autoencoder.scale -
+  const at::Tensor tokens = unit_rows(source.batch(11) * options.autoencoder.scales[0] -
                                       after.sae.weights.decoder_bias);  // [batch, d]
   const at::Tensor row =
       after.sae.weights.decoder[3];  // [d], of the norm that relu's recipe begins with
