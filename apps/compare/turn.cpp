@@ -55,8 +55,7 @@ sae::Autoencoder turned(const sae::Autoencoder& sae, const Spread& spread,
                         const at::Tensor& rotation) {
   const at::Tensor there = spread.root.mm(rotation).mm(spread.inverse_root);     // A [d, d]
   const at::Tensor back = spread.root.mm(rotation.t()).mm(spread.inverse_root);  // A⁻¹ [d, d]
-  const bool scaled = sae.config.normalization == sae::Normalization::scale;
-  const at::Tensor center = spread.center * (scaled ? sae.config.scale : 1.0);  // x̄′ [d]
+  const at::Tensor center = normalized(sae.config, spread.center);               // x̄′ [d]
   const auto like = [](const at::Tensor& value, const at::Tensor& was) {
     return value.to(was.scalar_type()).contiguous();
   };

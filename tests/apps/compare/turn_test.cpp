@@ -85,7 +85,7 @@ TEST_CASE("[compare.turn] a turned dictionary is the same one at turned activati
         sae::Autoencoder sae = random_sae(architecture, 6, 12);
         sae.config.subtract_decoder_bias = subtract;
         if (scale != 1) sae.config.normalization = sae::Normalization::scale;
-        sae.config.scale = scale;
+        sae.config.scales = {scale};
         REQUIRE(can_turn(sae));
         const sae::Autoencoder other = turned(sae, spread, q);
         const at::Tensor z = turn(x, a, 1), f = encode(other, x);
