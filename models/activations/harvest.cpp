@@ -218,9 +218,8 @@ void Harvest::rewind() {
 }
 
 Json Harvest::cursor() const {
-  return {{"input", input_->cursor()},    {"tokens", counts_.tokens},
-          {"special", counts_.special},   {"sinks", counts_.sinks},
-          {"sinks_at", counts_.sinks_at}, {"median_norms", medians_},
+  return {{"input", input_->cursor()}, {"tokens", counts_.tokens},     {"special", counts_.special},
+          {"sinks", counts_.sinks},    {"sinks_at", counts_.sinks_at}, {"median_norms", medians_},
           {"mean_norms", means_}};
 }
 
