@@ -78,19 +78,39 @@ const DriverOption& DriverInfo::option(std::string_view wanted, std::string_view
   fail("{}: {} has no option {}{}", place, name, quote(wanted), did_you_mean(wanted, names));
 }
 
+std::string DriverInfo::no_effect(std::string_view wanted, const OrderedJson& given) const {
+  const auto is_given = [&](const std::string& key) {
+    return given.contains(key) && given[key] != false;
+  };
+  const auto value = [&](const std::string& key) -> std::optional<std::string> {
+    if (is_given(key)) return as_text(given[key]);
+    for (const DriverOption& known : options)
+      if (known.name == key) return known.standard;
+    return std::nullopt;
+  };
+  for (const DriverOption& known : options)
+    if (known.name == wanted) return vyx::no_effect(wanted, known.conditions, {is_given, value});
+  return "";
+}
+
 DriverInfo parse_driver_info(std::string_view text, std::string_view source) {
   const Json json = parse_json(text, source);
   DriverInfo info{
       .name = json_string(json, "name", source), .path = {}, .sha256 = {}, .options = {}};
   if (!json.contains("options") || !json["options"].is_array())
     fail("{}: found no list of options", source);
-  for (const Json& option : json["options"])
-    info.options.push_back(
-        {.name = json_string(option, "name", source),
-         .value = option.contains("value") ? json_string(option, "value", source) : "",
-         .type = type_from_name(json_string(option, "type", source), source),
-         .many = json_bool(option, "many", source),
-         .required = json_bool(option, "required", source)});
+  for (const Json& option : json["options"]) {
+    DriverOption& known = info.options.emplace_back(
+        DriverOption{.name = json_string(option, "name", source),
+                     .value = option.contains("value") ? json_string(option, "value", source) : "",
+                     .type = type_from_name(json_string(option, "type", source), source),
+                     .many = json_bool(option, "many", source),
+                     .required = json_bool(option, "required", source)});
+    if (option.contains("default")) known.standard = json_string(option, "default", source);
+    if (option.contains("effect"))
+      for (const Json& condition : option["effect"])
+        known.conditions.push_back(option_condition_from_json(condition, source));
+  }
   return info;
 }
 
@@ -114,6 +134,9 @@ std::vector<std::string> command_line(const DriverInfo& driver, const OrderedJso
   for (const DriverOption& option : driver.options)
     if (option.required && !options.contains(option.name))
       fail("{}: {} needs the option {}", place, driver.name, option.name);
+  for (const auto& [name, value] : options.items())
+    if (const std::string line = driver.no_effect(name, options); !line.empty() && value != false)
+      fail("{}: {}: {}", place, driver.name, line);
   return arguments;
 }
 

@@ -86,8 +86,11 @@ class Planner {
       if (option.is_path()) check_own_path(value, resolved.value, name, place);
       options[name] = std::move(resolved);
     }
+    OrderedJson given = OrderedJson::object();
+    for (const auto& [name, resolved] : options) given[name] = resolved.value;
     for (const auto& [name, value] : common_options(context.experiment))
-      if (!options.contains(name)) options[name] = {value, value};
+      if (!options.contains(name) && driver.no_effect(name, given).empty())
+        options[name] = {value, value};
 
     OrderedJson values = OrderedJson::object(), identities = OrderedJson::object();
     for (const auto& [name, resolved] : options) {

@@ -15,6 +15,7 @@
 #include "models/activations/row_activations.h"
 #include "models/generation/generate.h"
 #include "models/language_model/encode.h"
+#include "steering/directions/contrast_reading.h"
 
 namespace vyx::compare {
 namespace {
@@ -100,12 +101,11 @@ void LanguageSubject::read_contrast(const LanguageOptions& options) {
   Json& json = provenance_["contrast"] = {{"source", set.source},
                                           {"sha256", set.sha256},
                                           {"left_out_as_duplicates", splits.duplicates.size()}};
+  size_t sinks = 0;  // pairs
   for (const auto& [split, name] : {std::pair{Split::extraction, "extraction"},
                                     {Split::selection, "selection"},
                                     {Split::test, "test"}}) {
     const std::vector<size_t>& items = splits.of(split);
-    for (const size_t i : items)
-      contrast_groups_[static_cast<size_t>(split)].push_back(set.groups[i]);
     json[name] = {{"pairs", items.size()}, {"sha256", digest_of(set.pairs, items)}};
     std::vector<std::vector<models::TokenId>> prompts;
     for (const size_t i : items) prompts.push_back(model_.encode_prompt(set.pairs[i].positive));
@@ -114,8 +114,22 @@ void LanguageSubject::read_contrast(const LanguageOptions& options) {
         models::last_token_activations(model_, prompts, std::span(&inputs_.site, 1))[0]
             .cpu();  // [2 · pairs, d]
     const auto pairs = static_cast<int64_t>(items.size());
-    contrast_[static_cast<size_t>(split)] = {x.slice(0, 0, pairs), x.slice(0, pairs)};
+    steering::ContrastActivations all{x.slice(0, 0, pairs), x.slice(0, pairs)};
+    const at::Tensor keep = steering::without_sinks(std::span(&all, 1)).contiguous();  // [pairs]
+    for (size_t i = 0; i < items.size(); ++i)
+      if (keep.const_data_ptr<bool>()[i])
+        contrast_groups_[static_cast<size_t>(split)].push_back(set.groups[items[i]]);
+    sinks += items.size() - contrast_groups_[static_cast<size_t>(split)].size();
+    if (contrast_groups_[static_cast<size_t>(split)].empty())
+      fail("{}: the {} split has attention sinks on a side of each of its {} pairs, expected text",
+           set.source, name, items.size());
+    contrast_[static_cast<size_t>(split)] = steering::rows_of(all, keep);
   }
+  json["left_out_as_sinks"] = sinks;
+  if (sinks > 0)
+    notes_.push_back(fmt::format(
+        "{}: {} pairs were left out, since the token that is read is an attention sink on a side.",
+        set.source, sinks));
 }
 
 void LanguageSubject::read_heldout(const LanguageOptions& options) {

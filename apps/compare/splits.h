@@ -10,9 +10,13 @@
 #include <vector>
 
 #include "steering/directions/contrast_set.h"
+#include "steering/directions/near_duplicates.h"
+#include "steering/directions/pair_groups.h"
 #include "steering/effects/choices.h"
 
 namespace vyx::compare {
+
+using steering::differing, steering::group_texts;
 
 enum class Split { extraction, selection, test };
 
@@ -31,19 +35,6 @@ struct Splits {
 /// `source` when there are too few groups for the splits that have a share.
 Splits split_by_group(std::span<const size_t> groups, std::span<const std::string> group_texts,
                       const SplitShares& shares, uint64_t seed, std::string_view source);
-
-/// A text for each group of a set, by which groups can be compared: its first positive text,
-/// without the beginning that all groups share.
-std::vector<std::string> group_texts(const steering::ContrastSet& set);
-
-/// Whether two texts have at least 4 of 5 of their words in common, whatever the order, case and
-/// punctuation.
-bool nearly_equal(std::string_view a, std::string_view b);
-
-/// Places of the texts, rising, that are not nearly equal to an earlier one of them or to one of
-/// `known`.
-std::vector<size_t> differing(std::span<const std::string> texts,
-                              std::span<const std::string> known = {});
 
 /// Continuations of one prompt are a group: the group of each item, and the text of each group.
 struct PromptGroups {

@@ -172,6 +172,11 @@ int main(int argc, char** argv) {
   option("synthetic", options.synthetic, "compare on a model whose features are known instead");
   option("out,o", options.out, "FOLDER", "for the report", apps::kRequired);
   option.writes("out");
+  for (const char* name :
+       {"model", "contrast", "template", "heldout", "sae", "neutral", "other", "ood", "choices",
+        "site", "instruction", "neutral-tokens", "sample-tokens"})
+    option.row(name).not_with("synthetic");
+  driver.common("device").not_with("synthetic");
   list_keys(driver);
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {

@@ -80,10 +80,6 @@ Json export_model(const Options& options, const apps::CommonOptions& common) {
 
 /// An autoencoder as TorchScript, or in another format's files.
 Json export_autoencoder(const Options& options, const apps::CommonOptions& common) {
-  if (!options.vectors.vectors.empty() || !options.latents.latents.empty() ||
-      options.latents.without_error || !options.latents.when.empty())
-    throw UsageError(
-        "--vector, --latent, --when and --without-error go with --model, not with --sae alone");
   const bool script = options.format == "torchscript";
   const auto format =
       script ? sae::FileFormat::saelens : sae::file_format_from_name(options.format);
@@ -136,12 +132,18 @@ int main(int argc, char** argv) {
   option("out,o", options.out, "PATH", "the archive or folder to write", apps::kRequired);
   option("format", options.format, "NAME",
          "of the autoencoder: torchscript, saelens, sparsify, dictionary-learning, openai, "
-         "gemma-scope or gemma-scope-2");
+         "gemma-scope or gemma-scope-2")
+      .not_with("model");
   option("coefficient,c", options.coefficient, "C",
-         "multiplies all vectors and what latents add, until set_coefficient is called");
+         "multiplies all vectors and what latents add, until set_coefficient is called")
+      .needs("model");
   options.vectors.add_to(driver, /*with_positions=*/false);
   options.latents.add_to(driver, /*with_sae=*/false);
   option.writes("out");
+  for (const char* name : {"vector", "latent", "without-error", "allow-other-model", "site"})
+    option.row(name).needs("model");
+  driver.common("seed").never("nothing here is random");
+  driver.common("device").never("what is written is made on the CPU");
   driver.result({{"model", "the archive"},
                  {"sites", "where it is edited"},
                  {"latents", "as given"},

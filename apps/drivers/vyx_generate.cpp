@@ -1,13 +1,10 @@
 #include <array>
 #include <cstdio>
-#include <optional>
 
 #include "apps/options/driver.h"
-#include "apps/options/latent_options.h"
-#include "apps/options/vector_options.h"
+#include "apps/options/interventions.h"
 #include "core/base/error.h"
 #include "core/base/utf8.h"
-#include "core/edits/attached_edit.h"
 #include "models/generation/generate.h"
 
 int main(int argc, char** argv) {
@@ -39,15 +36,19 @@ int main(int argc, char** argv) {
   latent_options.add_to(driver);
   option("max-tokens,n", options.max_tokens, "N", "tokens to generate, at most");
   option("temperature", sampling.temperature, "T", "0: the most probable token each time");
-  option("top-k", sampling.top_k, "K", "keep the K most probable tokens; 0: all");
-  option("top-p", sampling.top_p, "P", "keep the fewest tokens that have probability P together");
-  option("min-p", sampling.min_p, "P", "keep tokens with this share of the best one's probability");
+  option("top-k", sampling.top_k, "K", "keep the K most probable tokens; 0: all")
+      .unless("temperature", "0");
+  option("top-p", sampling.top_p, "P", "keep the fewest tokens that have probability P together")
+      .unless("temperature", "0");
+  option("min-p", sampling.min_p, "P", "keep tokens with this share of the best one's probability")
+      .unless("temperature", "0");
   option("repetition-penalty", sampling.repetition_penalty, "R",
          "of tokens that were there before; 1: none");
   option(
       "stop", options.stop, "TEXT",
       "end before this text, or at this control token (<|im_end|>); may be given more than once");
   option("ignore-end", options.ignore_end, "go on after the model's end token");
+  driver.common("seed").unless("temperature", "0");
   driver.result({{"prompt", ""},
                  {"text", "what was generated"},
                  {"tokens", "its token ids"},
@@ -62,9 +63,7 @@ int main(int argc, char** argv) {
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
     sampling.seed = common.seed;
     models::validate(options);
-    const auto steer_options = vector_options.steer_options();
-    if (vector_options.vectors.empty() && !vector_options.sites.empty())
-      throw UsageError("--sites chooses among a vector's sites, and there is no --vector");
+    (void)vector_options.steer_options();  // before the work
     latent_options.check();
     if (special_in_text && !chat)
       throw UsageError(
@@ -78,16 +77,8 @@ int main(int argc, char** argv) {
     if (const int64_t lost = model.tokenizer().bytes_without_token(prompt); lost > 0)
       common.warn(fmt::format(
           "{} bytes of the prompt have no token in the model's vocabulary and are left out", lost));
-    std::optional<steering::Steering> steering;
-    if (const auto vectors = vector_options.read(model, common); !vectors.empty())
-      steering.emplace(steering::steer(model, vectors, steer_options));
-    std::optional<AttachedEdit> latents;
-    if (!latent_options.sae.empty()) {
-      const apps::LatentIntervention intervention =
-          latent_options.read(model, vector_options.allow_other_model);
-      latents.emplace(attach(model.module(), intervention.site, intervention.edit(),
-                             {.positions = steer_options.positions}));
-    }
+    const apps::AttachedInterventions attached =
+        apps::read_interventions(vector_options, latent_options, model, common).attach(model);
     if (!common.json)
       options.on_text = [](std::string_view text) {
         fmt::print("{}", text);
@@ -97,8 +88,7 @@ int main(int argc, char** argv) {
     const std::array tokens{chat ? model.encode_chat({&message, 1}, special_in_text)
                                  : model.encode_prompt(prompt)};
     const auto [rows, statistics] = models::generate(model, tokens, options);
-    if (steering && statistics.generated_tokens > 1) steering->require_fired();
-    if (latents && statistics.generated_tokens > 1) latents->require_fired();
+    if (statistics.generated_tokens > 1) attached.require_fired();
 
     if (!common.json) fmt::print("\n");
     if (!common.json && !common.quiet)

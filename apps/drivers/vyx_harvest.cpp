@@ -177,30 +177,38 @@ int main(int argc, char** argv) {
          "dimension (apps/data/README.md)");
   option("mask", mask, "NAME",
          "of --inputs: the one [n, seq] that is 0 at padding, whose rows are left out; none: no "
-         "such. Without it attention_mask is taken, if it has padding");
+         "such. Without it attention_mask is taken, if it has padding")
+      .needs("inputs");
   option("sites,s", patterns, "PATTERN…", "where: model.layers.14, '*.mlp:output'",
          apps::kRequired);
   option("tokens,n", tokens, "N", "how many to keep, one row per token", apps::kRequired);
   option("out,o", out, "FOLDER", "the activation store to write", apps::kRequired);
   option("dtype", dtype, "TYPE", "of the rows: float32, bfloat16 or float16");
-  option("context", input_options.context, "N", "tokens of text that see each other");
+  option("context", input_options.context, "N", "tokens of text that see each other").needs("text");
   option("batch-tokens", input_options.batch_tokens, "N",
          "tokens per forward (of --inputs: how many of the stacked)");
-  option("keep-special", options.keep_special, "keep the rows of special tokens");
+  option("keep-special", options.keep_special, "keep the rows of special tokens").needs("text");
   option("special-in-text", input_options.special_in_text,
-         "the text \"<|im_end|>\" is that token, not its characters");
+         "the text \"<|im_end|>\" is that token, not its characters")
+      .needs("text");
   option("sink-threshold", sink_threshold, "X",
          fmt::format("leave out attention sinks: rows of more than X times the median norm at any "
                      "of the sites; 0: none (default: {} with --text, 0 with --inputs)",
                      models::kSinkThreshold));
   option("calibration-tokens", options.calibration_rows, "N",
          "the first ones, which the median norm is taken of");
-  option("text-format", format, "NAME", "of the text: plain, jsonl, or auto: by name");
-  option("text-key", text_options.json_key, "KEY", "of JSON Lines: the member that is the text");
+  option("text-format", format, "NAME", "of the text: plain, jsonl, or auto: by name")
+      .needs("text");
+  option("text-key", text_options.json_key, "KEY", "of JSON Lines: the member that is the text")
+      .needs("text")
+      .unless("text-format", "plain");
   option("separator", text_options.separator, "LINE",
-         "of plain text: a line that ends a document (% in fortunes)");
+         "of plain text: a line that ends a document (% in fortunes)")
+      .needs("text")
+      .unless("text-format", "jsonl");
   option("shard-megabytes", shard_megabytes, "N", "of a shard; a killed harvest loses one at most");
   option.writes("out");
+  driver.common("seed").needs("inputs");
   driver.result(
       {{"store", "the folder"},
        {"rows", "that are in it"},
@@ -221,7 +229,6 @@ int main(int argc, char** argv) {
     if (shard_megabytes == 0 || shard_megabytes > 1u << 20)
       throw UsageError(fmt::format("--shard-megabytes {}: expected 1 to 1048576", shard_megabytes));
     if (text.empty() == inputs.empty()) throw UsageError("expected either --text or --inputs");
-    if (!mask.empty() && inputs.empty()) throw UsageError("--mask: expected --inputs with it");
     text_options.format = format_from_name(format);
     options.sink_threshold = sink_threshold.value_or(inputs.empty() ? models::kSinkThreshold : 0);
     std::optional<models::LanguageModel> model;  // outlives its input

@@ -106,6 +106,7 @@ int main(int argc, char** argv) {
   option.writes("gguf");
   option("allow-other-model", options.allow_other_model,
          "take an autoencoder that was trained on another model");
+  driver.common("seed").never("nothing here is random");
   driver.result({{"site", ""},
                  {"latents", "as given"},
                  {"tokens", "that v was measured at"},

@@ -30,6 +30,8 @@ int main(int argc, char** argv) {
   option("source", source, "FILE", "the GGUF file", apps::kRequired);
   option("out,o", out, "FILE", "the archive to write", apps::kRequired);
   option("dtype", dtype, "TYPE", "of the weights: float32, bfloat16 or float16");
+  driver.common("seed").never("nothing here is random");
+  driver.common("device").never("a file is copied on the CPU");
   driver.positional("source");
   option.writes("out");
   driver.result({{"model", "the archive"},

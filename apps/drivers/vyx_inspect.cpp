@@ -83,6 +83,8 @@ int main(int argc, char** argv) {
   driver.options()("file", path, "PATH", "the file or folder", apps::kRequired);
   driver.options()("run", run,
                    "load a model.pt and run it on two tokens, for the shapes at its sites");
+  driver.common("seed").never("nothing here is random");
+  driver.common("device").never("a file is read on the CPU");
   driver.positional("file");
   list_keys(driver);
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <optional>
 
 #include "apps/latents/latent_report.h"
 #include "apps/latents/latent_study.h"
@@ -44,11 +45,12 @@ int main(int argc, char** argv) {
   Files files;
   apps::ContrastOptions contrast;
   apps::LatentStudyOptions options;
-  std::string positions = "all", by{apps::name_of(options.by)};
+  std::string positions = "all";
+  std::optional<std::string> by;
 
   apps::Driver driver(
       "vyx-latents",
-      "--model model.pt --sae sae/ (--contrast pairs.jsonl | --template concept.json) "
+      "--model model.pt --sae sae/ (--contrast pairs.jsonl | --template concept.json | --show I) "
       "[--heldout FILE --neutral FILE]",
       "Finds the latents of a sparse autoencoder that have to do with a concept: those that read "
       "it (they fire where it is: AUROC, difference of means), those that write it (turning them "
@@ -58,7 +60,8 @@ int main(int argc, char** argv) {
       "  vyx-latents --model smollm2.pt --sae sae --contrast pairs.jsonl\n"
       "  vyx-latents --model smollm2.pt --sae sae --template apps/data/happy.json \\\n"
       "              --heldout apps/data/happy_heldout.jsonl --neutral apps/data/neutral.txt \\\n"
-      "              --vector happy.gguf --text heldout.jsonl --by shift");
+      "              --vector happy.gguf --text heldout.jsonl --by shift\n"
+      "  vyx-latents --model smollm2.pt --sae sae --show 2938 77 --text heldout.jsonl");
   auto& option = driver.options();
   option("model,m", files.model, "FILE", "the archive of vyx-import", apps::kRequired);
   option("sae", files.sae, "PATH", "the autoencoder, in any format that vyx reads",
@@ -70,60 +73,73 @@ int main(int argc, char** argv) {
          "predicted and shift are about");
   option("neutral", files.neutral, "FILE",
          "plain text without the concept (apps/data/README.md), for the side effect that goes with "
-         "shift");
+         "shift")
+      .needs("heldout");
   option("vector,v", files.vector, "FILE", "a control vector, for cosines");
   option("text,t", files.text, "FILE…",
          std::string("where contexts are looked for: ") + apps::kTextHelp +
-             "; the contrast set's prompts if not given");
-  option("tokens,n", files.tokens, "N", "of the text, at most");
+             "; the contrast set's prompts if not given")
+      .unless("contexts", "0");
+  option("tokens,n", files.tokens, "N", "of the text, at most").needs("text");
   option("positions", positions, "WHICH",
          "what stands for a prompt: all, the mean of its tokens' latents; or last, those of its "
-         "last token");
+         "last token")
+      .needs("contrast", "template");
   option("by", by, "SCORE",
-         "the order: auroc, difference, attribution, cosine, predicted, output or shift");
-  option("top", options.top, "N", "latents to show");
-  option("show", options.latents, "I…", "show these too, whatever their place");
+         "the order: auroc (if not given), difference, attribution, cosine (its two ends: along "
+         "the vector and against it), predicted, output or shift");
+  option("top", options.top, "N", "latents to show, of each end")
+      .needs("contrast", "template", "by");
+  option("show", options.latents, "I…",
+         "show these too, whatever their place; without a contrast set, these alone");
   option("candidates", options.candidates, "N",
          "output score and shift are measured for the first N of each ranking, and for those "
          "shown");
   option("dose", options.dose, "X",
          "of shift: how long the vector is that is added at every token, in median norms of the "
-         "activations");
+         "activations")
+      .needs("heldout");
   option("prompt,p", options.prompt, "TEXT", "without the concept, for the output score");
   option("contexts", options.contexts, "N", "of each latent that is shown");
-  option("window", options.window, "N", "tokens shown before the one of a context");
+  option("window", options.window, "N", "tokens shown before the one of a context")
+      .unless("contexts", "0");
   option("allow-other-model", files.allow_other_model,
          "take an autoencoder or a vector that was made with another model");
+  driver.common("seed").never("nothing here is random");
   driver.result(
       {{"sae", "as given"},
        {"site", "where it belongs"},
        {"dose", "of shift"},
        {"positions", "as given"},
-       {"by", "as given"},
+       {"by", "the order; null: none"},
        {"prompts", "of the contrast set"},
        {"left_out", "of the statistics", "special, sinks"},
        {"median_norm", "of the activations"},
-       {"reads_by", "the score that orders readers"},
+       {"reads_by", "the score that orders readers; null: without a contrast set"},
        {"writes_by", "the score that orders writers"},
-       {"best_reader", "a latent"},
+       {"best_reader", "a latent, or null"},
        {"best_writer", "a latent"},
        {"best_of_both", "the latent whose worse place is the best; -1: none"},
        {"common_best", "how many of the best readers are among the best writers"},
        {"measured", "the latents with a measured shift or output score"},
        {"latents", "one per latent that is shown, with the scores that there are",
-        "latent, read_place, write_place, promotes, suppresses, contexts, auroc, difference, "
+        "latent, read_place, write_place, promotes, suppresses, contexts, auroc?, difference?, "
         "cosine?, attribution?, predicted?, output?, shift?, kl?"},
        {"latents.contexts", "the strongest first", "activation, before, token, after"},
        {"scores", "of all latents, a list per score; null: not measured"},
        {"seconds", ""}});
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
-    contrast.validate();
+    const bool with_contrast = !contrast.pairs.empty() || !contrast.pattern.empty();
+    if (with_contrast || options.latents.empty()) contrast.validate();
     if (positions != "last" && positions != "all")
       throw UsageError(fmt::format("--positions {}: expected all or last", positions));
     if (files.tokens == 0) throw UsageError("--tokens 0: expected at least 1");
     options.all_tokens = positions == "all";
-    options.by = apps::score_from_name(by);
+    if (by || !with_contrast)
+      options.by = by ? std::optional(apps::score_from_name(*by)) : std::nullopt;
+    if (!with_contrast && files.text.empty())
+      throw UsageError("--show without --contrast or --template: expected --text with it");
     options.progress = common.progress();
 
     sae::Autoencoder autoencoder = sae::load_autoencoder(files.sae);
@@ -131,7 +147,7 @@ int main(int argc, char** argv) {
     auto model = models::LanguageModel::load(files.model, common.torch_device());
     const Site site = sae::site_in(model, autoencoder, files.sae, files.allow_other_model);
     apps::LatentStudyInput input;
-    input.contrast = contrast.read(model, common);
+    if (with_contrast) input.contrast = contrast.read(model, common);
     if (!files.heldout.empty()) input.heldout = steering::read_continuation_pairs(files.heldout);
     if (!files.neutral.empty()) input.neutral = read_prose(files.neutral);
     if (!files.vector.empty()) input.vector = direction_at(model, site, files, common);
@@ -157,7 +173,7 @@ int main(int argc, char** argv) {
     json["sae"] = files.sae;
     json["dose"] = options.dose;
     json["positions"] = positions;
-    json["by"] = by;
+    json["by"] = options.by ? Json(apps::name_of(*options.by)) : Json();
     json["seconds"] = stopwatch.seconds();
     return json;
   });

@@ -29,19 +29,12 @@ struct Options {
   bool replace_all = false, allow_other_model = false;
 };
 
-void validate(const Options& options, const vyx::apps::CommonOptions& common) {
+void validate(const Options& options) {
   if (options.activations.empty() && options.model.empty())
     throw vyx::UsageError(
         "found nothing to measure on, expected --activations, or --model and --text");
   if (options.model.empty() != options.text.empty())
     throw vyx::UsageError("found only one of --model and --text, expected both");
-  if (options.activations.empty() && !options.latents.empty())
-    throw vyx::UsageError(
-        "--latents-out without --activations; expected a store to measure the latents on");
-  if (options.model.empty() && common.device != "cpu")
-    throw vyx::UsageError(fmt::format(
-        "--device {} without --model: rows of a store are measured on the CPU; leave it out",
-        common.device));
   for (const std::string& path : {options.out, options.latents})
     if (!path.empty()) vyx::require_writable(path);
 }
@@ -95,23 +88,28 @@ int main(int argc, char** argv) {
   option("sae", options.sae, "PATH", "the autoencoder, in any format that vyx reads",
          apps::kRequired);
   option("activations", options.activations, "FOLDER", "the store of vyx-harvest");
-  option("rows", options.metrics.rows, "N", "of the store, drawn at random; 0: all");
+  option("rows", options.metrics.rows, "N", "of the store, drawn at random; 0: all")
+      .needs("activations");
   option("model,m", options.model, "FILE", "the archive of vyx-import");
   option("text,t", options.text, "FILE…", apps::kTextHelp);
-  option("tokens,n", options.rows.max_tokens, "N", "of the text, at most; 0: all");
-  option("context", options.rows.context, "N", "tokens of text that see each other");
+  option("tokens,n", options.rows.max_tokens, "N", "of the text, at most; 0: all").needs("model");
+  option("context", options.rows.context, "N", "tokens of text that see each other").needs("model");
   option("replace-all", options.replace_all,
          "replace special tokens and attention sinks too (rows whose norm is more than 10 times "
-         "the median)");
+         "the median)")
+      .needs("model");
   option("site", options.sites, "SITE",
          "where the autoencoder belongs, if its file does not say; of a crosscoder one each");
   option("allow-other-model", options.allow_other_model,
          "take a model, or its activations, that the autoencoder was not trained on");
   option("latents-out", options.latents, "FILE",
-         "safetensors of each latent's firings and largest activation on the rows");
+         "safetensors of each latent's firings and largest activation on the rows")
+      .needs("activations");
   option("out,o", options.out, "FILE", "what --json prints, as a file");
   option.writes("out");
   option.writes("latents-out");
+  driver.common("seed").needs("activations").unless("rows", "0");  // of the rows that are drawn
+  driver.common("device").needs("model");
   driver.result(
       {{"sae", "as given"},
        {"architecture", "such as topk"},
@@ -132,7 +130,7 @@ int main(int argc, char** argv) {
         "cross_entropy_score, kl_score"}});
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
-    validate(options, common);
+    validate(options);
     Autoencoder sae = load_autoencoder(options.sae);
     if (!options.sites.empty()) sae.config.sites = options.sites;
     if (sae.config.sites.empty())

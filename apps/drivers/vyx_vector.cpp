@@ -1,3 +1,6 @@
+#include <fmt/ranges.h>
+
+#include <cmath>
 #include <optional>
 
 #include "apps/options/contrast_options.h"
@@ -13,13 +16,20 @@ namespace {
 using vyx::Json;
 using vyx::steering::ControlVector;
 
+std::string number_or_dash(double value) {
+  return std::isnan(value) ? "–" : fmt::format("{:.3f}", value);
+}
+
 void print_table(const ControlVector& vector) {
-  fmt::print("{:<32} {:>10} {:>9} {:>6} {:>9}\n", "site", "norm of x", "eigengap", "vote",
+  fmt::print("{:<32} {:>10} {:>9} {:>6} {:>14}\n", "site", "norm of x", "eigengap", "vote",
              "held out");
   for (const auto& [site, direction] : vector.directions) {
     const auto& s = direction.statistics;
-    fmt::print("{:<32} {:>10.1f} {:>9.3f} {:>6.2f} {:>9.3f}\n", site.name(), s.median_norm,
-               s.eigengap, s.sign_vote_margin, s.held_out_accuracy);
+    const auto doubts = doubts_of(s);
+    fmt::print("{:<32} {:>10.1f} {:>9} {:>6.2f} {:>14}{}{}\n", site.name(), s.median_norm,
+               number_or_dash(s.eigengap), s.sign_vote_margin,
+               s.held_out == 0 ? "–" : fmt::format("{:.3f} of {}", s.held_out_accuracy, s.held_out),
+               doubts.empty() ? "" : "  ", fmt::join(doubts, "; "));
   }
 }
 
@@ -30,9 +40,11 @@ Json sites_json(const ControlVector& vector) {
     sites.push_back({{"site", site.name()},
                      {"median_norm", s.median_norm},
                      {"eigenvalues", s.eigenvalues},
-                     {"eigengap", s.eigengap},
+                     {"eigengap", vyx::number_or_null(s.eigengap)},
                      {"sign_vote_margin", s.sign_vote_margin},
-                     {"held_out_accuracy", vyx::number_or_null(s.held_out_accuracy)}});
+                     {"held_out_accuracy", vyx::number_or_null(s.held_out_accuracy)},
+                     {"held_out", s.held_out},
+                     {"doubts", doubts_of(s)}});
   }
   return sites;
 }
@@ -64,15 +76,18 @@ int main(int argc, char** argv) {
   option("out,o", out, "FILE", "the control vector to write", apps::kRequired);
   option("batch-tokens", options.activations.max_batch_tokens, "N", "tokens per forward, at most");
   option.writes("out");
+  driver.common("seed").never("nothing here is random");
   driver.result(
       {{"vector", "the file"},
        {"method", ""},
-       {"pairs", "how many were read"},
+       {"pairs", "that it was made from"},
+       {"left_out", "pairs with an attention sink on a side"},
        {"prompt_tokens", "of all pairs"},
        {"seconds", ""},
        {"width", "of the vector, d"},
-       {"sites", "one per site",
-        "site, median_norm, eigenvalues, eigengap, sign_vote_margin, held_out_accuracy"}});
+       {"sites", "one per site; held_out: what its accuracy is of, pairs that differ or personas",
+        "site, median_norm, eigenvalues, eigengap, sign_vote_margin, held_out_accuracy, held_out, "
+        "doubts"}});
 
   return driver.run(argc, argv, [&](const apps::CommonOptions& common) -> Json {
     contrast.validate();
@@ -89,19 +104,26 @@ int main(int argc, char** argv) {
     std::optional<Progress> progress(std::in_place, "Extracting", prompt_tokens, "tokens",
                                      common.progress());
     options.activations.on_tokens = [&](uint64_t tokens) { progress->advance(tokens); };
+    std::string left_out;
+    options.on_warning = [&](const std::string& line) { left_out = line; };
     const ControlVector vector = steering::extract(model, set, options);
     progress.reset();
     const double seconds = stopwatch.seconds();
     steering::write_control_vector(vector, out);
+    if (!left_out.empty()) common.warn(left_out);
+    for (const std::string& doubt : steering::doubts_of(vector))
+      common.warn(fmt::format("{}: {}", out, doubt));
+    const auto pairs = static_cast<size_t>(vector.provenance.pairs);
 
     if (!common.json) {
       print_table(vector);
       fmt::print("{}: {} of {} pairs at {} sites, {} tokens in {:.1f} s\n", out, options.method,
-                 set.pairs.size(), vector.directions.size(), prompt_tokens, seconds);
+                 pairs, vector.directions.size(), prompt_tokens, seconds);
     }
     return {{"vector", out},
             {"method", options.method},
-            {"pairs", set.pairs.size()},
+            {"pairs", pairs},
+            {"left_out", set.pairs.size() - pairs},
             {"prompt_tokens", prompt_tokens},
             {"seconds", seconds},
             {"width", vector.width()},

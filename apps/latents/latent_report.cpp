@@ -75,8 +75,10 @@ std::vector<Column> columns_of(const LatentStudy& study) {
     return found == 0 ? std::string("–") : std::to_string(found);
   };
   std::vector<Column> columns = {
-      {"latent", 6, [](int64_t latent) { return std::to_string(latent); }},
-      {"reads", 6, [&study, place](int64_t latent) { return place(study.read_place, latent); }}};
+      {"latent", 6, [](int64_t latent) { return std::to_string(latent); }}};
+  if (study.reads)
+    columns.push_back(
+        {"reads", 6, [&study, place](int64_t latent) { return place(study.read_place, latent); }});
   const auto add = [&](Score score, std::string_view name, int width, bool sign, int digits) {
     if (!study.scores.contains(score)) return;
     columns.push_back({name, width, [&study, score, sign, digits](int64_t latent) {
@@ -173,11 +175,20 @@ std::string described(const LatentStudy& study, int64_t latent) {
                      study.write_place[at]);
 }
 
+void append_without_readers(const LatentStudy& study, std::string& out) {
+  out += fmt::format("\nwrites: place by {}{}\n", name_of(study.writes),
+                     study.writes == Score::output
+                         ? fmt::format(", among the {} measured", study.measured.size())
+                         : "");
+  out += "nothing is known of what reads: that needs --contrast or --template\n";
+}
+
 void append_summary(const LatentStudy& study, std::string& out) {
   const int64_t reader = first_of(study.read_place), writer = first_of(study.write_place),
                 both = best_of_both(study);
+  if (!study.reads) return append_without_readers(study, out);
   out += fmt::format(
-      "\nreads: place by {}; writes: place by {}{}\n", name_of(study.reads), name_of(study.writes),
+      "\nreads: place by {}; writes: place by {}{}\n", name_of(*study.reads), name_of(study.writes),
       study.writes == Score::output ? fmt::format(", among the {} measured", study.measured.size())
                                     : "");
   out += fmt::format("best at reading {}; at writing {}; at both {}\n", described(study, reader),
@@ -258,9 +269,9 @@ Json to_json(const LatentStudy& study) {
           {"prompts", study.prompts},
           {"left_out", {{"special", study.left.special}, {"sinks", study.left.sinks}}},
           {"median_norm", study.median_norm},
-          {"reads_by", name_of(study.reads)},
+          {"reads_by", study.reads ? Json(name_of(*study.reads)) : Json()},
           {"writes_by", name_of(study.writes)},
-          {"best_reader", first_of(study.read_place)},
+          {"best_reader", study.reads ? Json(first_of(study.read_place)) : Json()},
           {"best_writer", first_of(study.write_place)},
           {"best_of_both", best_of_both(study)},
           {"common_best", common_best(study)},

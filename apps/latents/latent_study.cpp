@@ -69,12 +69,13 @@ class Study {
     for (const auto& pair : input.contrast.pairs)
       prompts_.push_back(model.encode_prompt(pair.negative));
     result_.site = site.name();
-    result_.median_norm = models::median_norm(model, prompts_, site);
+    result_.median_norm =
+        models::median_norm(model, prompts_.empty() ? input.text : prompts_, site);
     max_norm_ = models::sink_limit(result_.median_norm);
   }
 
   LatentStudy run() {
-    read();
+    if (!prompts_.empty()) read();
     const at::Tensor directions = sae::decoder_directions(sae_);  // [latents, d]
     if (!input_.heldout.empty()) follow_gradients(directions);
     if (input_.vector.defined()) {
@@ -129,6 +130,9 @@ class Study {
     result_.scores[Score::predicted] = at::mv(directions.to(at::kDouble), slope) * added_norm();
   }
 
+  /// Where contexts are looked for.
+  const Rows& rows() const { return input_.text.empty() ? prompts_ : input_.text; }
+
   /// The norm of the vector that is added to measure a shift.
   double added_norm() const { return options_.dose * result_.median_norm; }
 
@@ -137,11 +141,12 @@ class Study {
     std::set<int64_t> chosen(options_.latents.begin(), options_.latents.end());
     for (const auto& entry : result_.scores) {
       const std::vector<int64_t> ranking = order(entry.first);
-      const int64_t count =
-          std::max(options_.candidates, entry.first == options_.by ? options_.top : 0);
-      chosen.insert(ranking.begin(),
-                    ranking.begin() + std::min(count, static_cast<int64_t>(ranking.size())));
+      chosen.insert(
+          ranking.begin(),
+          ranking.begin() + std::min(options_.candidates, static_cast<int64_t>(ranking.size())));
     }
+    if (options_.by && result_.scores.contains(*options_.by))
+      for (const int64_t latent : leading()) chosen.insert(latent);
     result_.measured.assign(chosen.begin(), chosen.end());
     promoted_ = models::logit_lens(
         model_, sae_.weights.decoder.index_select(0, at::tensor(result_.measured, at::kLong)));
@@ -174,15 +179,27 @@ class Study {
   }
 
   void place() {
-    result_.reads = Score::auroc;
+    if (result_.scores.contains(Score::auroc)) result_.reads = Score::auroc;
     result_.writes = result_.scores.contains(Score::predicted) ? Score::predicted : Score::output;
-    result_.read_place = sae::places_in(order(result_.reads), sae_.config.latents);
+    result_.read_place = sae::places_in(
+        result_.reads ? order(*result_.reads) : std::vector<int64_t>(), sae_.config.latents);
     result_.write_place = sae::places_in(order(result_.writes), sae_.config.latents);
   }
 
+  /// The latents that are shown for their place in the order.
+  std::vector<int64_t> leading() const {
+    if (!options_.by) return {};
+    std::vector<int64_t> latents = order(*options_.by);
+    const auto top = std::min(latents.size(), static_cast<size_t>(options_.top));
+    // A latent against the vector says as much as one along it.
+    const size_t last = *options_.by == Score::cosine ? std::min(latents.size() - top, top) : 0;
+    latents.erase(latents.begin() + static_cast<int64_t>(top),
+                  latents.end() - static_cast<int64_t>(last));
+    return latents;
+  }
+
   void show() {
-    std::vector<int64_t> latents = order(options_.by);
-    latents.resize(std::min(latents.size(), static_cast<size_t>(options_.top)));
+    std::vector<int64_t> latents = leading();
     for (const int64_t latent : options_.latents)
       if (std::find(latents.begin(), latents.end(), latent) == latents.end())
         latents.push_back(latent);
@@ -212,7 +229,7 @@ class Study {
 
   void find_contexts(const std::vector<int64_t>& latents) {
     result_.with_contexts = true;
-    const Rows& rows = input_.text.empty() ? prompts_ : input_.text;
+    const Rows& rows = this->rows();
     sae::TopContexts contexts(latents, static_cast<size_t>(options_.contexts), options_.window);
     Progress progress("Finding contexts", tokens_in(rows), "tokens", options_.progress);
     const auto visit = [&](const models::TokenActivations& batch) {
@@ -283,8 +300,13 @@ void validate(const LatentStudyOptions& options, const LatentStudyInput& input, 
   for (const int64_t latent : options.latents)
     require(latent >= 0 && latent < latents, "show", latent,
             fmt::format("0 to {}, as the autoencoder has {} latents", latents - 1, latents));
-  const bool heldout = !input.heldout.empty();
-  const std::string_view by = name_of(options.by);
+  const bool heldout = !input.heldout.empty(), contrast = !input.contrast.pairs.empty();
+  if (!contrast && input.text.empty())
+    throw UsageError("expected --contrast, --template, or --show with --text");
+  if (!options.by) return;
+  const std::string_view by = name_of(*options.by);
+  if (options.by == Score::auroc || options.by == Score::difference)
+    require(contrast, "by", by, "--contrast or --template with it");
   if (options.by == Score::attribution || options.by == Score::predicted)
     require(heldout, "by", by, "--heldout with it");
   if (options.by == Score::shift)

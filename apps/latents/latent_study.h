@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,7 +33,7 @@ std::string_view name_of(Score score);
 Score score_from_name(std::string_view name);  // throws UsageError listing them
 
 struct LatentStudyInput {
-  steering::ContrastSet contrast;
+  steering::ContrastSet contrast;  // without pairs: no auroc, no difference, and text is needed
   std::vector<steering::ContinuationPair> heldout;  // empty: no attribution, predicted, shift
   std::string neutral;                              // empty: no shift
   at::Tensor vector;  // a control vector's direction at the site [d]; undefined: no cosine
@@ -44,8 +45,9 @@ struct LatentStudyOptions {
   /// ReadingOptions::all_tokens. Few latents fire at the last token, and what a prompt says need
   /// not be among them.
   bool all_tokens = true;
-  Score by = Score::auroc;       // the order in which latents are shown
-  int64_t top = 10;              // shown
+  // The order in which latents are shown; by cosine: both ends. nullopt: none but `latents`.
+  std::optional<Score> by = Score::auroc;
+  int64_t top = 10;              // shown, of each end
   std::vector<int64_t> latents;  // shown as well, whatever their place
   // Besides those shown, the output effects of this many latents of each ranking are measured.
   int64_t candidates = 3;
@@ -77,9 +79,11 @@ struct LatentStudy {
   double median_norm = 0;              // of the site's activations
   std::map<Score, at::Tensor> scores;  // [latents] float64; NaN: not measured for this latent
   at::Tensor kl;  // [latents] float64: mean KL on neutral text that goes with shift, nats per token
-  Score reads = Score::auroc, writes = Score::output;  // the scores by which latents read and write
-  std::vector<int64_t> read_place, write_place;        // [latents] from 1; 0: not measured
-  std::vector<int64_t> measured;  // the latents whose output effects were measured
+  // The scores by which latents read and write; nothing says which read without a contrast set.
+  std::optional<Score> reads;
+  Score writes = Score::output;
+  std::vector<int64_t> read_place, write_place;  // [latents] from 1; 0: not measured
+  std::vector<int64_t> measured;                 // the latents whose output effects were measured
   std::vector<ShownLatent> shown;
   bool with_contexts = false;  // they were looked for
   uint64_t prompts = 0;        // that were read, of both sides

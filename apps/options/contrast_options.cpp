@@ -1,6 +1,7 @@
 #include "apps/options/contrast_options.h"
 
 #include "core/base/error.h"
+#include "steering/directions/pair_groups.h"
 
 namespace vyx::apps {
 
@@ -29,6 +30,7 @@ steering::ContrastSet ContrastOptions::read(const models::LanguageModel& model,
   if (lost > 0)
     common.warn(fmt::format("{}: {} bytes have no token in the model's vocabulary and are left out",
                             set.source, lost));
+  for (const std::string& oddity : steering::oddities_of(set)) common.warn(oddity);
   return set;
 }
 

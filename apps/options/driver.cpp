@@ -123,6 +123,22 @@ void Driver::refuse_unknown(const std::string& given) const {
   throw UsageError(fmt::format("there is no option {}{}", name, did_you_mean(name, known)));
 }
 
+void Driver::require_effect(const std::map<std::string, std::string>& given) const {
+  const auto value = [&](const std::string& name) -> std::optional<std::string> {
+    if (const auto found = given.find(name); found != given.end()) return found->second;
+    for (const OptionGroup& group : groups())
+      for (const OptionRow& row : group.rows)
+        if (row.name == name) return row.standard;
+    return std::nullopt;
+  };
+  const GivenOptions options{[&](const std::string& name) { return given.contains(name); }, value};
+  for (const OptionGroup& group : groups())
+    for (const OptionRow& row : group.rows)
+      if (given.contains(row.name))
+        if (const std::string line = no_effect(row.name, row.conditions, options); !line.empty())
+          throw UsageError(line);
+}
+
 int Driver::parse_and_work(int argc, char** argv,
                            const std::function<Json(const CommonOptions&)>& work) {
   po::options_description all;
@@ -132,10 +148,13 @@ int Driver::parse_and_work(int argc, char** argv,
   // Without guessing: an abbreviation that is unique today is ambiguous with the next option.
   const int style = po::command_line_style::default_style & ~po::command_line_style::allow_guessing;
   po::variables_map values;
+  std::map<std::string, std::string> given;  // name → the last value, as it was typed
   try {
-    po::store(
-        po::command_line_parser(argc, argv).options(all).positional(positional).style(style).run(),
-        values);
+    const po::parsed_options parsed =
+        po::command_line_parser(argc, argv).options(all).positional(positional).style(style).run();
+    for (const auto& option : parsed.options)
+      given[option.string_key] = option.value.empty() ? "" : option.value.back();
+    po::store(parsed, values);
   } catch (const po::unknown_option& error) {
     refuse_unknown(error.get_option_name());
   }
@@ -151,6 +170,7 @@ int Driver::parse_and_work(int argc, char** argv,
     po::notify(values);
     for (const auto& [name, value] : values)
       if (!value.defaulted()) common_.given.insert(name);
+    require_effect(given);
     common_.apply();
     guard_paths(own_, values, common_);
     const Json result = work(common_);

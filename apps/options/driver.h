@@ -4,7 +4,9 @@
 #include <fmt/format.h>
 
 #include <functional>
+#include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -27,6 +29,9 @@ class Driver {
   /// The program's own options: `driver.options()("out,o", out, "FILE", "what is written",
   /// kRequired)`.
   OptionTable& options() { return own_; }
+  /// One of the common options, to say when it has an effect on this program:
+  /// `driver.common("seed").never("nothing here is random")`.
+  OptionRow& common(std::string_view option) { return shared_.row(option); }
   /// The option that an argument without a name goes to.
   void positional(std::string option) { positional_.push_back(std::move(option)); }
   /// The keys of what `work` returns, for --help; once for each form that it can have.
@@ -43,6 +48,8 @@ class Driver {
   int parse_and_work(int argc, char** argv, const std::function<Json(const CommonOptions&)>& work);
   std::vector<OptionGroup> groups() const;
   [[noreturn]] void refuse_unknown(const std::string& given) const;
+  /// Throws UsageError for one of the options, as they were given, that has no effect.
+  void require_effect(const std::map<std::string, std::string>& given) const;
 
   Program program_;
   CommonOptions common_;

@@ -38,6 +38,8 @@ struct Entry {
 Entry entry(const OptionRow& row) {
   Entry entry{row.letter == 0 ? "      " : fmt::format("  -{}, ", row.letter), row.help};
   entry.left += "--" + row.name + (row.unit.empty() ? "" : " " + row.unit);
+  for (const OptionCondition& condition : row.conditions)
+    entry.right += fmt::format(" ({})", to_text(condition));
   if (row.required) entry.right += " (required)";
   if (row.standard) entry.right += fmt::format(" (default: {})", *row.standard);
   return entry;
@@ -85,6 +87,8 @@ Json option_json(const OptionRow& row) {
   if (!row.unit.empty()) json["value"] = row.unit;
   if (row.standard) json["default"] = *row.standard;
   if (row.is_path()) json["written"] = row.written;
+  for (const OptionCondition& condition : row.conditions)
+    json["effect"].push_back(to_json(condition));
   return json;
 }
 

@@ -49,7 +49,7 @@ struct OptionGroup {
 std::string help_text(const Program& program, const std::vector<OptionGroup>& groups);
 
 /// {"name", "usage", "summary", "options": [{"name", "type", "many", "required", "help", "value"?,
-/// "default"?, "written"? (of paths)}], "version", "results"}.
+/// "default"?, "written"? (of paths), "effect"?: conditions}], "version", "results"}.
 Json help_json(const Program& program, const std::vector<OptionGroup>& groups);
 
 }  // namespace vyx::apps

@@ -135,36 +135,28 @@ void LatentOptions::add_to(Driver& driver, bool with_sae) {
   auto& option = driver.options();
   if (with_sae)
     option("sae", sae, "PATH",
-           "the autoencoder whose latents are changed, in any format that vyx reads");
+           "the autoencoder whose latents are changed, in any format that vyx reads")
+        .needs("latent", "without-error");
   option("latent", latents, "I=VALUE",
          "change latent I: 3.5 sets it; 10x sets it to 10 times its largest activation on training "
          "data; +2 and -1x add; *0.5 scales; clamp:0:4 and clamp:1x: keep it within bounds; set:-2 "
-         "sets it to what has a sign; may be given more than once");
-  option("when", when, "J>VALUE", "change latents only at tokens where latent J is above VALUE");
+         "sets it to what has a sign; may be given more than once")
+      .needs("sae");
+  option("when", when, "J>VALUE", "change latents only at tokens where latent J is above VALUE")
+      .needs("latent");
   option("without-error", without_error,
          "replace the activation by the changed reconstruction: what the autoencoder does not "
-         "explain is lost");
-  option("site", site, "SITE", "where the autoencoder belongs, if its file does not say");
+         "explain is lost")
+      .needs("sae");
+  option("site", site, "SITE", "where the autoencoder belongs, if its file does not say")
+      .needs("sae");
 }
 
 void LatentOptions::check(bool needs_values) const {
-  if (sae.empty()) {
-    for (const auto& [given, name] : {std::pair{!latents.empty(), "--latent"},
-                                      {!when.empty(), "--when"},
-                                      {without_error, "--without-error"},
-                                      {!site.empty(), "--site"}})
-      if (given)
-        throw UsageError(
-            fmt::format("{} without --sae; expected the autoencoder that it is about", name));
-    return;
-  }
   for (const std::string& text : latents)
     if (const LatentArgument latent = parse_latent(text); needs_values && !latent.kind)
       throw UsageError(fmt::format("--latent {}: {}", text, kGrammar));
-  if (!when.empty()) {
-    (void)parse_when(when);
-    if (latents.empty()) throw UsageError("--when without --latent; expected what to change then");
-  }
+  if (!when.empty()) (void)parse_when(when);
 }
 
 LatentIntervention LatentOptions::read(models::LanguageModel& model, bool allow_other_model) const {

@@ -9,6 +9,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "core/base/error.h"
+
 namespace vyx::apps {
 namespace {
 
@@ -35,8 +37,8 @@ OptionTable::OptionTable(OptionTable&&) noexcept = default;
 OptionTable::~OptionTable() = default;
 
 template <class T>
-void OptionTable::operator()(std::string names, T& field, std::string unit, std::string help,
-                             bool required) {
+OptionRow& OptionTable::operator()(std::string names, T& field, std::string unit, std::string help,
+                                   bool required) {
   auto* value = po::value(&field);
   OptionRow row = row_of(kTypeOf<T>, std::move(unit), std::move(help), required);
   if (required) {
@@ -45,37 +47,37 @@ void OptionTable::operator()(std::string names, T& field, std::string unit, std:
     row.standard = text;  // not Boost's own text, which has 0.29999999999999999 for 0.3
     value->default_value(field, text);
   }
-  add(names, value, std::move(row));
+  return add(names, value, std::move(row));
 }
 
 template <class T>
-void OptionTable::operator()(std::string names, std::vector<T>& field, std::string unit,
-                             std::string help, bool required) {
+OptionRow& OptionTable::operator()(std::string names, std::vector<T>& field, std::string unit,
+                                   std::string help, bool required) {
   auto* value = po::value(&field);
   if (required) value->required();
   if (unit.ends_with("…")) value->multitoken();
   OptionRow list = row_of(kTypeOf<T>, std::move(unit), std::move(help), required);
   list.many = true;
-  add(names, value, std::move(list));
+  return add(names, value, std::move(list));
 }
 
 template <class T>
-void OptionTable::operator()(std::string names, std::optional<T>& field, std::string unit,
-                             std::string help) {
-  on<T>(
+OptionRow& OptionTable::operator()(std::string names, std::optional<T>& field, std::string unit,
+                                   std::string help) {
+  return on<T>(
       std::move(names), [&field](const T& value) { field = value; }, std::move(unit),
       std::move(help));
 }
 
-void OptionTable::operator()(std::string names, bool& field, std::string help) {
-  add(names, po::bool_switch(&field), row_of(kTypeOf<bool>, "", std::move(help)));
+OptionRow& OptionTable::operator()(std::string names, bool& field, std::string help) {
+  return add(names, po::bool_switch(&field), row_of(kTypeOf<bool>, "", std::move(help)));
 }
 
 template <class T>
-void OptionTable::on(std::string names, std::function<void(const T&)> take, std::string unit,
-                     std::string help) {
+OptionRow& OptionTable::on(std::string names, std::function<void(const T&)> take, std::string unit,
+                           std::string help) {
   auto* value = po::value<T>()->notifier(std::move(take));
-  add(names, value, row_of(kTypeOf<T>, std::move(unit), std::move(help)));
+  return add(names, value, row_of(kTypeOf<T>, std::move(unit), std::move(help)));
 }
 
 bool OptionRow::is_path() const {
@@ -90,28 +92,36 @@ void OptionTable::writes(std::string_view name) {
   row->written = true;
 }
 
-void OptionTable::on(std::string names, std::function<void()> take, std::string help) {
+OptionRow& OptionTable::on(std::string names, std::function<void()> take, std::string help) {
   auto* value = po::bool_switch()->notifier([take = std::move(take)](bool given) {
     if (given) take();
   });
-  add(names, value, row_of(kTypeOf<bool>, "", std::move(help)));
+  return add(names, value, row_of(kTypeOf<bool>, "", std::move(help)));
 }
 
-void OptionTable::add(const std::string& names, const po::value_semantic* value, OptionRow row) {
+OptionRow& OptionTable::add(const std::string& names, const po::value_semantic* value,
+                            OptionRow row) {
   const auto comma = names.find(',');
   row.name = names.substr(0, comma);
   if (comma != std::string::npos) row.letter = names.at(comma + 1);
   parser_->add_options()(names.c_str(), value, "");  // --help is ours (help.h)
-  rows_.push_back(std::move(row));
+  return rows_.emplace_back(std::move(row));
 }
 
-#define VYX_OPTIONS_OF(T)                                                                          \
-  template void OptionTable::operator()(std::string, T&, std::string, std::string, bool);          \
-  template void OptionTable::operator()(std::string, std::vector<T>&, std::string, std::string,    \
-                                        bool);                                                     \
-  template void OptionTable::operator()(std::string, std::optional<T>&, std::string, std::string); \
-  template void OptionTable::on(std::string, std::function<void(const T&)>, std::string,           \
-                                std::string)
+OptionRow& OptionTable::row(std::string_view name) {
+  for (OptionRow& known : rows_)
+    if (known.name == name) return known;
+  fail("the table has no option --{}", name);
+}
+
+#define VYX_OPTIONS_OF(T)                                                                       \
+  template OptionRow& OptionTable::operator()(std::string, T&, std::string, std::string, bool); \
+  template OptionRow& OptionTable::operator()(std::string, std::vector<T>&, std::string,        \
+                                              std::string, bool);                               \
+  template OptionRow& OptionTable::operator()(std::string, std::optional<T>&, std::string,      \
+                                              std::string);                                     \
+  template OptionRow& OptionTable::on(std::string, std::function<void(const T&)>, std::string,  \
+                                      std::string)
 VYX_OPTIONS_OF(int);
 VYX_OPTIONS_OF(int64_t);
 VYX_OPTIONS_OF(uint64_t);

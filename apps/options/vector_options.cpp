@@ -10,10 +10,13 @@ void VectorOptions::add_to(Driver& driver, bool with_positions) {
   option("vector,v", vectors, "FILE[=C]",
          "a control vector and its coefficient (1 if not given); several are summed");
   option("sites,s", sites, "PATTERN",
-         "only these of the vectors' sites, such as 'model.layers.{8..21}'");
-  option("allow-other-model", allow_other_model, "take what was made with another model");
+         "only these of the vectors' sites, such as 'model.layers.{8..21}'")
+      .needs("vector");
+  option("allow-other-model", allow_other_model, "take what was made with another model")
+      .needs("vector", "sae");
   if (with_positions)
-    option("positions", positions, "WHICH", "the tokens that are edited: all, or generated");
+    option("positions", positions, "WHICH", "the tokens that are edited: all, or generated")
+        .needs("vector", "sae");
 }
 
 steering::SteerOptions VectorOptions::steer_options() const {
@@ -31,6 +34,8 @@ std::vector<steering::WeightedVector> VectorOptions::read(const models::Language
     std::string warning;
     auto vector = steering::read_control_vector(path, model.config().block_path, &warning);
     if (!warning.empty()) common.warn(warning);
+    for (const std::string& doubt : steering::doubts_of(vector))
+      common.warn(fmt::format("{}: {}", path, doubt));
     result.push_back({.vector = std::move(vector), .coefficient = coefficient, .sites = sites});
   }
   return result;

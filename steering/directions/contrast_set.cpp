@@ -119,6 +119,7 @@ ContrastSet read_contrast_template(const std::filesystem::path& path,
   ContrastSet set{.source = where, .instruction = with_persona(prompt, positive.front())};
   for (size_t i = 0; i < positive.size(); ++i) {
     require_two_sides(positive[i], negative[i], fmt::format("{}: persona {}", where, i + 1));
+    set.persona_pairs.push_back({positive[i], negative[i]});
     const std::string positive_opening =
         opening(with_persona(prompt, positive[i]), chat_format, where);
     const std::string negative_opening =
@@ -127,6 +128,7 @@ ContrastSet read_contrast_template(const std::filesystem::path& path,
       set.pairs.push_back({positive_opening + beginnings[j], negative_opening + beginnings[j]});
       set.groups.push_back(j);
       set.places.push_back(fmt::format("{}: persona {} with beginning {}", where, i + 1, j + 1));
+      set.personas.push_back(i);
     }
   }
   set.sha256 = digest_of(set.pairs);

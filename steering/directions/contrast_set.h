@@ -23,6 +23,9 @@ struct ContrastSet {
                                // template's beginning)
   std::string instruction;     // a template's prompt with the first positive persona: the concept,
                                // asked for in words; "" when the set is a file of pairs
+  // Of a template; empty when the set is a file of pairs.
+  std::vector<ContrastPair> persona_pairs;  // [personas]
+  std::vector<size_t> personas;             // [pairs], places in persona_pairs
 };
 
 /// JSON Lines of {"positive": …, "negative": …}, with further keys ignored, or another file of

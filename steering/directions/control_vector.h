@@ -35,4 +35,8 @@ struct ControlVector {
   int64_t width() const;  // d
 };
 
+/// A line for each doubt that there is of its directions (direction.h), with the sites: "sign is a
+/// guess at 2 of 29 sites: …".
+std::vector<std::string> doubts_of(const ControlVector& vector);
+
 }  // namespace vyx::steering

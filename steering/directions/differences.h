@@ -3,14 +3,16 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <optional>
 #include <string_view>
+#include <vector>
 
 namespace vyx::steering {
 
 /// Row i of both sides belongs to pair i.
 struct ContrastActivations {
   at::Tensor positive, negative;  // [pairs, d]
+  /// What pairs have in common (pair_groups.h) [pairs] int64; undefined: nothing.
+  at::Tensor groups{}, personas{};
 };
 
 /// The pairs that `keep` [pairs] bool marks.
@@ -32,8 +34,19 @@ struct Differences {
 /// are not finite.
 Differences differences_of(const ContrastActivations& pairs, std::string_view where);
 
-/// Which pairs are held out of a fit so as to judge it: every fifth, [pairs] bool. nullopt: there
-/// are fewer than ten pairs, too few to hold any out.
-std::optional<at::Tensor> held_out(int64_t pairs);
+/// A fit that leaves pairs out, so as to be judged on some of them. Those that are like them are in
+/// neither.
+struct HoldOut {
+  at::Tensor fitted, judged;  // [pairs] bool
+};
+
+/// Without personas, or with one: every fifth group is judged by the fit without it; empty when
+/// there are fewer than ten. With several personas, each is judged once (every fifth of them at a
+/// time), by the fit without it, on every fifth group, which that fit has not seen either.
+std::vector<HoldOut> hold_outs(const ContrastActivations& pairs);
+
+/// What a judgement counts as one, [pairs] int64, from 0: personas where there are several, else
+/// groups.
+at::Tensor units_of(const ContrastActivations& pairs);
 
 }  // namespace vyx::steering

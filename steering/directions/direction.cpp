@@ -3,7 +3,8 @@
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
 
-#include <limits>
+#include <cmath>
+#include <map>
 #include <utility>
 
 #include "core/base/error.h"
@@ -13,6 +14,7 @@ namespace vyx::steering {
 namespace {
 
 constexpr int64_t kKeptEigenvalues = 8;
+constexpr double kSmallEigengap = 0.05;
 // A projection that is closer to 0 than this, beside its rows' size, is 0.
 constexpr double kZeroProjection = 1e-10;
 
@@ -20,12 +22,17 @@ struct Votes {
   int64_t in_favour = 0, against = 0;
 };
 
-// Pairs with P·v > N·v and with P·v < N·v. A projection within rounding of 0 has no vote.
-Votes vote(const at::Tensor& differences, const at::Tensor& direction) {
+// 1 for pairs with P·v > N·v, −1 with P·v < N·v, 0 where the projection is within rounding of 0:
+// [n] int64.
+at::Tensor side_of(const at::Tensor& differences, const at::Tensor& direction) {
   const at::Tensor projections = differences.mv(direction);                                  // [n]
   const at::Tensor threshold = kZeroProjection * differences.norm(2, 1) * direction.norm();  // [n]
-  return {(projections > threshold).sum().item<int64_t>(),
-          (projections < -threshold).sum().item<int64_t>()};
+  return (projections > threshold).to(at::kLong) - (projections < -threshold).to(at::kLong);
+}
+
+Votes vote(const at::Tensor& differences, const at::Tensor& direction) {
+  const at::Tensor sides = side_of(differences, direction);  // [n]
+  return {(sides > 0).sum().item<int64_t>(), (sides < 0).sum().item<int64_t>()};
 }
 
 at::Tensor with_voted_sign(const at::Tensor& direction, const at::Tensor& differences) {
@@ -58,21 +65,46 @@ Fit fit_or_fail(const Method& method, const MethodInput& input, const Difference
   return found;
 }
 
-double held_out_accuracy(const Method& method, const MethodInput& input,
-                         const Differences& differences) {
-  const auto left_out = held_out(differences.rows.size(0));
-  if (!left_out) return std::numeric_limits<double>::quiet_NaN();
-  const at::Tensor kept = left_out->logical_not();  // [n]
-  const Fit second =
-      fit_pairs(method, {rows_of(input.pairs, kept), input.selection, input.median_norm},
-                {differences.rows.index({kept}), differences.energy});
-  if (!second.degenerate.empty()) return std::numeric_limits<double>::quiet_NaN();
-  const at::Tensor judges = differences.rows.index({*left_out});  // [n / 5, d]
-  return static_cast<double>(vote(judges, second.direction).in_favour) /
-         static_cast<double>(judges.size(0));
+/// Puts held_out_accuracy and held_out into `statistics`.
+void judge(const Method& method, const MethodInput& input, const Differences& differences,
+           DirectionStatistics& statistics) {
+  const at::Tensor units = units_of(input.pairs);        // [n]
+  std::map<int64_t, std::pair<int64_t, int64_t>> votes;  // unit → in favour, of how many pairs
+  for (const auto& [fitted, judged] : hold_outs(input.pairs)) {
+    const Fit second =
+        fit_pairs(method, {rows_of(input.pairs, fitted), input.selection, input.median_norm},
+                  {differences.rows.index({fitted}), differences.energy});
+    if (!second.degenerate.empty()) continue;
+    const at::Tensor own = units.index({judged}).contiguous();  // [judged]
+    const at::Tensor sides =
+        side_of(differences.rows.index({judged}), second.direction).contiguous();  // [judged]
+    for (int64_t i = 0; i < own.numel(); ++i) {
+      auto& [in_favour, all] = votes[own.const_data_ptr<int64_t>()[i]];
+      in_favour += sides.const_data_ptr<int64_t>()[i] > 0;
+      ++all;
+    }
+  }
+  double sum = 0;
+  for (const auto& [unit, vote] : votes)
+    sum += static_cast<double>(vote.first) / static_cast<double>(vote.second);
+  statistics.held_out = static_cast<int64_t>(votes.size());
+  statistics.held_out_accuracy = sum / static_cast<double>(votes.size());  // NaN of none
 }
 
 }  // namespace
+
+std::vector<std::string> doubts_of(const DirectionStatistics& statistics) {
+  std::vector<std::string> doubts;
+  if (statistics.eigenvalues.empty()) return doubts;  // nothing is known of it
+  if (statistics.sign_vote_margin == 0)
+    doubts.emplace_back("sign is a guess");
+  else if (statistics.sign_vote_margin < 0)
+    doubts.emplace_back("most pairs are against its sign");
+  if (statistics.eigengap < kSmallEigengap)
+    doubts.emplace_back("another direction explains the pairs as well");
+  if (std::isnan(statistics.held_out_accuracy)) doubts.emplace_back("not judged on held-out pairs");
+  return doubts;
+}
 
 Direction find_direction(const MethodInput& input, const Method& method, std::string_view where) {
   const Differences differences = differences_of(input.pairs, where);
@@ -89,7 +121,7 @@ Direction find_direction(const MethodInput& input, const Method& method, std::st
   const auto [in_favour, against] = vote(differences.rows, found.direction);
   statistics.sign_vote_margin =
       static_cast<double>(in_favour - against) / static_cast<double>(differences.rows.size(0));
-  statistics.held_out_accuracy = held_out_accuracy(method, input, differences);
+  judge(method, input, differences, statistics);
   statistics.median_norm = median_norm(input.pairs);
   return {found.direction.to(at::kFloat).contiguous(), std::move(statistics)};
 }

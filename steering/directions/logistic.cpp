@@ -28,7 +28,8 @@ double objective(const at::Tensor& scores, const at::Tensor& signs, const at::Te
 }
 
 ContrastActivations scaled(const ContrastActivations& pairs, double scale) {
-  return {pairs.positive.detach().cpu() * scale, pairs.negative.detach().cpu() * scale};
+  return {pairs.positive.detach().cpu() * scale, pairs.negative.detach().cpu() * scale,
+          pairs.groups, pairs.personas};
 }
 
 struct Choice {
@@ -117,16 +118,18 @@ Fit logistic(const MethodInput& input) {
   LogisticFit found;
   if (input.selection) {
     found = choose_ridge(pairs, scaled(*input.selection, scale)).fit;
-  } else if (const auto left_out = held_out(pairs.positive.size(0))) {
-    found = fit_all(
-        choose_ridge(rows_of(pairs, left_out->logical_not()), rows_of(pairs, *left_out)).ridge);
+  } else if (const std::vector<HoldOut> splits = hold_outs(pairs); !splits.empty()) {
+    const auto& [fitted, judged] = splits.front();
+    found = fit_all(choose_ridge(rows_of(pairs, fitted), rows_of(pairs, judged)).ridge);
   } else {
     found = fit_all(kRidgeWithoutChoice);
   }
   const double loss =
       found.weights.defined() ? log_loss(found, pairs.positive, pairs.negative) : std::log(2.0);
   if (!(std::log(2.0) - loss > kNoBetter))
-    return {.degenerate = "the sides cannot be told apart better than by guessing; use pca-center"};
+    return {.degenerate =
+                "the sides cannot be told apart better than by guessing; expected pairs that "
+                "differ in the same way"};
   return {.direction = found.weights / found.weights.norm()};
 }
 

@@ -21,9 +21,9 @@ LogisticFit fit_logistic(const at::Tensor& positive, const at::Tensor& negative,
 double log_loss(const LogisticFit& fit, const at::Tensor& positive, const at::Tensor& negative);
 
 /// The weights that tell the sides apart, of norm 1: a method. The ridge is chosen from a list by
-/// the loss on the selection pairs; without those, by the loss on every fifth pair, and all pairs
-/// are then fitted with it; with fewer than ten pairs it is 1. Degenerate where the regression does
-/// no better than guessing.
+/// the loss on the selection pairs; without those, by the loss on what hold_outs() judges first,
+/// and all pairs are then fitted with it; where that is nothing it is 1. Degenerate where the
+/// regression does no better than guessing.
 Fit logistic(const MethodInput& input);
 
 }  // namespace vyx::steering

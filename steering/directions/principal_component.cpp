@@ -4,6 +4,9 @@
 #include <ATen/TensorOperators.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <limits>
+
 namespace vyx::steering {
 namespace {
 
@@ -37,11 +40,15 @@ Fit pca_center(const Differences& differences) {
 }
 
 Fit pca_diff(const Differences& differences) {
-  return first_component(differences.rows - differences.rows.mean(0), differences);
+  Fit fit = first_component(differences.rows - differences.rows.mean(0), differences);
+  // Without their mean, n rows span n − 1 dimensions at most.
+  fit.eigenvalues = fit.eigenvalues.slice(
+      0, 0, std::max<int64_t>(1, std::min(fit.eigenvalues.numel(), differences.rows.size(0) - 1)));
+  return fit;
 }
 
 double eigengap(const at::Tensor& eigenvalues) {
-  if (eigenvalues.numel() < 2) return 1;
+  if (eigenvalues.numel() < 2) return std::numeric_limits<double>::quiet_NaN();
   return 1 - eigenvalues[1].item<double>() / largest(eigenvalues);
 }
 

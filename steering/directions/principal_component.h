@@ -11,7 +11,7 @@ Fit pca_center(const Differences& differences);
 /// Degenerate where all differences are equal, too.
 Fit pca_diff(const Differences& differences);
 
-/// 1 − λ2/λ1 of eigenvalues [n], the largest first: in [0, 1]; 1 where there is only one.
+/// 1 − λ2/λ1 of eigenvalues [n], the largest first: in [0, 1]; NaN where there is only one.
 double eigengap(const at::Tensor& eigenvalues);
 
 }  // namespace vyx::steering

@@ -37,8 +37,7 @@ std::optional<double> choose_coefficient(std::span<const SweepRow> rows, double 
   return std::nullopt;
 }
 
-Sweep sweep(models::LanguageModel& model, std::span<const WeightedVector> vectors,
-            EffectMeter& meter, const SweepOptions& options,
+Sweep sweep(const std::function<void(double)>& set, EffectMeter& meter, const SweepOptions& options,
             const std::function<void(const SweepRow&)>& on_row) {
   const std::set<double> coefficients = grid(options.coefficients);
   if (options.steer.positions == Positions::generated &&
@@ -49,14 +48,22 @@ Sweep sweep(models::LanguageModel& model, std::span<const WeightedVector> vector
         "positions, or give longer continuations",
         meter.pairs());
   Sweep result;
-  Steering steering = steer(model, vectors, options.steer);
   for (const double coefficient : coefficients) {
-    steering.set_scale(coefficient);
+    set(coefficient);
     result.rows.push_back({coefficient, meter.measure()});
     if (on_row) on_row(result.rows.back());
   }
-  steering.require_fired();
   result.chosen = choose_coefficient(result.rows, options.max_kl);
+  return result;
+}
+
+Sweep sweep(models::LanguageModel& model, std::span<const WeightedVector> vectors,
+            EffectMeter& meter, const SweepOptions& options,
+            const std::function<void(const SweepRow&)>& on_row) {
+  Steering steering = steer(model, vectors, options.steer);
+  const Sweep result =
+      sweep([&](double coefficient) { steering.set_scale(coefficient); }, meter, options, on_row);
+  steering.require_fired();
   return result;
 }
 

@@ -34,8 +34,13 @@ struct Sweep {
 /// The choice among rows that are symmetric about 0.
 std::optional<double> choose_coefficient(std::span<const SweepRow> rows, double max_kl);
 
-/// Throws Error where no coefficient can move a pair: only generated tokens are to be edited, and
-/// all continuations are of one token, which is predicted from the prompt.
+/// Of whatever `set` gives a coefficient. Throws Error where no coefficient can move a pair: only
+/// generated tokens are to be edited (`options.steer`), and all continuations are of one token,
+/// which is predicted from the prompt.
+Sweep sweep(const std::function<void(double coefficient)>& set, EffectMeter& meter,
+            const SweepOptions& options = {},
+            const std::function<void(const SweepRow&)>& on_row = {});
+/// Of vectors.
 Sweep sweep(models::LanguageModel& model, std::span<const WeightedVector> vectors,
             EffectMeter& meter, const SweepOptions& options = {},
             const std::function<void(const SweepRow&)>& on_row = {});

@@ -1,7 +1,7 @@
 #include "steering/files/control_vector_file.h"
 
 #include <ATen/Functions.h>
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <bit>
@@ -30,6 +30,8 @@ constexpr std::string_view kSites = "vyx.sites";
 constexpr std::string_view kEigenvalueCounts = "vyx.eigenvalue_counts";
 constexpr std::string_view kEigenvalues = "vyx.eigenvalues";
 constexpr std::string_view kPairs = "vyx.pairs";
+constexpr std::string_view kHeldOut = "vyx.held_out";
+constexpr std::string_view kDoubts = "vyx.doubts";  // of each direction; for readers other than us
 constexpr uint64_t kMostBlocks = 1u << 16;
 
 // The statistics and texts that a file keeps, and where they are in memory.
@@ -92,7 +94,8 @@ std::string index_convention(const std::vector<Block>& blocks) {
   if (blocks.empty()) return "site.{i} belongs to the i-th of vyx.sites, counted from 0";
   return fmt::format(
       "direction.k belongs to the output of block k, counted from 0: {}.k:output, Hugging Face "
-      "hidden_states[k+1], llama.cpp layer k",
+      "hidden_states[k+1] (of the last block: what the final norm is given, which is not in that "
+      "list), llama.cpp layer k",
       blocks.front().path);
 }
 
@@ -135,6 +138,11 @@ void read_statistics(const Gguf& gguf, std::vector<SiteDirection>& directions) {
     const std::vector<double>& values = array_of<double>(gguf, key, directions.size());
     for (size_t i = 0; i < values.size(); ++i)
       directions[i].direction.statistics.*member = values[i];
+  }
+  if (gguf.find(kHeldOut)) {  // older files lack it
+    const auto& held_out = array_of<uint32_t>(gguf, kHeldOut, directions.size());
+    for (size_t i = 0; i < held_out.size(); ++i)
+      directions[i].direction.statistics.held_out = held_out[i];
   }
   const std::vector<uint32_t>& counts =
       array_of<uint32_t>(gguf, kEigenvalueCounts, directions.size());
@@ -250,6 +258,14 @@ void write_control_vector(const ControlVector& vector, const std::filesystem::pa
       values.push_back(each.direction.statistics.*member);
     metadata.emplace_back(key, GgufArray(values));
   }
+  std::vector<uint32_t> held_out;
+  std::vector<std::string> doubts;
+  for (const SiteDirection& each : vector.directions) {
+    held_out.push_back(static_cast<uint32_t>(each.direction.statistics.held_out));
+    doubts.push_back(fmt::format("{}", fmt::join(doubts_of(each.direction.statistics), "; ")));
+  }
+  metadata.emplace_back(kHeldOut, GgufArray(held_out));
+  metadata.emplace_back(kDoubts, GgufArray(doubts));
   metadata.emplace_back(kEigenvalueCounts, GgufArray(counts));
   metadata.emplace_back(kEigenvalues, GgufArray(eigenvalues));
   write_gguf(path, metadata, tensors);

@@ -54,6 +54,25 @@ TEST_CASE("[ablation.driver_info] a word that is none of an option's choices is 
         }) == "p: method: found \"median\", expected one of pca-center, mean");
 }
 
+TEST_CASE("[ablation.driver_info] an option without effect is refused, as the driver would") {
+  const DriverInfo info = parse_driver_info(R"({"name": "vyx-x", "options": [
+    {"name": "top-k", "type": "integer", "many": false, "required": false,
+     "effect": [{"kind": "unless", "options": ["heat"], "values": ["0"]}]},
+    {"name": "heat", "type": "number", "many": false, "required": false, "default": "0"},
+    {"name": "fast", "type": "switch", "many": false, "required": false,
+     "effect": [{"kind": "needs", "options": ["heat"], "values": []}]}]})",
+                                            "s");
+  const auto error = [&](const OrderedJson& options) {
+    return error_of([&] { command_line(info, options, "p"); });
+  };
+  CHECK(error({{"top-k", 2}}) == "p: vyx-x: --top-k has no effect with --heat 0, the default");
+  CHECK(error({{"top-k", 2}, {"heat", 0}}) == "p: vyx-x: --top-k has no effect with --heat 0");
+  CHECK(error({{"top-k", 2}, {"heat", 0.5}}).empty());
+  CHECK(error({{"fast", true}}) == "p: vyx-x: --fast has no effect without --heat");
+  CHECK(error({{"fast", false}}).empty());
+  CHECK(error({{"fast", true}, {"heat", 0}}).empty());
+}
+
 TEST_CASE("[ablation.driver_info] a list of options that is malformed is an error") {
   CHECK(contains(error_of([] { parse_driver_info("{}", "s"); }), "s: "));
   CHECK(contains(error_of([] { parse_driver_info(R"({"name": "x"})", "s"); }),

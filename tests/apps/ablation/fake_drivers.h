@@ -39,6 +39,17 @@ class FakeDrivers : public ablation::DriverCatalog {
            {{.name = "vector", .value = "FILE[=C]", .many = true, .required = true},
             {.name = "coefficients", .value = "C…", .type = Option::Type::number, .many = true},
             {.name = "max-kl", .value = "NATS", .type = Option::Type::number}})},
+      {.name = "vyx-copy",
+       .sha256 = "00",
+       .options = {{.name = "out", .value = "FILE", .required = true},
+                   {.name = "seed",
+                    .value = "N",
+                    .type = Option::Type::integer,
+                    .conditions = {{OptionCondition::Kind::never, {}, {"nothing is random"}}}},
+                   {.name = "threads", .value = "N", .type = Option::Type::integer},
+                   {.name = "device",
+                    .value = "NAME",
+                    .conditions = {{OptionCondition::Kind::not_with, {"out"}, {}}}}}},
   };
 };
 

@@ -90,6 +90,20 @@ TEST_CASE_FIXTURE(
 }
 
 TEST_CASE_FIXTURE(Fixture,
+                  "[ablation.plan] what would have no effect on a step is not given to it, or "
+                  "refused where the step asks for it") {
+  const auto text = [](const std::string& options) {
+    return "[steps.copy]\ndriver = \"copy\"\noptions = {" + options +
+           "}\n[results]\nsize = \"copy.size\"\n";
+  };
+  const Plan p = plan("seed = 9\n" + text("out = \"v\""));
+  CHECK(p.steps.at(p.order[0]).arguments == std::vector<std::string>{"--out=v", "--threads=1"});
+  CHECK(plan("device = \"cuda\"\n" + text("out = \"v\"")).order == p.order);
+  CHECK(error_of([&] { plan(text("out = \"v\", seed = 1")); }) ==
+        "e.toml:1: steps.copy: vyx-copy: --seed has no effect: nothing is random");
+}
+
+TEST_CASE_FIXTURE(Fixture,
                   "[ablation.plan] a grid of tables gives each cell its options, and leaves out "
                   "what a table lacks") {
   const Plan p = plan(R"([grid]

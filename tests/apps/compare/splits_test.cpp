@@ -6,7 +6,6 @@
 #include "tests/torch_support.h"
 
 using namespace vyx::compare;
-using vyx::steering::ContrastSet;
 using vyx::test::contains;
 using vyx::test::error_of;
 
@@ -57,13 +56,7 @@ TEST_CASE("[compare.splits] a seed gives the same splits again, another one othe
   CHECK(test(1) != test(2));
 }
 
-TEST_CASE(
-    "[compare.splits] near duplicates are left out, whatever their case, order and punctuation") {
-  CHECK(nearly_equal("I had a very good day at work", "At work, I had a very GOOD day!"));
-  CHECK(nearly_equal("one two three four five", "one two three four five six"));
-  CHECK_FALSE(nearly_equal("Everyone says", "Everyone says that"));
-  CHECK_FALSE(nearly_equal("", "a"));
-
+TEST_CASE("[compare.splits] near duplicates are left out") {
   auto texts = numbered(8);
   texts[5] = "Text2!";
   const Splits splits = split_by_group(grouped(8, 2), texts, {}, 0, "set");
@@ -86,29 +79,11 @@ TEST_CASE("[compare.splits] each split gets a group, or it is an error") {
   CHECK(two.test.size() == 1);
 }
 
-TEST_CASE("[compare.splits] groups are told apart by what they do not share") {
-  ContrastSet set;
-  set.pairs = {{"Be happy. I", "Be sad. I"},
-               {"Be happy. It was", "Be sad. It was"},
-               {"Be glad. I", "Be low. I"}};
-  set.groups = {0, 1, 0};
-  CHECK(group_texts(set) == std::vector<std::string>{"I", "It was"});
-}
-
 TEST_CASE("[compare.splits] a split's digest is of its items and their order") {
   const std::vector<vyx::steering::ContrastPair> pairs = {{"a", "b"}, {"c", "d"}};
   const std::vector<size_t> both = {0, 1}, first = {0};
   CHECK(digest_of(pairs, both).size() == 64);
   CHECK(digest_of(pairs, both) != digest_of(pairs, first));
-}
-
-TEST_CASE("[compare.splits] texts that repeat an earlier or a known one are no difference") {
-  const std::vector<std::string> texts = {"one two three four five", "Five four THREE two, one.",
-                                          "six seven eight", "a known text", "nine"};
-  CHECK(differing(texts) == std::vector<size_t>{0, 2, 3, 4});
-  const std::vector<std::string> known = {"A text, known!"};
-  CHECK(differing(texts, known) == std::vector<size_t>{0, 2, 4});
-  CHECK(differing({}, known).empty());
 }
 
 TEST_CASE("[compare.splits] continuations of one prompt are a group") {

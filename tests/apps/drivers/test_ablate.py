@@ -29,7 +29,7 @@ seed = [0, 1]
 [steps.vector]
 driver = "vector"
 options = {{model = "{{model}}", contrast = "{{pairs}}", method = "{{method}}", \
-seed = "{{seed}}", out = "vector.gguf"}}
+out = "vector{{seed}}.gguf"}}
 [steps.sweep]
 driver = "sweep"
 options = {{model = "{{model}}", vector = "{{steps.vector.out}}", heldout = "{{heldout}}", \
@@ -187,7 +187,7 @@ def test_a_cell_that_fails_is_recorded_and_the_rest_go_on(drivers, experiment, t
     path = changed(experiment, tmp_path,
                    ('model = "{model}", contrast',
                     'sites = "model.layers.{layer}", model = "{model}", contrast'),
-                   ("seed = [0, 1]", "layer = [1, 7]"), (', seed = "{seed}"', ""))
+                   ("seed = [0, 1]", "layer = [1, 7]"), ("vector{seed}", "vector"))
     result = drivers.run("vyx-ablate", path, "--out", tmp_path / "run", "--json")
     assert result.returncode == 1 and json.loads(result.stdout)["failed"] == 4
     assert "4 of 8 cells failed" in result.stderr
@@ -298,7 +298,7 @@ def test_verify_says_bit_identical_or_shows_the_first_cell_that_differs(
 def test_verify_finds_files_that_changed_since(drivers, finished, experiment, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(finished, run)
-    vector = next(run.glob("steps/vector-*/files/vector.gguf"))
+    vector = next(run.glob("steps/vector-*/files/vector*.gguf"))
     data = bytearray(vector.read_bytes())
     data[-1] ^= 1
     vector.write_bytes(data)
@@ -382,14 +382,26 @@ def test_verify_takes_where_inputs_lie_now_and_a_variant(drivers, experiment, tm
 
 
 def test_what_is_typed_goes_over_the_file(drivers, experiment, tmp_path):
+    say = ('[steps.say]\ndriver = "generate"\n'
+           'options = {model = "{model}", prompt = "x", temperature = 1}\n[results]\n'
+           'text = "say.text"')
     path = changed(experiment, tmp_path, ("[files]", 'seed = 7\ndevice = "cuda"\n[files]'),
-                   (', seed = "{seed}"', ""), ("seed = [0, 1]", ""))
+                   ("vector{seed}", "vector"), ("seed = [0, 1]", ""), ("[results]", say))
+
+    def require(arguments, steps):
+        """Given to every step, the seed to that which has a use for it."""
+        assert len(steps) > 2
+        for step in steps:
+            random = "--prompt=x" in step["arguments"]
+            expected = {word for word in arguments if random or not word.startswith("--seed")}
+            assert expected <= set(step["arguments"])
+            assert random == any(word.startswith("--seed") for word in step["arguments"])
+
     commands = lambda *more: drivers.json("vyx-ablate", path, "--out", tmp_path / "run",
                                           "--dry-run", *more)["steps"]
-    assert {"--seed=7", "--device=cuda", "--threads=1"} <= set(commands()[0]["arguments"])
-    typed = commands("--seed", 0, "--device", "cpu", "--threads", 2)
-    for step in typed:
-        assert {"--seed=0", "--device=cpu", "--threads=2"} <= set(step["arguments"])
+    require({"--seed=7", "--device=cuda", "--threads=1"}, commands())
+    require({"--seed=0", "--device=cpu", "--threads=2"},
+            commands("--seed", 0, "--device", "cpu", "--threads", 2))
 
 
 def test_variants_and_settings(drivers, experiment, tmp_path):
@@ -420,7 +432,8 @@ def test_variants_and_settings(drivers, experiment, tmp_path):
     ("[results]", "[resultz]",
      "experiment.toml:18: no such key \"resultz\"; did you mean results?"),
     ('"{steps.vector.out}"', '"{steps.vector.ou}"', "did you mean out?"),
-    ('out = "vector.gguf"', 'out = "../vector.gguf"', "expected a name in the step's own folder"),
+    ('out = "vector{seed}.gguf"', 'out = "../vector.gguf"',
+     "expected a name in the step's own folder"),
     ('"heldout.jsonl"', '"nowhere.jsonl"', "nowhere.jsonl: no such file"),
     ("coefficient = [1, 2]", 'coefficient = [1, "two"]',
      "coefficients: found \"two\", expected a number"),

@@ -84,8 +84,13 @@ def test_wrong_usage(drivers, sae, tiny_model, tmp_path):
                                                         tiny_model, *out, code=2)
     assert "saelens, sparsify" in drivers.error("vyx-export", "--sae", sae, "--format", "onnx",
                                                 *out, code=2)
-    assert "--vector, --latent, --when and --without-error go with --model" in drivers.error(
-        "vyx-export", "--sae", sae, "--vector", "x.gguf", *out, code=2)
+    assert "--vector has no effect without --model" in drivers.error("vyx-export", "--sae", sae,
+                                                                     "--vector", "x.gguf", *out,
+                                                                     code=2)
+    assert "--format has no effect with --model" in drivers.error("vyx-export", "--model",
+                                                                  tiny_model, "--vector", "x.gguf",
+                                                                  "--format", "saelens", *out,
+                                                                  code=2)
 
 
 def test_bad_input(drivers, sae, tmp_path):

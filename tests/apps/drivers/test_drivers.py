@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from conftest import PAIRS, write_tiny_gguf
+from conftest import PAIRS, write_sae, write_tiny_gguf
 
 DRIVERS = [
     "vyx-ablate", "vyx-compare", "vyx-export", "vyx-generate", "vyx-harvest", "vyx-implicit",
@@ -252,6 +252,71 @@ def test_sweep_measures_each_coefficient_and_the_baseline(drivers, tiny_model, t
     assert list(rows) == [-4, -1, 0, 1, 4]
     assert rows[0]["shift"] == 0 and rows[0]["kl_mean"] == 0
     assert rows[4]["kl_mean"] > rows[1]["kl_mean"] > 0
+
+
+def test_sweep_takes_latents_as_generate_does(drivers, tiny_model, tiny_vector, tmp_path):
+    sae = write_sae(tmp_path / "sae")
+    (tmp_path / "pairs.jsonl").write_text("".join(
+        json.dumps({
+            "prompt": f"How is {x}?",
+            "positive": "Good and glad.",
+            "negative": "Bad and sad."
+        }) + "\n" for x in ("it", "work")))
+    (tmp_path / "neutral.txt").write_text("The river flows past the town to the sea. " * 10)
+    base = ("vyx-sweep", "--model", tiny_model, "--heldout", tmp_path / "pairs.jsonl", "--neutral",
+            tmp_path / "neutral.txt", "--max-kl", 100)
+    sweep = lambda *args: {row["coefficient"]: row for row in drivers.json(*base, *args)["rows"]}
+    # Latent 3 reads and writes +e3: what is added is the same at every token.
+    latent, once = ("--sae", sae, "--latent", "3=+2"), ("--sae", sae, "--latent", "3=+6")
+    rows = sweep(*latent, "--coefficients", 1, 3)
+    assert list(rows) == [-3, -1, 0, 1, 3]
+    assert rows[0]["shift"] == 0 and rows[0]["kl_mean"] == 0
+    assert rows[3]["kl_mean"] > rows[1]["kl_mean"] > 0
+    assert rows[3]["shift"] == pytest.approx(
+        sweep(*once, "--coefficients", 1)[1]["shift"], rel=1e-3)
+    both = sweep(*latent, "--vector", tiny_vector, "--coefficients", 1)[1]
+    assert both["shift"] != rows[1]["shift"]
+    assert both["shift"] != sweep("--vector", tiny_vector, "--coefficients", 1)[1]["shift"]
+    assert "expected at least one --vector, or --sae with --latent" in drivers.error(*base, code=2)
+    assert "--latent 3: " in drivers.error(*base, "--sae", sae, "--latent", "3", code=2)
+
+
+def test_vector_says_how_small_and_how_doubtful_it_is(drivers, tiny_model, tiny_pairs, tmp_path):
+    def vector(pairs, *args):
+        path = tmp_path / "pairs.jsonl"
+        path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+        arguments = ("vyx-vector", "--model", tiny_model, "--contrast", path, "--out",
+                     tmp_path / "v.gguf", *args)
+        return drivers.run(*arguments), drivers.json(*arguments)
+
+    run, report = vector(PAIRS, "--sites", "model.layers.2")
+    assert " of 2\n" in run.stdout and run.stderr == "", run.stderr
+    assert [(site["held_out"], site["doubts"]) for site in report["sites"]] == [(2, [])]
+
+    mirrored = [{
+        "positive": "I win",
+        "negative": "I lose"
+    }, {
+        "positive": "I lose",
+        "negative": "I win"
+    }]
+    run, report = vector(mirrored)
+    assert "1 of 2 pairs are an earlier one with its sides swapped" in run.stderr
+    assert "v.gguf: sign is a guess at every site" in run.stderr
+    assert "v.gguf: not judged on held-out pairs at every site" in run.stderr
+    assert "sign is a guess" in run.stdout and "–" in run.stdout
+    assert report["sites"][0]["doubts"][0] == "sign is a guess"
+    assert report["sites"][0]["held_out"] == 0 and report["sites"][0]["held_out_accuracy"] is None
+    steered = drivers.run("vyx-generate", "--model", tiny_model, "--prompt", "Hello",
+                          "--max-tokens", 2, "--vector", tmp_path / "v.gguf")
+    assert "v.gguf: sign is a guess at every site" in steered.stderr
+    line = drivers.run("vyx-vector", "--model", tiny_model, "--contrast", tmp_path / "pairs.jsonl",
+                       "--method", "mean", "--out", tmp_path / "v.gguf", "--quiet").stderr
+    assert "cancel out" in line and "pca-center" not in line
+
+    run, report = vector(PAIRS * 2)
+    assert "10 of 20 pairs repeat an earlier one" in run.stderr
+    assert report["sites"][0]["held_out"] == 2
 
 
 def test_export_steers_in_stock_python(drivers, tiny_model, tiny_vector, tmp_path):

@@ -472,8 +472,8 @@ def test_bad_options_and_texts_are_refused(drivers, tiny_model, text, tmp_path):
         *options(tiny_model, text, out, site="model.layers.{1,}"))
     assert "--sites: found an empty text, expected PATTERN" in error(
         *options(tiny_model, text, out, site=""), code=2)
-    assert "--mask: expected --inputs" in error(*options(tiny_model, text, out, "--mask", "m"),
-                                                code=2)
+    assert "--mask has no effect without --inputs" in error(
+        *options(tiny_model, text, out, "--mask", "m"), code=2)
     assert "no.txt" in error(*options(tiny_model, tmp_path / "no.txt", out))
     assert "regular file" in error(*options(tiny_model, tmp_path, out))
     assert "context of 4096" in error(*options(tiny_model, text, out, context=4096))

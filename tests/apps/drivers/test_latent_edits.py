@@ -86,7 +86,7 @@ def test_generate_changes_latents(drivers, tiny_model, trained):
     change = lambda *values: generate(drivers, tiny_model, "--sae", trained,
                                       *(arg for value in values for arg in ("--latent", value)))
     baseline = generate(drivers, tiny_model)
-    assert change(f"{latent}=*1") == change(f"{latent}=+0") == change() == baseline
+    assert change(f"{latent}=*1") == change(f"{latent}=+0") == baseline
     set_high = change(f"{latent}=8x")
     assert set_high != baseline and set_high == change(f"{latent}={8 * maximum!r}")
     assert change(f"{latent}=clamp:8x:") == set_high
@@ -243,8 +243,9 @@ def test_latents_that_cannot_be_changed(drivers, tiny_model, relu, trained, text
     assert "found a clamp to 3" in error("--sae", relu, "--latent", "5=clamp:3:1")
     assert "--when 7: expected J>NUMBER" in error("--sae", relu, "--latent", "5=1", "--when", "7",
                                                   code=2)
-    assert "--latent without --sae" in error("--latent", "5=1", code=2)
-    assert "--when without --latent" in error("--sae", relu, "--when", "5>1", code=2)
+    assert "--latent has no effect without --sae" in error("--latent", "5=1", code=2)
+    assert "--when has no effect without --latent" in error("--sae", relu, "--without-error",
+                                                            "--when", "5>1", code=2)
     line = error("--sae", relu, "--latent", "5=10x")
     for words in ("latents.safetensors: not found", "vyx-sae-eval --sae", "--latents-out"):
         assert words in line
@@ -260,7 +261,7 @@ def test_latents_that_cannot_be_changed(drivers, tiny_model, relu, trained, text
     implicit = lambda *args, **code: drivers.error("vyx-implicit", "--model", tiny_model, "--text",
                                                    text, "--out", out, *args, **code)
     assert "expected --sae and --latent" in implicit(code=2)
-    assert "expected --latent" in implicit("--sae", relu, code=2)
+    assert "--sae has no effect without --latent" in implicit("--sae", relu, code=2)
     assert "--tokens 0" in implicit("--sae", relu, "--latent", "5=1", "--tokens", 0, code=2)
     (tmp_path / "empty.txt").write_text("")
     assert "empty.txt" in drivers.error("vyx-implicit", "--model", tiny_model, "--text",

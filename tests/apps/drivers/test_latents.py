@@ -149,6 +149,50 @@ def test_contexts_come_from_the_prompts_or_from_text(drivers, base, files):
     assert by_latent(report)[DEAD]["contexts"] == []
 
 
+def test_by_cosine_shows_both_ends(drivers, base, vector):
+    report = drivers.json("vyx-latents", *base, "--vector", vector, "--by", "cosine", "--top", 2)
+    cosines = np.array(report["scores"]["cosine"])
+    order = list(np.argsort(-cosines, kind="stable"))
+    assert [entry["latent"] for entry in report["latents"]] == order[:2] + order[-2:]
+    assert report["latents"][0]["latent"] == READER and report["latents"][-1]["cosine"] < 0
+    few = drivers.json("vyx-latents", *base, "--vector", vector, "--by", "cosine", "--top",
+                       2 * WIDTH)
+    assert [entry["latent"] for entry in few["latents"]] == order
+
+
+def test_one_latent_is_looked_at_without_a_contrast_set(drivers, tiny_model, sae, base, files,
+                                                        vector):
+    alone = ("--model", tiny_model, "--sae", sae, "--show", READER, DEAD, "--text",
+             files / "neutral.txt")
+    report = drivers.json("vyx-latents", *alone, "--contexts", 2)
+    with_set = drivers.json("vyx-latents", *base, "--show", READER, DEAD, "--text",
+                            files / "neutral.txt", "--contexts", 2)
+    assert list(by_latent(report)) == [READER, DEAD]
+    for latent in (READER, DEAD):
+        found, other = by_latent(report)[latent], by_latent(with_set)[latent]
+        for key in ("promotes", "suppresses", "contexts"):
+            assert found[key] == other[key]
+        assert "auroc" not in found and found["read_place"] is None
+    assert len(by_latent(report)[READER]["contexts"]) == 2
+    for key in ("reads_by", "best_reader", "by"):
+        assert report[key] is None
+    assert report["prompts"] == 0 and report["left_out"] == {"special": 0, "sinks": 0}
+    text = drivers.run("vyx-latents", *alone).stdout
+    assert "AUROC" not in text and "nothing is known of what reads" in text
+    ranked = drivers.json("vyx-latents", *alone, "--vector", vector, "--by", "cosine", "--top", 1)
+    assert ranked["latents"][0]["latent"] == READER
+
+    def error(*args):
+        return drivers.error("vyx-latents", "--model", tiny_model, "--sae", sae, *args, code=2)
+
+    assert "expected --text with it" in error("--show", READER)
+    assert "--by auroc: expected --contrast or --template" in error("--show", READER, "--text",
+                                                                    files / "neutral.txt", "--by",
+                                                                    "auroc")
+    assert "--top has no effect" in error("--show", READER, "--text", files / "neutral.txt",
+                                          "--top", 3)
+
+
 def test_the_same_run_twice(drivers, base, files):
     def run():
         report = drivers.json("vyx-latents", *base, "--heldout", files / "heldout.jsonl",
@@ -189,7 +233,8 @@ def test_bad_input_is_one_line(drivers, tiny_model, tiny_pairs, sae, base, files
                                 code=2)
     assert "--vector" in error(*base, "--by", "cosine", code=2)
     assert "--positions first" in error(*base, "--positions", "first", code=2)
-    assert "--dose" in error(*base, "--dose", 0, code=2)
+    assert "--dose 0: expected" in error(*base, "--heldout", files / "heldout.jsonl", "--dose", 0,
+                                         code=2)
 
     assert str(tmp_path / "none") in error_of(tmp_path / "none")
     assert "model.layers.9:output" in error_of(

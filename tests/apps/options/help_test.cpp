@@ -56,6 +56,16 @@ TEST_CASE("[options.help] numbers are shown as typed, lists of keys with what th
   CHECK(contains(text, "usage: vyx-x --out FILE\n"));
 }
 
+TEST_CASE("[options.help] an option says when it has an effect") {
+  Help help;
+  bool fast = false;
+  help.option("fast", fast, "three").needs("values", "out").unless("share", "0");
+  CHECK(contains(help.text(), "three (only with --values or --out) (not with --share 0)"));
+  const Json row = help.json()["options"][3];
+  CHECK(row["effect"][0]["kind"] == "needs");
+  CHECK(row["effect"][1] == Json{{"kind", "unless"}, {"options", {"share"}}, {"values", {"0"}}});
+}
+
 TEST_CASE("[options.help] as JSON it lists options and keys") {
   const Json json = Help().json();
   CHECK(json["options"][0]["default"] == "0.3");

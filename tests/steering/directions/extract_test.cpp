@@ -91,6 +91,32 @@ TEST_CASE("[steering.extract] batches and shared prefixes change nothing beyond 
   }
 }
 
+TEST_CASE("[steering.extract] a pair with an attention sink on one side is left out, with a line") {
+  TinyGguf gguf = planted_gguf();
+  embedding_of(gguf, '!').mul_(1000);  // as the first token is, in a trained model
+  auto model = tiny_model(gguf);
+  const ContrastSet sound = letters(12);
+  std::vector<std::string> lines;
+  const ExtractOptions options{
+      .method = "mean", .on_warning = [&](const std::string& line) { lines.push_back(line); }};
+  const ControlVector expected = extract(model, sound, options);
+  CHECK(lines.empty());
+  ContrastSet set = sound;
+  set.pairs.insert(set.pairs.begin() + 3, {"!", "we go on"});
+  set.pairs.push_back({"We go on and on", "We stop!"});
+  const ControlVector vector = extract(model, set, options);
+  REQUIRE(lines.size() == 1);
+  CHECK(contains(lines[0], "letters.jsonl: left out 2 of 14 pairs (4, 14)"));
+  CHECK(contains(lines[0], "1 of them have a side of one token"));
+  CHECK(vector.provenance.pairs == 12);
+  for (size_t i = 0; i < vector.directions.size(); ++i)
+    CHECK(at::allclose(vector.directions[i].direction.vector,
+                       expected.directions[i].direction.vector, 1e-5, 1e-5));
+  set.pairs = {{"!", "a"}, {"b", "!"}, {"c", "d!"}};
+  CHECK(contains(error_of([&] { (void)extract(model, set, options); }),
+                 "letters.jsonl: found no pair that counts: 3 of 3 pairs (1, 2, 3)"));
+}
+
 TEST_CASE("[steering.extract] swapping the sides turns the vector round") {
   auto model = planted_model();
   ContrastSet set = letters(10);
@@ -148,16 +174,17 @@ TEST_CASE("[steering.extract] directions from given activations need both sides 
                                         vyx::Site::parse("decoder:input")};
   const std::vector<at::Tensor> p = {at::eye(3), 2 * at::eye(3)},
                                 n = {-at::ones({3, 3}), at::zeros({3, 3})};
-  const auto found = find_directions(sites, p, n, method_named("mean"));
+  const std::vector<ContrastActivations> pairs = {{p[0], n[0]}, {p[1], n[1]}};
+  const auto found = find_directions(sites, pairs, method_named("mean"));
   REQUIRE(found.size() == 2);
   CHECK(found[0].site == sites[0]);
   CHECK(at::allclose(found[0].direction.vector, at::full({3}, 4.0 / 3)));
   CHECK(found[1].site == sites[1]);
   CHECK(at::allclose(found[1].direction.vector, at::full({3}, 2.0 / 3)));
   CHECK(contains(error_of([&] {
-                   (void)find_directions(sites, p, std::span(n).first(1), method_named("mean"));
+                   (void)find_directions(sites, std::span(pairs).first(1), method_named("mean"));
                  }),
-                 "2 sites with 2 positive and 1 negative"));
+                 "2 sites with the activations of 1"));
 }
 
 TEST_CASE("[steering.extract] a pair beyond the context is refused by its place in the file") {

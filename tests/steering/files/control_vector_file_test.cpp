@@ -18,7 +18,7 @@ using vyx::test::error_of;
 
 SiteDirection direction_at(std::string_view site, std::vector<float> values) {
   Direction direction{at::tensor(values), {}};
-  direction.statistics = {{9.25, 1.0 / 3, 1e-300}, 1 - 1.0 / 27.75, 0.875, 0.9, 123.456};
+  direction.statistics = {{9.25, 1.0 / 3, 1e-300}, 1 - 1.0 / 27.75, 0.875, 0.9, 123.456, 7};
   return {vyx::Site::parse(site), direction};
 }
 
@@ -55,6 +55,7 @@ void check_equal(const ControlVector& a, const ControlVector& b) {
     CHECK(bits(s.sign_vote_margin) == bits(t.sign_vote_margin));
     CHECK(bits(s.held_out_accuracy) == bits(t.held_out_accuracy));
     CHECK(bits(s.median_norm) == bits(t.median_norm));
+    CHECK(s.held_out == t.held_out);
   }
 }
 
@@ -116,6 +117,7 @@ TEST_CASE("[steering.control_vector_file] block outputs are laid out as llama.cp
   CHECK(file->tensors()[0].name == "direction.8");
   CHECK(file->tensors()[1].name == "direction.9");
   CHECK(contains(file->string("vyx.index_convention"), "model.layers.k:output"));
+  CHECK(contains(file->string("vyx.index_convention"), "of the last block: what the final norm"));
 }
 
 TEST_CASE(
@@ -261,4 +263,25 @@ TEST_CASE(
                                         folder / "none" / "v.gguf");
                  }),
                  "none"));
+}
+
+TEST_CASE("[steering.control_vector_file] doubts about a direction stand in the file") {
+  const vyx::test::TemporaryFolder folder;
+  SiteDirection sound = direction_at("model.layers.1:output", {1, 2}),
+                guess = direction_at("model.layers.2:output", {3, 4});
+  guess.direction.statistics.sign_vote_margin = 0;
+  guess.direction.statistics.held_out_accuracy = std::nan("");
+  guess.direction.statistics.held_out = 0;
+  const ControlVector vector = example({sound, guess});
+  write_control_vector(vector, folder / "v.gguf");
+  const vyx::GgufFile file(folder / "v.gguf");
+  CHECK(file->array<std::string>("vyx.doubts") ==
+        std::vector<std::string>{"", "sign is a guess; not judged on held-out pairs"});
+  CHECK(doubts_of(read_control_vector(folder / "v.gguf")) ==
+        std::vector<std::string>{
+            "sign is a guess at 1 of 2 sites: model.layers.2:output",
+            "not judged on held-out pairs at 1 of 2 sites: model.layers.2:output"});
+  CHECK(doubts_of(example({guess}))[0] == "sign is a guess at model.layers.2:output");
+  CHECK(doubts_of(example({guess, guess}))[0] == "sign is a guess at every site");
+  CHECK(doubts_of(read_control_vector(ForeignFile{}.write(folder / "foreign.gguf"))).empty());
 }
