@@ -205,22 +205,23 @@ Comparison compare(Subject& subject, const sae::Autoencoder& sae, const CompareO
     fail("{}: found no method that gives a direction or a latent; give more pairs", subject.site());
   const at::Tensor reference =
       implicit_vector(methods.front().edit(1), subject.background()).mean(0);  // [d]
+  // Doses are looked for first on the sample, for the lowest level.
+  RoadOptions lowest = road;
+  lowest.level = *std::min_element(options.levels.begin(), options.levels.end());
+  const auto measured = [&](const Method& method) {
+    step(method.name);
+    return trial.run(method, sample_doses(measure, {method}, lowest).front(), reference);
+  };
   // The control comes first: its dose knows nothing of the concept, and draws begin there.
-  step(kRandomDirection);
-  MethodResult control = trial.run(random_direction(subject, comparison.median_norm, options.seed),
-                                   first_dose(Family::direction), reference);
+  MethodResult control = measured(random_direction(subject, comparison.median_norm, options.seed));
   road.first_doses[Family::direction] = headline_of(control, options.headline).dose;
   comparison.unedited = subject.samples(nullptr);
   measure_unedited_choices(measure, comparison);
-  const auto run = [&](const Method& method) {
-    step(method.name);
-    comparison.methods.push_back(trial.run(method, road.first_doses.at(method.family), reference));
-  };
-  for (const Method& method : methods) run(method);
+  for (const Method& method : methods) comparison.methods.push_back(measured(method));
   comparison.methods.push_back(std::move(control));
   step("vectors of other concepts");
   for (const Method& method : foreign_methods(measure, comparison.median_norm, road, left_out))
-    run(method);
+    comparison.methods.push_back(measured(method));
   compare_with_each_other(trial, comparison);
   step("the prompt that asks for it");
   measure_instructed(subject, trial, comparison);

@@ -10,6 +10,9 @@
 namespace vyx::compare {
 namespace {
 
+// Of a KL on the selection half: that on the test half is read between doses anyway.
+constexpr double kSearchTolerance = 0.1;
+
 double p95(const at::Tensor& kl) {  // [tokens]
   return kl.quantile(0.95).item<double>();
 }
@@ -109,7 +112,7 @@ std::vector<double> Measure::sample_kl_p95(const std::vector<Edit>& edits) {
 DoseFinder Measure::finder(const Method& method, double first) {
   return DoseFinder(
       [this, edit = method.edit](double dose) { return kl_p95(edit(dose), Split::selection); },
-      {.first = first});
+      {.first = first, .tolerance = kSearchTolerance});
 }
 
 }  // namespace vyx::compare

@@ -8,10 +8,9 @@
 namespace vyx::compare {
 
 Plan plan(const Subject& subject, const CompareOptions& options) {
-  // A search for the first dose takes some 4 runs of the selection half, one from a dose that is
-  // nearly right 2; the headline is read between two more doses than the others. A draw's dose
-  // takes 1 run of the sample, a latent's candidates one each.
-  constexpr uint64_t kLatentMethods = 2, kSearch = 4, kNear = 2, kAround = 2, kResponses = 3;
+  // A dose takes some 2 runs of the sample; from there each level takes 1 or 2 of the selection
+  // half, and the headline is read between two more doses than the others.
+  constexpr uint64_t kLatentMethods = 2, kOnSample = 2, kAround = 2, kResponses = 3;
   const auto all = steering::methods();
   const uint64_t directions = all.size(), foreign = subject.others().size();
   const auto sided = static_cast<uint64_t>(
@@ -29,7 +28,7 @@ Plan plan(const Subject& subject, const CompareOptions& options) {
   Plan plan;
   plan.methods =
       candidates * sample + foreign * 2 * (2 * sample + select) +
-      methods * ((kSearch + kNear * (levels - 1)) * dose + (levels + kAround) * (side + test) +
+      methods * (kOnSample * sample + (3 * levels / 2) * dose + (levels + kAround) * (side + test) +
                  kResponses * test + subject.ood_tokens() + subject.choice_tokens()) +
       subject.choice_tokens();
   const auto draws = static_cast<uint64_t>(options.nulls);

@@ -38,7 +38,6 @@ struct Method {
   std::string_view help;  // what it is, in a few words
   std::variant<FromDifferences, FromActivations> fit;
   bool sign_is_voted = false;  // it finds a line without a sign: the pairs vote for one
-  bool ignores_sides = false;  // swapping the sides of single pairs changes its sign at most
 };
 
 /// All methods, in the order in which they are listed and compared. The first one is the default.
