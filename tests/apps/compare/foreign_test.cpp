@@ -16,7 +16,8 @@ namespace {
 class Odd : public SyntheticSubject {
  public:
   ContrastActivations other_contrast(size_t other) override {
-    const auto [positive, negative] = SyntheticSubject::other_contrast(0);
+    const ContrastActivations own = SyntheticSubject::other_contrast(0);
+    const at::Tensor &positive = own.positive, &negative = own.negative;
     return other == 0 ? ContrastActivations{negative, positive}
                       : ContrastActivations{positive, positive};
   }
