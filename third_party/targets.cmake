@@ -67,7 +67,7 @@ function(vyx_use_torch_pch target)
 endfunction()
 vyx_add_torch_pch(vyx_pch)
 
-# vyx_join_units(target): with VYX_UNITY, the target's sources are compiled four at a time, those of
+# vyx_join_units(target): with VYX_UNITY, the target's sources are compiled eight at a time, those of
 # a folder together: half of a unit's time goes into templates that the torch headers leave to be
 # instantiated anew. The sources stand alone all the same, which builds without it prove.
 function(vyx_join_units target)
@@ -80,7 +80,7 @@ function(vyx_join_units target)
     string(MAKE_C_IDENTIFIER "${target}_${folder}" group)
     list(APPEND ${group} ${source})
     list(LENGTH ${group} count)
-    math(EXPR index "(${count} - 1) / 4")
+    math(EXPR index "(${count} - 1) / 8")
     set_source_files_properties(${source} PROPERTIES UNITY_GROUP ${group}_${index})
   endforeach()
   set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)

@@ -80,7 +80,7 @@ int main(int argc, char** argv) {
     const auto weighted = vector_options.read(model, common);
     latent_options.check();
     std::optional<apps::LatentIntervention> intervention;
-    if (!latent_options.sae.empty()) intervention = latent_options.read(model);
+    if (!latent_options.sae.empty()) intervention = latent_options.read(model, false);
     const std::optional<Edit> latents =
         intervention ? std::optional(intervention->edit()) : std::nullopt;
     std::vector<double> plain_times, idle_times, unsteered_times, steered_times;

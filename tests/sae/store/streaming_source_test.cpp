@@ -11,12 +11,13 @@ using test::error_of;
 
 namespace {
 
-constexpr int64_t kRows = 90;
+constexpr int64_t kStreamedRows = 90;
 
 /// Forwards of 10 rows; row i is [i + 1, 1], but for every 30th, a sink.
 std::unique_ptr<models::Harvest> numbered_harvest() {
-  at::Tensor rows = at::stack({at::arange(1, kRows + 1, at::kFloat), at::ones({kRows})}, 1);
-  for (int64_t i = 29; i < kRows; i += 30) rows[i] = 1e6;
+  at::Tensor rows =
+      at::stack({at::arange(1, kStreamedRows + 1, at::kFloat), at::ones({kStreamedRows})}, 1);
+  for (int64_t i = 29; i < kStreamedRows; i += 30) rows[i] = 1e6;
   return std::make_unique<models::Harvest>(test::harvest_of(rows, 10));
 }
 
