@@ -67,8 +67,8 @@ function(vyx_use_torch_pch target)
 endfunction()
 vyx_add_torch_pch(vyx_pch)
 
-# vyx_join_units(target): with VYX_UNITY, the target's sources are compiled eight at a time, those of
-# a folder together: half of a unit's time goes into templates that the torch headers leave to be
+# vyx_join_units(target): with VYX_UNITY, the target's sources are compiled eight at a time, those
+# of a folder together: half of a unit's time goes into templates that the torch headers leave to be
 # instantiated anew. The sources stand alone all the same, which builds without it prove.
 function(vyx_join_units target)
   if(NOT VYX_UNITY)

@@ -83,7 +83,7 @@ class Planner {
       const DriverOption& option = driver.option(name, place);
       Resolved resolved = resolve(context, value, place, &needs);
       if (resolved.value.is_null()) continue;
-      if (option.is_path()) check_own_path(value, resolved.value, name, place);
+      if (option.is_path()) check_own_path(resolved, name, place);
       options[name] = std::move(resolved);
     }
     OrderedJson given = OrderedJson::object();
@@ -105,7 +105,9 @@ class Planner {
     planned.needs.assign(needs.begin(), needs.end());
     // What it wrote stands in its own folder, for those that refer to it.
     for (auto& [name, resolved] : options)
-      if (name_is_own_path(driver, name, step)) resolved = own_path(planned.id, resolved.value);
+      if (step.options.contains(name) && driver.option(name, step.name).is_path() &&
+          is_own_path(resolved))
+        resolved = own_path(planned.id, resolved.value);
 
     context.open.pop_back();
     if (plan_.steps.emplace(planned.id, planned).second) plan_.order.push_back(planned.id);
@@ -119,11 +121,14 @@ class Planner {
         {"seed", experiment.seed}, {"threads", experiment.threads}, {"device", experiment.device}};
   }
 
-  // A path without a reference is one that the step writes, in its own folder. Inputs must be
-  // references, so that they can be digested.
-  static void check_own_path(const OrderedJson& written, const OrderedJson& value,
-                             const std::string& name, const std::string& place) {
-    if (!references(written).empty()) return;
+  // A path in which no file and no step stands is one that the step writes, in its own folder.
+  // Inputs must be references, so that they can be digested.
+  static bool is_own_path(const Resolved& path) { return path.value == path.identity; }
+
+  static void check_own_path(const Resolved& resolved, const std::string& name,
+                             const std::string& place) {
+    if (!is_own_path(resolved)) return;
+    const OrderedJson& value = resolved.value;
     for (const OrderedJson& element : value.is_array() ? value : OrderedJson::array({value})) {
       const std::filesystem::path path(as_text(element));
       const bool leaves =
@@ -134,12 +139,6 @@ class Planner {
             "[files] and write {{NAME}} here",
             place, name, quote(path.string()));
     }
-  }
-
-  static bool name_is_own_path(const DriverInfo& driver, const std::string& name,
-                               const Step& step) {
-    return step.options.contains(name) && references(step.options[name]).empty() &&
-           driver.option(name, step.name).is_path();
   }
 
   Resolved own_path(const std::string& id, const OrderedJson& value) const {

@@ -170,9 +170,9 @@ int Driver::parse_and_work(int argc, char** argv,
     po::notify(values);
     for (const auto& [name, value] : values)
       if (!value.defaulted()) common_.given.insert(name);
+    guard_paths(own_, values, common_);
     require_effect(given);
     common_.apply();
-    guard_paths(own_, values, common_);
     const Json result = work(common_);
     // A path or a prompt has whatever bytes it was given in.
     if (common_.json)

@@ -85,7 +85,7 @@ TEST_CASE("[compare] what is reported is read at exactly the level on the test h
       CAPTURE(level.level);
       if (method.family == Family::direction) {
         REQUIRE(level.reached);
-        CHECK(level.found.kl == doctest::Approx(level.level).epsilon(.035));
+        CHECK(level.found.kl == doctest::Approx(level.level).epsilon(.11));  // looked for loosely
       }
       if (!level.reached) continue;  // latents may saturate
       CHECK(level.side_effect.kl_p95 == doctest::Approx(level.level).epsilon(1e-9));

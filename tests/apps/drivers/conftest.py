@@ -267,7 +267,8 @@ def tiny_pairs(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_vector(drivers, tiny_model, tiny_pairs, tmp_path_factory):
     out = tmp_path_factory.mktemp("vector") / "glad.gguf"
-    drivers.json("vyx-vector", "--model", tiny_model, "--contrast", tiny_pairs, "--out", out)
+    drivers.json("vyx-vector", "--model", tiny_model, "--contrast", tiny_pairs, "--method", "mean",
+                 "--out", out)
     return out
 
 

@@ -95,6 +95,7 @@ def test_the_drivers_list_their_options_as_json(drivers):
         "value": "FILE",
         "many": False,
         "required": True,
+        "written": False,
         "help": "the archive of vyx-import"
     }
     assert options["coefficients"]["type"] == "number" and options["coefficients"]["many"]
@@ -432,7 +433,7 @@ def test_variants_and_settings(drivers, experiment, tmp_path):
     ("[results]", "[resultz]",
      "experiment.toml:18: no such key \"resultz\"; did you mean results?"),
     ('"{steps.vector.out}"', '"{steps.vector.ou}"', "did you mean out?"),
-    ('out = "vector{seed}.gguf"', 'out = "../vector.gguf"',
+    ('out = "vector{seed}.gguf"', 'out = "../vector{seed}.gguf"',
      "expected a name in the step's own folder"),
     ('"heldout.jsonl"', '"nowhere.jsonl"', "nowhere.jsonl: no such file"),
     ("coefficient = [1, 2]", 'coefficient = [1, "two"]',

@@ -140,7 +140,7 @@ def test_golden_model_in_stock_python(drivers, tiny_model, trained, tmp_path):
 
 def test_vectors_and_latents_in_one_export(drivers, tiny_model, tiny_vector, relu, tmp_path):
     out = tmp_path / "both.pt"
-    both = ("--vector", f"{tiny_vector}=7", "--sae", relu, "--latent", "5=12", "--latent", "6=*0",
+    both = ("--vector", f"{tiny_vector}=2", "--sae", relu, "--latent", "5=12", "--latent", "6=*0",
             "--when", "7>0.1")
     drivers.json("vyx-export", "--model", tiny_model, *both, "--out", out)
     assert generate(drivers, out) == generate(drivers, tiny_model, *both) != generate(
@@ -250,12 +250,14 @@ def test_latents_that_cannot_be_changed(drivers, tiny_model, relu, trained, text
     for words in ("latents.safetensors: not found", "vyx-sae-eval --sae", "--latents-out"):
         assert words in line
     assert "sae/nothing" in error("--sae", "sae/nothing", "--latent", "5=1")
-    assert "no site" in error("--sae", relu, "--site", "model.layers.9", "--latent", "5=1")
-    assert "expected one" in error("--sae", relu, "--site", "model.layers.*", "--latent", "5=1")
+    assert "which the model has not" in error("--sae", relu, "--site", "model.layers.9", "--latent",
+                                              "5=1")
+    assert "which the model has not" in error("--sae", relu, "--site", "model.layers.*", "--latent",
+                                              "5=1")
     nowhere = write_relu_sae(tmp_path / "nowhere", hook="")
     assert "--site" in error("--sae", nowhere, "--latent", "5=1")
     wide = write_relu_sae(tmp_path / "wide", width=40)
-    assert "expected 40 values" in error("--sae", wide, "--latent", "5=1")
+    assert "has width 40" in error("--sae", wide, "--latent", "5=1")
 
     out = tmp_path / "v.safetensors"
     implicit = lambda *args, **code: drivers.error("vyx-implicit", "--model", tiny_model, "--text",
