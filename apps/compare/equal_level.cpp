@@ -16,7 +16,7 @@ namespace {
 
 constexpr uint64_t kWindowStream = 0x77696e64;  // "wind"
 constexpr double kPercentile = 0.95;            // of KL over tokens
-constexpr double kTinyKl = 1e-12;              // below is rounding
+constexpr double kTinyKl = 1e-12;               // below is rounding
 constexpr double kShareRounding = 1e-9;         // of a share of the way
 constexpr size_t kFewWindows = 2;               // that say nothing about their deviation
 

@@ -34,7 +34,7 @@ h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}
 p{max-width:46rem}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{padding:.2rem .8rem .2rem 0;text-align:left;border-bottom:1px solid var(--line);
-overflow-wrap:anywhere}
+overflow-wrap:break-word}
 th{font-weight:600;color:var(--dim)}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(22rem,1fr));gap:1.5rem}
 figure{margin:0;min-width:0}figcaption{font-weight:600}

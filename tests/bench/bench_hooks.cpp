@@ -4,8 +4,8 @@
 //     bench-hooks [--json]
 //
 // One thread, and its processor time: ratios near 1 would drown in what else runs on the machine.
-#include <fmt/format.h>
 #include <ATen/Parallel.h>
+#include <fmt/format.h>
 #include <torch/script.h>
 
 #include <algorithm>

@@ -88,8 +88,8 @@ def test_bad_input_is_one_line(drivers, tiny_model, text, sae, store, tmp_path):
 
     assert "nothing to measure on" in error("--sae", sae, code=2)
     assert "expected both" in error("--sae", sae, "--model", tiny_model, code=2)
-    assert "expected at most 512" in error("--sae", sae, "--model", tiny_model,
-                                                       "--text", text, "--context", 9999, code=2)
+    assert "expected at most 512" in error("--sae", sae, "--model", tiny_model, "--text", text,
+                                           "--context", 9999, code=2)
     assert str(tmp_path / "none") in error("--sae", tmp_path / "none", "--activations", store)
     assert str(tmp_path / "none") in error("--sae", sae, "--activations", tmp_path / "none")
     assert str(tmp_path / "none.txt") in error("--sae", sae, "--model", tiny_model, "--text",

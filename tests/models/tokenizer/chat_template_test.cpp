@@ -23,8 +23,7 @@ TEST_CASE("[models.chat_template] white space goes as Hugging Face's settings of
   const auto text = [](std::string_view jinja) {
     const auto parts = template_parts(jinja);
     std::string all;
-    for (const TemplatePart& part : *parts)
-      all += part.kind == Kind::text ? part.spelling : "|";
+    for (const TemplatePart& part : *parts) all += part.kind == Kind::text ? part.spelling : "|";
     return all;
   };
   // What Jinja 3.1 gives with trim_blocks and lstrip_blocks, tags for "|".
