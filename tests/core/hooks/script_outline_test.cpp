@@ -42,15 +42,8 @@ TEST_CASE("[core.script_outline] what is read off an archive is what the loaded 
 
 TEST_CASE("[core.script_outline] a module that would write a file is read, and does not run") {
   const TemporaryFolder folder;
-  Module module("Net");
+  Module module = test::writing_when_loaded((folder / "written").string());
   module.register_module("part", test::linear(1));
-  module.register_attribute("path", c10::StringType::get(), (folder / "written").string());
-  module.define(
-      "def __getstate__(self):\n    return self.path\n"
-      "def __setstate__(self, state: str):\n"
-      "    self.path = state\n"
-      "    torch.save(1, state)\n"
-      "def forward(self, x: Tensor) -> Tensor:\n    return x\n");
   save_script(module, folder / "m.pt");
   const ScriptOutline outline = outline_script(folder / "m.pt");
   CHECK(outline.sites == std::vector<std::string>{":input", ":output"});

@@ -48,15 +48,7 @@ std::string repeated(std::string_view text, size_t times) {
 TEST_CASE(
     "[core.script_vetting] an archive whose loading writes a file is refused, and does not run") {
   const TemporaryFolder folder;
-  Module module("Net");
-  module.register_attribute("path", c10::StringType::get(), (folder / "written").string());
-  module.define(
-      "def __getstate__(self):\n    return self.path\n"
-      "def __setstate__(self, state: str):\n"
-      "    self.path = state\n"
-      "    torch.save(1, state)\n"
-      "def forward(self, x: Tensor) -> Tensor:\n    return x\n");
-  save_script(module, folder / "m.pt");
+  save_script(test::writing_when_loaded((folder / "written").string()), folder / "m.pt");
   const std::string message = error_of([&] { load_script(folder / "m.pt"); });
   CHECK(contains(message, "m.pt: code/__torch__"));
   CHECK(contains(message, "found the operator \"aten::save\""));
