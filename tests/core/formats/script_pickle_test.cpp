@@ -6,27 +6,16 @@
 #include <vector>
 
 #include "core/io/files.h"
+#include "tests/core/formats/pickle_pieces.h"
 
 using vyx::test::contains;
 using vyx::test::error_of;
+using vyx::test::join;
+using vyx::test::little;
 using vyx::test::TemporaryFolder;
+using vyx::test::text;
 
 namespace {
-
-// Pieces of a pickle. (GCC 12 warns falsely of `"…" + std::string()`.)
-std::string join(std::initializer_list<std::string_view> parts) {
-  std::string whole;
-  for (const std::string_view part : parts) whole += part;
-  return whole;
-}
-
-std::string little(uint32_t value) {
-  return {reinterpret_cast<const char*>(&value), sizeof value};
-}
-
-std::string text(std::string_view content) {
-  return join({"X", little(static_cast<uint32_t>(content.size())), content});
-}
 
 std::string integer(int32_t value) {
   return join({"J", little(static_cast<uint32_t>(value))});

@@ -5,44 +5,37 @@
 #include <vector>
 
 #include "core/formats/zip.h"
+#include "tests/core/formats/pickle_pieces.h"
 
 using vyx::ElementType;
 using vyx::TorchArchive;
 using vyx::test::contains;
 using vyx::test::error_of;
+using vyx::test::join;
 using vyx::test::TemporaryFolder;
+using vyx::test::text;
 
 namespace {
 
-// Pieces of a pickle. (GCC 12 warns falsely of `"…" + std::string()`.)
-std::string cat(std::initializer_list<std::string_view> parts) {
-  std::string whole;
-  for (const std::string_view part : parts) whole += part;
-  return whole;
-}
 std::string byte(int value) {
   return std::string(1, static_cast<char>(value));
 }
 
-std::string text(std::string_view content) {
-  return cat({"X", byte(static_cast<int>(content.size())), std::string(3, '\0'), content});
-}
-
 // A storage of `elements` floats in record "0".
 std::string storage(int elements, std::string_view type = "torch\nFloatStorage\n") {
-  return cat({"(", text("storage"), "c", type, text("0"), text("cpu"), "K", byte(elements), "tQ"});
+  return join({"(", text("storage"), "c", type, text("0"), text("cpu"), "K", byte(elements), "tQ"});
 }
 
 // A vector in it: offset, size and stride.
 std::string tensor(int elements, int offset, int size, int stride) {
-  return cat({"ctorch._utils\n_rebuild_tensor_v2\n(", storage(elements), "K", byte(offset), "K",
-              byte(size), "\x85K", byte(stride),
-              "\x85\x89"
-              "ccollections\nOrderedDict\n)RtR"});
+  return join({"ctorch._utils\n_rebuild_tensor_v2\n(", storage(elements), "K", byte(offset), "K",
+               byte(size), "\x85K", byte(stride),
+               "\x85\x89"
+               "ccollections\nOrderedDict\n)RtR"});
 }
 
 std::string dictionary(std::string_view value) {
-  return cat({"\x80\2}", text("w"), value, "s."});
+  return join({"\x80\2}", text("w"), value, "s."});
 }
 
 std::string archive(const TemporaryFolder& folder, const std::string& pickle,
@@ -97,7 +90,7 @@ TEST_CASE("[core.torch_archive] what is written is read back, and the same bytes
 
 TEST_CASE("[core.torch_archive] tensors in nested dictionaries are named by their path") {
   const TemporaryFolder folder;
-  const std::string inner = cat({"}", text("weight"), tensor(4, 0, 4, 1), "s"});
+  const std::string inner = join({"}", text("weight"), tensor(4, 0, 4, 1), "s"});
   const std::string bytes = archive(folder, dictionary(inner));
   CHECK(parse(bytes).tensors.begin()->first == "w.weight");
 }
@@ -118,7 +111,7 @@ TEST_CASE("[core.torch_archive.hostile] T6, T7: tensors that do not fit their re
 }
 
 TEST_CASE("[core.torch_archive.hostile] T11: pickles that ask for more than values") {
-  CHECK(contains(refusal(dictionary(cat({"cos\nsystem\n", text("id"), "\x85R"}))),
+  CHECK(contains(refusal(dictionary(join({"cos\nsystem\n", text("id"), "\x85R"}))),
                  "found the object \"os system\", expected tensors and plain values only"));
   CHECK(contains(refusal("\x80\4}."), "found protocol 4, expected 2"));
   CHECK(contains(refusal("\x80\2}"), "the end of the file"));
@@ -131,12 +124,12 @@ TEST_CASE("[core.torch_archive.hostile] T11: pickles that ask for more than valu
   CHECK(contains(refusal(dictionary("\x8a\xff")), "found an int of 255 bytes"));
   CHECK(contains(refusal("\x80\2s."), "found an empty stack"));
   CHECK(contains(refusal("\x80\2}(s."), "found an empty stack"));
-  CHECK(contains(refusal(cat({"\x80\2}", text("w"), "N(s."})),
+  CHECK(contains(refusal(join({"\x80\2}", text("w"), "N(s."})),
                  "found an empty stack"));  // the values lie below the mark
   CHECK(contains(refusal("\x80\2}t."), "found no mark"));
   CHECK(contains(refusal(dictionary("K\1)R")), "found a call of an int"));
-  CHECK(contains(refusal(cat({"\x80\2}(", text("w"), "NNu."})), "found a key without a value"));
-  CHECK(contains(refusal(cat({"\x80\2}", text("w"), "Ns", text("w"), "Ns."})),
+  CHECK(contains(refusal(join({"\x80\2}(", text("w"), "NNu."})), "found a key without a value"));
+  CHECK(contains(refusal(join({"\x80\2}", text("w"), "Ns", text("w"), "Ns."})),
                  "the key \"w\" again"));
   CHECK(contains(refusal(dictionary(text("\xff"))), "expected UTF-8"));
 }
@@ -144,31 +137,31 @@ TEST_CASE("[core.torch_archive.hostile] T11: pickles that ask for more than valu
 TEST_CASE(
     "[core.torch_archive.hostile] nesting, cycles and shared values cost no stack and little "
     "memory") {
-  CHECK(contains(refusal(dictionary(cat({")", std::string(400'000, '\x85')}))),
+  CHECK(contains(refusal(dictionary(join({")", std::string(400'000, '\x85')}))),
                  "nested deeper than 64"));
-  CHECK(refusal(dictionary(cat({")", std::string(60, '\x85')}))).empty());
+  CHECK(refusal(dictionary(join({")", std::string(60, '\x85')}))).empty());
   CHECK(
-      contains(refusal(dictionary(cat({")", std::string(70, '\x85')}))), "nested deeper than 64"));
+      contains(refusal(dictionary(join({")", std::string(70, '\x85')}))), "nested deeper than 64"));
   CHECK(contains(refusal(dictionary("]q\1h\1a")), "nested deeper than 64"));  // a list in itself
   std::string bomb = ")";
-  for (int i = 1; i < 40; ++i) bomb += cat({"q", byte(i), "h", byte(i), "\x86"});  // (x, x)
+  for (int i = 1; i < 40; ++i) bomb += join({"q", byte(i), "h", byte(i), "\x86"});  // (x, x)
   CHECK(contains(refusal(dictionary(bomb)), "more than 100000 values"));
   CHECK(contains(refusal(dictionary(std::string(600'000, 'N'))), "data.pkl of"));
 }
 
 TEST_CASE("[core.torch_archive.hostile] a text counts each time that it is referred to") {
-  const std::string long_text = cat({"X", std::string("\0\0\1\0", 4), std::string(1 << 16, 'x')});
+  const std::string long_text = join({"X", std::string("\0\0\1\0", 4), std::string(1 << 16, 'x')});
   const auto times = [&](size_t count) {
     std::string often;
     for (size_t i = 0; i < count; ++i) often += std::string("h\0", 2);
-    return refusal(dictionary(cat({"](", long_text, std::string("q\0", 2), often, "e"})));
+    return refusal(dictionary(join({"](", long_text, std::string("q\0", 2), often, "e"})));
   };
   CHECK(times(100).empty());
   CHECK(contains(times(90'000), "found more than 8388608 bytes of text"));
   // As a key, too: the path of what lies below is as long.
-  std::string keys = cat({"}", long_text, std::string("q\0", 2)});
+  std::string keys = join({"}", long_text, std::string("q\0", 2)});
   for (int i = 1; i < 40; ++i) keys += std::string("}h\0", 3);
-  CHECK(contains(refusal(dictionary(cat({keys, "N", std::string(40, 's')}))), "bytes of text"));
+  CHECK(contains(refusal(dictionary(join({keys, "N", std::string(40, 's')}))), "bytes of text"));
 }
 
 TEST_CASE("[core.torch_archive.hostile] T15: what is no such archive") {
